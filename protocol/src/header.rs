@@ -1,0 +1,139 @@
+//! Kafka keys and headers: CloudEvents 1.0, binary content mode of its Kafka protocol binding.
+//!
+//! ```text
+//! key              the gateway
+//! ce_specversion   1.0
+//! ce_id            gw7:1f3a9c04d2be:00000001584d
+//! ce_source        /gateways/gw7
+//! ce_type          edge.reading.v1
+//! ce_subject       meter-1
+//! ce_time          2026-11-23T21:04:07.113Z
+//! content-type     application/json
+//! edge_digest      4711fa3a9c04d2be
+//! edge_hops        received,committed,sent in microseconds since 1970; `-` where unknown
+//! ```
+//!
+//! The newest header of a name counts. Headers that are not listed are passed by.
+
+use alloc::{format, string::String, string::ToString};
+
+use crate::{Digest, Record, RecordId, Timestamp};
+
+/// CloudEvents version, always `1.0`.
+pub const SPEC_VERSION: &str = "ce_specversion";
+/// [`RecordId`] as text.
+pub const ID: &str = "ce_id";
+/// `/gateways/` and the gateway.
+pub const SOURCE: &str = "ce_source";
+/// What the value holds, with its version.
+pub const TYPE: &str = "ce_type";
+/// The device.
+pub const SUBJECT: &str = "ce_subject";
+/// The reading's time, RFC 3339.
+pub const TIME: &str = "ce_time";
+/// The value's form.
+pub const CONTENT_TYPE: &str = "content-type";
+/// [`Digest`] as 16 hex digits.
+pub const DIGEST: &str = "edge_digest";
+/// [`Hops`] as text.
+pub const HOPS: &str = "edge_hops";
+
+/// [`TYPE`] of a reading of version 1.
+pub const READING_V1: &str = "edge.reading.v1";
+
+/// When a reading passed the stations of the gateway, by the gateway's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hops {
+    /// Arrived from the source.
+    pub received: Option<Timestamp>,
+    /// Durable in the queue.
+    pub committed: Option<Timestamp>,
+    /// Handed to Kafka.
+    pub sent: Option<Timestamp>,
+}
+
+impl Hops {
+    /// The header's text.
+    #[must_use]
+    pub fn to_header(&self) -> String {
+        let one = |time: Option<Timestamp>| match time {
+            Some(time) => time.as_micros().to_string(),
+            None => "-".into(),
+        };
+        format!(
+            "{},{},{}",
+            one(self.received),
+            one(self.committed),
+            one(self.sent)
+        )
+    }
+
+    /// Reads the header's text; what is unreadable is unknown, for hops prove nothing.
+    #[must_use]
+    pub fn from_header(text: &str) -> Self {
+        let mut times = text
+            .split(',')
+            .map(|part| Timestamp::from_micros(part.parse().ok()?).ok());
+        let mut next = || times.next().flatten();
+        Self {
+            received: next(),
+            committed: next(),
+            sent: next(),
+        }
+    }
+}
+
+/// The headers of a record, in the order they are written.
+#[must_use]
+pub fn of(record: &Record, content_type: &'static str, hops: &Hops) -> [(&'static str, String); 9] {
+    [
+        (SPEC_VERSION, "1.0".into()),
+        (ID, record.id.to_string()),
+        (SOURCE, format!("/gateways/{}", record.id.gateway)),
+        (TYPE, READING_V1.into()),
+        (SUBJECT, record.reading.device.to_string()),
+        (TIME, record.reading.time.to_string()),
+        (CONTENT_TYPE, content_type.into()),
+        (DIGEST, record.digest.to_string()),
+        (HOPS, hops.to_header()),
+    ]
+}
+
+/// What the sink needs of the headers of one of our records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Headers {
+    /// The identity, if the id header is one of ours.
+    pub id: Option<RecordId>,
+    /// The digest.
+    pub digest: Option<Digest>,
+    /// The form of the value, in lower case and without parameters.
+    pub content_type: Option<String>,
+    /// The event type.
+    pub event_type: Option<String>,
+    /// The stations, as far as known.
+    pub hops: Hops,
+}
+
+impl Headers {
+    /// Collects what is known; what cannot be read counts as absent.
+    pub fn read<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let mut read = Self::default();
+        for (name, value) in headers {
+            let Ok(text) = core::str::from_utf8(value) else {
+                continue;
+            };
+            match name {
+                ID => read.id = text.parse().ok(),
+                DIGEST => read.digest = text.parse().ok(),
+                CONTENT_TYPE => {
+                    let form = text.split(';').next().unwrap_or_default();
+                    read.content_type = Some(form.trim().to_ascii_lowercase());
+                }
+                TYPE => read.event_type = Some(text.into()),
+                HOPS => read.hops = Hops::from_header(text),
+                _ => {}
+            }
+        }
+        read
+    }
+}
