@@ -1,1 +1,12 @@
-//! x
+//! Reads sensors, keeps every reading in a durable queue, forwards to Kafka.
+//!
+//! A reader who follows one reading opens these in order: [`source`] → [`decode`] → [`ingest`] →
+//! [`queue`] → [`forward`]. Nothing on that way points back.
+
+pub mod config;
+pub mod conservation;
+pub mod decode;
+pub mod forward;
+pub mod ingest;
+pub mod queue;
+pub mod source;

@@ -1,0 +1,266 @@
+//! What an operator may set. Each field's doc is its reference, with its default.
+//!
+//! The types here are what the rest of the agent sees: complete, checked, without a "maybe". Reading
+//! them from TOML, with every mistake and its place, is `config::load`.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic};
+
+/// Everything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[agent]`: this box.
+    pub agent: Agent,
+    /// `[[serial]]`: serial lines.
+    pub serial: Vec<Serial>,
+    /// `[[mqtt]]`: brokers.
+    pub mqtt: Vec<Mqtt>,
+    /// `[queue]`: the disk between sources and Kafka.
+    pub queue: Queue,
+    /// `[kafka]`: the uplink.
+    pub kafka: Kafka,
+    /// `[status]`: health, metrics.
+    pub status: Status,
+}
+
+/// `[agent]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agent {
+    /// Names this box in every id; required.
+    pub gateway: GatewayId,
+    /// Queue, quarantine and state live here; default `/var/lib/edge-agent`.
+    pub state_dir: PathBuf,
+    /// How long SIGTERM may take to drain; default 10 s.
+    pub shutdown_timeout: Duration,
+    /// Static metadata of every reading, such as `site`; default none.
+    pub meta: Metadata,
+}
+
+/// One of `[[serial]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Serial {
+    /// Names the source in logs and metrics; required, unique.
+    pub name: String,
+    /// Device file; prefer `/dev/serial/by-id/…`, which survives replugging.
+    pub port: PathBuf,
+    /// Speed in baud; default 115 200.
+    pub baud: u32,
+    /// How the line speaks; required.
+    pub mode: SerialMode,
+    /// Where its readings go; default `kafka.topic`.
+    pub topic: Topic,
+    /// Static metadata of its readings; default none.
+    pub meta: Metadata,
+}
+
+/// How a serial line speaks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SerialMode {
+    /// `mode = "frames"`: our protocol, docs/protocol.md.
+    Frames,
+    /// `mode = "lines"`: one reading a line of text.
+    Lines(Lines),
+}
+
+/// `mode = "lines"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lines {
+    /// Who measures on this line; required unless `fields.device` names a member that says so.
+    pub device: Option<DeviceId>,
+    /// How a line is read: `format = "json" | "key-value" | "csv"`.
+    pub format: LineFormat,
+    /// Which members of a line are not values.
+    pub roles: Roles,
+    /// Longest line in bytes; longer ones are rejected; default 4 096.
+    pub max_line_bytes: usize,
+}
+
+/// How a line of text is read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LineFormat {
+    /// One JSON object.
+    Json,
+    /// `temperature_c=21.5 humidity_pct=40`, separated by spaces or commas.
+    KeyValue,
+    /// Values only, in the order of `columns`; an empty column name is skipped.
+    Csv {
+        /// `separator`, default `,`.
+        separator: u8,
+        /// `columns`, required.
+        columns: Vec<String>,
+    },
+}
+
+/// Which members of a payload are not values. Each is the member's name, absent by default.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Roles {
+    /// `device = { field = "id" }`: the device's name.
+    pub device: Option<String>,
+    /// `time = "ts"`: when it was measured.
+    pub time: Option<String>,
+    /// `time_format`: how to read it; default RFC 3339.
+    pub time_format: TimeFormat,
+    /// `sequence = "seq"`: the device's own number, by which a retransmission is recognised.
+    pub sequence: Option<String>,
+    /// `boot = "boot"`: what changes from start to start of the device; without it boot is 0.
+    pub boot: Option<String>,
+}
+
+/// How a time is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeFormat {
+    /// `2026-11-23T21:04:07.113Z`.
+    #[default]
+    Rfc3339,
+    /// Seconds since 1970, with decimals or without.
+    UnixSeconds,
+    /// Milliseconds since 1970.
+    UnixMillis,
+}
+
+/// One of `[[mqtt]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mqtt {
+    /// Names the source in logs and metrics; required, unique.
+    pub name: String,
+    /// `mqtt://host:1883` or `mqtts://host:8883`; required.
+    pub url: MqttUrl,
+    /// Session name at the broker; default `edge-agent-{gateway}-{name}`; must stay the same.
+    pub client_id: String,
+    /// User, default none.
+    pub username: Option<String>,
+    /// `{ credential = "name" } | { file = "/path" } | { env = "NAME" }`, default none.
+    pub password: Option<Secret>,
+    /// PEM file of the authority that signed the broker's certificate; default the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Largest packet taken; larger ones are refused without stopping the others; default 1 MiB.
+    pub max_packet_bytes: usize,
+    /// Messages taken but not yet acknowledged; default 1000.
+    pub max_inflight: u16,
+    /// What to listen to; at least one.
+    pub subscribe: Vec<Subscription>,
+}
+
+/// Where a broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttUrl {
+    /// `mqtts`.
+    pub tls: bool,
+    /// Name or address.
+    pub host: String,
+    /// Default 1883, with TLS 8883.
+    pub port: u16,
+}
+
+/// One of `subscribe = [ … ]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscription {
+    /// `plant/{site}/{device}/{field}`: what the levels of the topic mean. `{device}` is one level,
+    /// `{device:**}` the rest, `{field}` names the value, any other word is metadata; `+` and `#` as ever.
+    pub topic: String,
+    /// How a payload is read: `json` (default) or `number`.
+    pub preset: MqttPreset,
+    /// Which members of a JSON payload are not values.
+    pub roles: Roles,
+    /// 0 or 1, default 1. 2 is refused: at 1 the effect here is the same.
+    pub qos: u8,
+    /// Retained messages are state, not readings, and are passed by; default false.
+    pub retained: bool,
+    /// The device, when neither topic nor payload names it.
+    pub device: Option<DeviceId>,
+    /// The field of a `number`, when the topic does not name it.
+    pub field: Option<FieldName>,
+    /// Where its readings go; default `kafka.topic`.
+    pub kafka_topic: Topic,
+    /// Static metadata of its readings; default none.
+    pub meta: Metadata,
+}
+
+/// How an MQTT payload is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MqttPreset {
+    /// One JSON object; nested objects become `outer_inner`.
+    #[default]
+    Json,
+    /// One bare number, boolean or text.
+    Number,
+}
+
+/// `[queue]`: bounds of each lane.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    /// Most bytes on disk, per lane; default 2 GiB.
+    pub max_bytes: u64,
+    /// Oldest reading kept, counted only between synchronised times; default 30 d.
+    pub max_age: Duration,
+    /// New readings are refused when the file system has less left; default 64 MiB.
+    pub min_free_bytes: u64,
+    /// What gives way at `max_bytes`; default `drop-oldest`.
+    pub when_full: WhenFull,
+    /// Longest wait of a commit for sources that cannot be asked again (QoS 0, lines): what a power
+    /// cut may cost them. Others are committed at once. Default 100 ms.
+    pub commit_every: Duration,
+    /// A segment is sealed at this size; default 8 MiB.
+    pub segment_bytes: u64,
+    /// A segment is sealed at this age; default 1 h.
+    pub segment_age: Duration,
+}
+
+/// What gives way when a lane is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// The oldest segment is dropped and recorded as an exact loss: the newest data survives.
+    #[default]
+    DropOldest,
+    /// New readings are numbered, recorded as an exact loss, acknowledged and dropped: the oldest data
+    /// survives.
+    DropNewest,
+    /// Nothing is dropped and nothing acknowledged: sources that can wait do, others lose at their own
+    /// buffers, uncounted. A lane with `block` needs an MQTT client of its own.
+    Block,
+}
+
+/// `[kafka]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kafka {
+    /// Settings for librdkafka, in its own names: from `bootstrap`, `properties_file` and `properties`.
+    pub properties: BTreeMap<String, String>,
+    /// Names in `properties` whose values are never shown.
+    pub secret_properties: Vec<String>,
+    /// Where readings go unless a source says otherwise; required.
+    pub topic: Topic,
+    /// Compacted topic for facts; default `edge.control.v1`.
+    pub control_topic: Topic,
+    /// Form of the value: `json` (default) or `postcard`.
+    pub value: ValueFormat,
+}
+
+/// Form of a Kafka value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ValueFormat {
+    /// Readable, for everybody's tools.
+    #[default]
+    Json,
+    /// Compact.
+    Postcard,
+}
+
+/// `[status]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Address for `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9600`;
+    /// `off` for none.
+    pub listen: Option<std::net::SocketAddr>,
+}
+
+/// Where a secret is; never the secret itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// A file in systemd's `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+    /// A file.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+}

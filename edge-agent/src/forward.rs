@@ -1,0 +1,1 @@
+//! From the queue to Kafka, in order, at most once removed.
