@@ -62,3 +62,62 @@ pub enum Outcome {
     /// Can never be accepted (too large once encoded); counted and in the quarantine: acknowledge.
     Rejected,
 }
+
+/// The gate: bounded in bytes, so a source that is faster than the disk waits here. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gate {}
+
+/// The ingest stage has ended; the process is going down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("ingest has ended")]
+pub struct Closed;
+
+/// Why a piece of input is no reading; a label of metrics, so the set is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rejection {
+    /// Damaged on the way: CRC, COBS, checksum.
+    Damaged,
+    /// Longer than allowed.
+    TooLarge,
+    /// Not UTF-8, not JSON, not what the format promises.
+    Malformed,
+    /// A version this build does not know.
+    UnknownVersion,
+    /// Decoded, but without a single value.
+    NoFields,
+    /// No device could be named.
+    NoDevice,
+    /// A value or name that cannot be kept: NaN, beyond 64 bits, a name twice.
+    BadValue,
+}
+
+impl Gate {
+    /// Hands over a message; waits while the budget is used up or the queue is full.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn send(&self, _message: Message) -> Result<(), Closed> {
+        todo!()
+    }
+
+    /// The same for a thread.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub fn blocking_send(&self, _message: Message) -> Result<(), Closed> {
+        todo!()
+    }
+
+    /// Counts `readings` rejected ones (at least 1), keeps the bytes in the bounded quarantine and logs,
+    /// rate-limited. `detail` names the place and the remedy, never the payload.
+    pub fn reject(
+        &self,
+        _source: &str,
+        _reason: Rejection,
+        _readings: u64,
+        _detail: &dyn std::fmt::Display,
+        _bytes: &[u8],
+    ) {
+        todo!()
+    }
+}

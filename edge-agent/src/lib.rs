@@ -3,10 +3,12 @@
 //! A reader who follows one reading opens these in order: [`source`] → [`decode`] → [`ingest`] →
 //! [`queue`] → [`forward`]. Nothing on that way points back.
 
+pub mod clock;
 pub mod config;
 pub mod conservation;
 pub mod decode;
 pub mod forward;
 pub mod ingest;
+pub mod link;
 pub mod queue;
 pub mod source;
