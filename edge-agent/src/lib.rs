@@ -11,4 +11,5 @@ pub mod forward;
 pub mod ingest;
 pub mod link;
 pub mod queue;
+mod secret;
 pub mod source;
