@@ -225,6 +225,15 @@ impl<'d, 't> Table<'d, 't> {
         self.map.get(key).map(Spanned::span)
     }
 
+    /// Whether the key's value is a list without entries.
+    pub fn is_empty_list(&self, key: &'static str) -> bool {
+        let list = self
+            .map
+            .get(key)
+            .and_then(|value| value.get_ref().as_array());
+        list.is_some_and(|list| list.is_empty())
+    }
+
     /// A key that may be absent. `None` also when it breaks its rule, which is noted.
     pub fn optional<T>(
         &self,
@@ -271,7 +280,7 @@ impl<'d, 't> Table<'d, 't> {
         }
     }
 
-    /// A table inside this one; an empty one where it is absent, unless `required`.
+    /// A table inside this one, if it is there.
     pub fn table(&self, key: &'static str) -> Option<Table<'d, 't>> {
         let value = self.ask(key)?;
         self.as_table(key, value)
@@ -330,16 +339,18 @@ impl Drop for Table<'_, '_> {
             return;
         }
         let asked = self.asked.borrow();
+        let unknown = |key: &&Spanned<_>| !asked.contains(&**key.get_ref());
+        // An empty name is what is left of a line that was no TOML.
         for key in self
             .map
             .keys()
-            .filter(|key| !asked.contains(&**key.get_ref()))
+            .filter(unknown)
+            .filter(|key| !key.get_ref().is_empty())
         {
-            let place = match self.name.as_str() {
-                "" => String::from("the file"),
-                name => format!("[{name}]"),
+            let (message, place) = match self.name.as_str() {
+                "" => ("is not a table of this file".to_owned(), "it".to_owned()),
+                name => (format!("is not a setting of [{name}]"), format!("[{name}]")),
             };
-            let message = format!("is not a setting of {place}");
             let fix = match nearest(key.get_ref(), asked.iter().copied()) {
                 Some(meant) => format!("did you mean {meant}?"),
                 None => {

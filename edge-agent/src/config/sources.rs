@@ -11,6 +11,7 @@ use super::{
     sections::{Unique, each},
     value,
 };
+use crate::decode::template::Template;
 
 /// What the sources have to agree with, and among each other.
 pub struct Sources<'a> {
@@ -179,15 +180,17 @@ impl Sources<'_> {
         let subscribe = each(table, "subscribe", |entry| {
             self.subscription(entry, &mut filters)
         });
-        match &subscribe {
-            Some(list) if list.is_empty() && table.span_of("subscribe").is_none() => {
-                let fix = "write subscribe = [ { topic = \"plant/{device}/{field}\", preset = \"number\" } ]";
-                table.wrong("subscribe", Mistake::fix("is missing", fix));
-            }
-            Some(list) if list.is_empty() => table.wrong("subscribe", Mistake::new("is empty")),
-            Some(list) => self.check_lanes(table, list),
-            None => {}
+        if table.span_of("subscribe").is_none() {
+            let fix =
+                "write subscribe = [ { topic = \"plant/{device}/{field}\", preset = \"number\" } ]";
+            table.wrong("subscribe", Mistake::fix("is missing", fix));
+        } else if table.is_empty_list("subscribe") {
+            table.wrong(
+                "subscribe",
+                Mistake::new("is empty: there is nothing to listen to"),
+            );
         }
+        self.check_lanes(table, subscribe.as_deref().unwrap_or_default());
         Some(Mqtt {
             name: name?,
             url: url?,
@@ -220,13 +223,10 @@ impl Sources<'_> {
     }
 
     fn subscription(&self, table: &Table<'_, '_>, filters: &mut Unique) -> Option<Subscription> {
-        let topic = table.required(
-            "topic",
-            "write topic = \"plant/{device}/{field}\"",
-            value::text,
-        );
-        if let Some(topic) = &topic {
-            filters.check(table, "topic", topic);
+        let remedy = "write topic = \"plant/{device}/{field}\"";
+        let topic = table.required("topic", remedy, value::template);
+        if let Some((_, template)) = &topic {
+            filters.check(table, "topic", &template.filter());
         }
         let preset = table.or(
             "preset",
@@ -243,14 +243,10 @@ impl Sources<'_> {
             let message = "needs preset = \"number\": JSON names its own fields";
             table.wrong("field", Mistake::fix(message, "remove the line"));
         }
-        check_topic(
-            table,
-            topic.as_deref(),
-            preset,
-            &device,
-            &roles,
-            field.is_some(),
-        );
+        if let Some((_, template)) = &topic {
+            let device_known = device.is_some() || roles.device.is_some();
+            check_topic(table, template, preset, device_known, field.is_some());
+        }
         let qos = table.or("qos", 1, |value| match value::integer(0..=2)(value)? {
             2 => Err(Mistake::fix(
                 "cannot be 2: such a session cannot be resumed after a break",
@@ -262,7 +258,7 @@ impl Sources<'_> {
         let kafka_topic = self.lane(table, "kafka_topic");
         let meta = table.or("meta", Metadata::default(), value::metadata);
         Some(Subscription {
-            topic: topic?,
+            topic: topic?.0,
             preset,
             roles,
             qos,
@@ -278,27 +274,20 @@ impl Sources<'_> {
 /// What an MQTT topic has to say depends on what the payload and the settings do not.
 fn check_topic(
     table: &Table<'_, '_>,
-    topic: Option<&str>,
+    template: &Template,
     preset: MqttPreset,
-    device: &Option<DeviceId>,
-    roles: &Roles,
-    has_field: bool,
+    device_known: bool,
+    field_known: bool,
 ) {
-    let Some(topic) = topic else { return };
-    let names = |word: &str| {
-        topic.contains(&format!("{{{word}}}")) || topic.contains(&format!("{{{word}:"))
-    };
-    if !names("device") && device.is_none() && roles.device.is_none() {
+    if !template.has_device() && !device_known {
         let fix =
             "write {device} in the topic, or set device = \"…\" or device = { field = \"…\" }";
         table.wrong("topic", Mistake::fix("names no device", fix));
     }
-    if preset == MqttPreset::Number && !names("field") && !has_field {
+    if preset == MqttPreset::Number && !template.has_field() && !field_known {
         let fix = "write {field} in the topic, or set field = \"temperature_c\"";
-        table.wrong(
-            "topic",
-            Mistake::fix("names no field for a bare number", fix),
-        );
+        let message = "names no field for a bare number";
+        table.wrong("topic", Mistake::fix(message, fix));
     }
 }
 

@@ -192,6 +192,15 @@ fn every_problem_is_found_in_one_run_in_the_order_of_the_file() {
 }
 
 #[test]
+fn an_empty_file_says_what_has_to_be_in_it() {
+    assert_eq!(
+        lines(&read("").unwrap_err()),
+        "agent.toml:1:1: [agent] is missing\n  fix: add [agent] with gateway = \"gw7\"\n\
+         agent.toml:1:1: [kafka] is missing\n  fix: add [kafka] with topic = \"telemetry.readings.v1\""
+    );
+}
+
+#[test]
 fn a_missing_file_says_how_to_start() {
     let problems = load(Path::new("/nonexistent/agent.toml"), Secrets::Leave).unwrap_err();
     let text = lines(&problems);
@@ -263,16 +272,21 @@ fn mistakes_in_the_properties_file_are_placed_in_it() {
     }
 }
 
-/// What stands after `MINIMAL` (whose last line, 6, is in `[kafka]`), and the one problem it is.
-const MISTAKES: &[(&str, &str)] = &[];
-
 #[test]
 fn each_mistake_is_named_with_its_place_and_remedy() {
-    for (addition, expected) in MISTAKES {
-        let text = format!("{MINIMAL}{addition}");
+    let all = include_str!("mistakes.txt");
+    let mut cases = 0;
+    for case in all.split("\n\n").filter(|case| !case.starts_with('#')) {
+        let (input, expected) = case.split_once("\n>>>\n").unwrap();
+        let text = match input.strip_prefix("…") {
+            Some(addition) => format!("{MINIMAL}{}\n", addition.trim_start()),
+            None => input.to_owned(),
+        };
         match read(&text) {
-            Ok(_) => panic!("accepted: {addition}"),
-            Err(problems) => assert_eq!(&lines(&problems), expected, "in {addition}"),
+            Ok(_) => panic!("accepted: {input}"),
+            Err(problems) => assert_eq!(lines(&problems).trim(), expected.trim(), "in {input}"),
         }
+        cases += 1;
     }
+    assert!(cases > 80, "{cases} cases found");
 }

@@ -12,6 +12,7 @@ use super::{
     MqttUrl, Secret,
     document::{Mistake, Value, kind, nearest},
 };
+use crate::decode::template::Template;
 
 /// A text, not empty.
 pub fn text(value: &Value<'_>) -> Result<String, Mistake> {
@@ -270,11 +271,19 @@ pub fn metadata(value: &Value<'_>) -> Result<Metadata, Mistake> {
                 "cannot set {name}: every reading has one already"
             )));
         }
-        let text = text(entry)
-            .map_err(|_| Mistake::new(format!("must be a table of texts, but {name} is none")))?;
+        let text = text(entry).map_err(|mistake| mistake.of(&format!("is not valid: {name}")))?;
         entries.push((name, text.into()));
     }
     Metadata::new(entries).map_err(|error| Mistake::new(format!("is not valid: {error}")))
+}
+
+/// The template of an MQTT topic, as text and compiled.
+pub fn template(value: &Value<'_>) -> Result<(String, Template), Mistake> {
+    let given = text(value)?;
+    match Template::parse(&given) {
+        Ok(template) => Ok((given, template)),
+        Err(error) => Err(Mistake::new(format!("is not valid: {error}"))),
+    }
 }
 
 /// `mqtt://host:1883`, `mqtts://host:8883`.

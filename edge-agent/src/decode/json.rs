@@ -33,7 +33,8 @@ const MAX_MEMBERS: usize = 4 * MAX_FIELDS;
 /// # Errors
 /// [`DecodeError`] when nothing of it can be read.
 pub fn decode(payload: &[u8], roles: &Roles) -> Result<Decoded, DecodeError> {
-    let text = str::from_utf8(payload).map_err(|error| DecodeError::NotUtf8(error.valid_up_to()))?;
+    let text =
+        str::from_utf8(payload).map_err(|error| DecodeError::NotUtf8(error.valid_up_to()))?;
     match read(text, roles) {
         Err(DecodeError::NotJson { .. }) if text.contains("NaN") || text.contains("Infinity") => {
             read(&overflow_for_non_finite(text), roles)
@@ -95,7 +96,12 @@ fn value(
                 return members.reject(name, Problem::TooLong);
             }
             for (index, element) in elements.into_iter().enumerate() {
-                value(element.get(), &format!("{name}_{index}"), depth + 1, members)?;
+                value(
+                    element.get(),
+                    &format!("{name}_{index}"),
+                    depth + 1,
+                    members,
+                )?;
             }
             Ok(())
         }

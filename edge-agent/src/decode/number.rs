@@ -11,7 +11,8 @@ use super::{DecodeError, Decoded, Scalar};
 /// # Errors
 /// [`DecodeError::NotUtf8`].
 pub fn decode(payload: &[u8], field: &FieldName) -> Result<Decoded, DecodeError> {
-    let text = str::from_utf8(payload).map_err(|error| DecodeError::NotUtf8(error.valid_up_to()))?;
+    let text =
+        str::from_utf8(payload).map_err(|error| DecodeError::NotUtf8(error.valid_up_to()))?;
     let mut decoded = Decoded::default();
     match Scalar::bare(text.trim()).value() {
         Ok(None) => {}
