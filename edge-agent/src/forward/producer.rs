@@ -9,11 +9,9 @@
 //! - small buffers: the queue on disk is the buffer.
 //! - `partitioner=murmur2_random`: the partition that Java tools would choose for the same key.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        mpsc::{self, Receiver, Sender},
-    },
+use std::sync::{
+    Mutex, PoisonError,
+    mpsc::{self, Receiver, Sender},
 };
 
 use rdkafka::{
