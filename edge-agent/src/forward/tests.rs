@@ -74,12 +74,20 @@ fn entry(sequence: u64) -> Entry {
 
 impl Rig {
     fn new(readings: u64) -> Self {
+        let rig = Self::without_topic(readings);
+        rig.cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
+        rig
+    }
+
+    fn without_topic(readings: u64) -> Self {
         let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
         let kafka = config::Kafka {
             properties: [
                 ("bootstrap.servers".into(), cluster.bootstrap_servers()),
                 ("reconnect.backoff.max.ms".into(), "200".into()),
+                ("statistics.interval.ms".into(), "200".into()),
+                ("topic.metadata.propagation.max.ms".into(), "500".into()),
+                ("topic.metadata.refresh.interval.ms".into(), "1000".into()),
             ]
             .into(),
             secret_properties: vec![],
@@ -289,4 +297,24 @@ fn a_fatal_error_gives_a_new_producer_and_the_same_order() {
     rig.drain();
     assert_eq!(first_seen(&rig.topic(6000)), (0..6000).collect::<Vec<_>>());
     assert!(rig.counters.restarts.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn a_topic_that_does_not_exist_holds_everything_until_it_is_made() {
+    let mut rig = Rig::without_topic(500);
+    rig.until("the link is down", |rig| {
+        matches!(rig.link(), LinkState::Down(_))
+    });
+    let held = Instant::now();
+    rig.until("a second probe", |_| {
+        held.elapsed() > Duration::from_millis(1500)
+    });
+    assert!(
+        matches!(rig.link(), LinkState::Down(_)),
+        "a connection alone is no way into the topic"
+    );
+    assert_eq!(rig.entries.len(), 500);
+    rig.cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
+    rig.drain();
+    assert_eq!(first_seen(&rig.topic(500)), (0..500).collect::<Vec<_>>());
 }

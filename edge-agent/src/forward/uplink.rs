@@ -64,6 +64,8 @@ pub struct Uplink {
     /// What the last failure said.
     reason: String,
     until: Option<Instant>,
+    /// Kafka denied what was sent last.
+    is_denied: bool,
 }
 
 impl Uplink {
@@ -87,6 +89,7 @@ impl Uplink {
             value: Vec::new(),
             reason: String::new(),
             until: None,
+            is_denied: false,
         }
     }
 
@@ -122,6 +125,7 @@ impl Uplink {
         self.until = None;
         match self.window.next(now) {
             Next::Acknowledge { count, offsets } => {
+                self.is_denied = false;
                 self.report(LinkState::Up);
                 Counters::add(&self.counters.acknowledged, count as u64);
                 Order::Acknowledge { count, offsets }
@@ -189,8 +193,11 @@ impl Uplink {
                 info!(%topic, reason, again, "producer failed, starting a new one");
                 self.report(LinkState::Down(reason.clone()));
             }
-            // The state of the link tells it once.
-            Failure::Denied => self.report(LinkState::Down(reason.clone())),
+            Failure::Denied => {
+                self.is_denied = true;
+                // The state of the link tells it once.
+                self.report(LinkState::Down(reason.clone()));
+            }
         }
         // Dropping it purges what it still has; those reports mean nothing any more.
         self.session = None;
@@ -211,7 +218,7 @@ impl Uplink {
                 Some(session) => session,
                 none => {
                     let (batch, link) = (self.window.batch_bytes(), self.topic.as_str());
-                    match Session::open(&self.kafka, batch, &self.links, link) {
+                    match Session::open(&self.kafka, batch, &self.links, link, !self.is_denied) {
                         Ok(session) => none.insert(session),
                         Err(reason) => {
                             self.failed(Failure::Broken, reason);
