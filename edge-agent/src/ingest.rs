@@ -222,7 +222,6 @@ pub fn start(
             inbox: messages,
             commit_every,
             clock: around.clock.clone(),
-            conservation: Arc::clone(&around.conservation),
             quarantine: around.quarantine.clone(),
             links: around.links.clone(),
             rejections: Arc::clone(&rejections),

@@ -247,8 +247,14 @@ impl Speaker {
         let session = match &mut self.session {
             Some(session) => session,
             none => none.insert(
-                Session::open(&self.kafka, window::MIN_BATCH_BYTES, &self.links, topic)
-                    .map_err(broken)?,
+                Session::open(
+                    &self.kafka,
+                    window::MIN_BATCH_BYTES,
+                    &self.links,
+                    topic,
+                    true,
+                )
+                .map_err(broken)?,
             ),
         };
         let (ticket, time) = (self.tickets, now.wall.as_millis());

@@ -9,11 +9,9 @@
 //! - small buffers: the queue on disk is the buffer.
 //! - `partitioner=murmur2_random`: the partition that Java tools would choose for the same key.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        mpsc::{self, Receiver, Sender},
-    },
+use std::sync::{
+    Mutex, PoisonError,
+    mpsc::{self, Receiver, Sender},
 };
 
 use rdkafka::{
@@ -151,7 +149,8 @@ pub fn check(kafka: &config::Kafka) -> Result<(), SettingError> {
 }
 
 impl Session {
-    /// Makes a producer; connecting goes on behind it. `link` is reported under that name.
+    /// Makes a producer; connecting goes on behind it. `link` is reported under that name, as up already
+    /// when it is connected if `trusts_connection`.
     ///
     /// # Errors
     /// What librdkafka says: a file it cannot read, no thread.
@@ -160,12 +159,14 @@ impl Session {
         batch_bytes: usize,
         links: &Links,
         link: &str,
+        trusts_connection: bool,
     ) -> Result<Self, String> {
         let (to, events) = mpsc::channel();
         let context = Context {
             events: to,
             links: links.clone(),
             link: link.into(),
+            trusts_connection,
             trouble: Mutex::new(None),
         };
         settings(kafka, batch_bytes)
@@ -235,6 +236,8 @@ struct Context {
     events: Sender<Event>,
     links: Links,
     link: String,
+    /// Whether a connection is as good as a delivery: not while Kafka denies what we send.
+    trusts_connection: bool,
     /// What went wrong last, since the link was up.
     trouble: Mutex<Option<String>>,
 }
@@ -296,40 +299,33 @@ impl ClientContext for Context {
             }),
             Some(RDKafkaErrorCode::AllBrokersDown) => {
                 let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-                let trouble = trouble.clone().unwrap_or_else(|| reason.into());
+                let trouble = trouble.clone().unwrap_or_else(|| in_short(reason));
                 self.down(trouble);
             }
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
-                self.down(first_line(reason));
+                self.down(in_short(reason));
             }
             _ => {
                 let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-                *trouble = Some(first_line(reason));
+                *trouble = Some(in_short(reason));
             }
         }
     }
 
     fn stats(&self, statistics: Statistics) {
-        if statistics
-            .brokers
-            .values()
-            .any(|broker| broker.state == "UP")
-        {
+        let mut brokers = statistics.brokers.values();
+        if self.trusts_connection && brokers.any(|broker| broker.state == "UP") {
             self.up();
         }
     }
 }
 
-/// librdkafka's reasons carry addresses and durations that differ from try to try; what stands before
-/// them is what went wrong.
-fn first_line(reason: &str) -> String {
-    reason
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .take(200)
-        .collect()
+/// librdkafka's reasons end with durations and counts that differ from try to try, which would make each
+/// of them news.
+fn in_short(reason: &str) -> String {
+    let line = reason.lines().next().unwrap_or_default();
+    let line = line.split(" (after ").next().unwrap_or_default();
+    line.chars().take(200).collect()
 }
 
 #[cfg(test)]

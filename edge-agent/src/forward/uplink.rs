@@ -64,6 +64,8 @@ pub struct Uplink {
     /// What the last failure said.
     reason: String,
     until: Option<Instant>,
+    /// Kafka denied what was sent last.
+    is_denied: bool,
 }
 
 impl Uplink {
@@ -87,6 +89,7 @@ impl Uplink {
             value: Vec::new(),
             reason: String::new(),
             until: None,
+            is_denied: false,
         }
     }
 
@@ -122,12 +125,12 @@ impl Uplink {
         self.until = None;
         match self.window.next(now) {
             Next::Acknowledge { count, offsets } => {
-                self.links
-                    .set(LinkKind::Kafka, self.topic.as_str(), LinkState::Up);
+                self.is_denied = false;
+                self.report(LinkState::Up);
                 Counters::add(&self.counters.acknowledged, count as u64);
                 Order::Acknowledge { count, offsets }
             }
-            Next::Restart { refused } => self.restart(refused),
+            Next::Restart { failure, refused } => self.restart(failure, refused),
             Next::Hold(until) => {
                 self.until = Some(until);
                 Order::Wait
@@ -150,6 +153,10 @@ impl Uplink {
         self.send(self.window.room());
     }
 
+    fn report(&self, state: LinkState) {
+        self.links.set(LinkKind::Kafka, self.topic.as_str(), state);
+    }
+
     fn note(&mut self, event: Event) {
         match event {
             Event::Delivered {
@@ -168,21 +175,29 @@ impl Uplink {
     }
 
     /// Throws the producer away, with everything it had.
-    fn restart(&mut self, refused: bool) -> Order {
+    fn restart(&mut self, failure: Failure, refused: bool) -> Order {
         let (topic, reason) = (&self.topic, &self.reason);
         let again = self.under_way() - usize::from(refused);
         Counters::add(&self.counters.resent, again as u64);
         Counters::add(&self.counters.restarts, 1);
-        if refused {
-            Counters::add(&self.counters.refused, 1);
-            error!(%topic, reason, "kafka refuses a record for its size, quarantined");
-        } else if self.window.is_shrunk() {
-            let batch_bytes = self.window.batch_bytes();
-            warn!(%topic, reason, batch_bytes, "kafka refuses a batch for its size, sending smaller ones");
-        } else {
-            info!(%topic, reason, again, "producer failed, starting a new one");
-            let state = LinkState::Down(reason.clone());
-            self.links.set(LinkKind::Kafka, topic.as_str(), state);
+        let batch_bytes = self.window.batch_bytes();
+        match failure {
+            Failure::TooLarge if refused => {
+                Counters::add(&self.counters.refused, 1);
+                error!(%topic, reason, "kafka refuses a record for its size, quarantined");
+            }
+            Failure::TooLarge => {
+                warn!(%topic, reason, batch_bytes, "kafka refuses a batch for its size, sending smaller ones");
+            }
+            Failure::Broken => {
+                info!(%topic, reason, again, "producer failed, starting a new one");
+                self.report(LinkState::Down(reason.clone()));
+            }
+            Failure::Denied => {
+                self.is_denied = true;
+                // The state of the link tells it once.
+                self.report(LinkState::Down(reason.clone()));
+            }
         }
         // Dropping it purges what it still has; those reports mean nothing any more.
         self.session = None;
@@ -203,7 +218,7 @@ impl Uplink {
                 Some(session) => session,
                 none => {
                     let (batch, link) = (self.window.batch_bytes(), self.topic.as_str());
-                    match Session::open(&self.kafka, batch, &self.links, link) {
+                    match Session::open(&self.kafka, batch, &self.links, link, !self.is_denied) {
                         Ok(session) => none.insert(session),
                         Err(reason) => {
                             self.failed(Failure::Broken, reason);

@@ -54,6 +54,8 @@ pub enum Next {
     },
     /// Throw the producer away and hand out again what is not settled; `refused`: lose the oldest first.
     Restart {
+        /// Why.
+        failure: Failure,
         /// Exactly the oldest record is too large.
         refused: bool,
     },
@@ -124,11 +126,6 @@ impl Window {
         }
     }
 
-    /// Whether batches are smaller than they could be, because Kafka refused larger ones.
-    pub fn is_shrunk(&self) -> bool {
-        self.batch_bytes() < self.full_batch_bytes
-    }
-
     /// The ticket of the next record that is sent.
     pub fn ticket(&self) -> usize {
         self.first.wrapping_add(self.records.len())
@@ -174,7 +171,7 @@ impl Window {
         }
         if let Some(failure) = self.failure.take() {
             let refused = self.learn(failure, now);
-            return Next::Restart { refused };
+            return Next::Restart { failure, refused };
         }
         if let Some(until) = self.hold {
             if now < until {
@@ -296,6 +293,11 @@ mod tests {
         }
     }
 
+    fn restart(failure: Failure) -> Next {
+        let refused = false;
+        Next::Restart { failure, refused }
+    }
+
     fn send(window: &mut Window, records: usize, bytes: usize) -> Vec<usize> {
         (0..records)
             .map(|_| {
@@ -376,7 +378,7 @@ mod tests {
         window.delivered(0, 0, 10);
         window.failed(Failure::Broken);
         assert_eq!(window.next(now), acknowledge(1, &[(0, 10)]));
-        assert_eq!(window.next(now), Next::Restart { refused: false });
+        assert_eq!(window.next(now), restart(Failure::Broken));
         window.restarted();
         assert_eq!(window.len(), 0);
     }
@@ -399,7 +401,7 @@ mod tests {
             let mut window = Window::new(FULL_BATCH_BYTES);
             for pause in pauses_ms.map(Duration::from_millis) {
                 window.failed(failure);
-                assert_eq!(window.next(now), Next::Restart { refused: false });
+                assert_eq!(window.next(now), restart(failure));
                 window.restarted();
                 assert_eq!(window.next(now), Next::Hold(now + pause), "{failure:?}");
                 assert!(matches!(window.next(now + pause), Next::Send(_)));
@@ -424,7 +426,7 @@ mod tests {
         // Of several failures the gravest counts: purged records follow the one that was denied.
         window.failed(Failure::Denied);
         window.failed(Failure::Broken);
-        assert_eq!(window.next(now), Next::Restart { refused: false });
+        assert_eq!(window.next(now), restart(Failure::Denied));
         window.restarted();
         let later = now + Duration::from_secs(1);
         assert_eq!(window.next(later), Next::Send(1));
@@ -456,7 +458,7 @@ mod tests {
                     delivered += count;
                     front += count;
                 }
-                Next::Restart { refused } => {
+                Next::Restart { refused, .. } => {
                     restarts += 1;
                     if refused {
                         refused_records.push(front);

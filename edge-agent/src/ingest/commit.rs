@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    conservation::Conservation,
     link::{LinkKind, LinkState, Links},
     quarantine::Quarantine,
     queue::{CommitError, Writer},
@@ -38,7 +37,6 @@ pub struct Lane {
     pub inbox: Receiver<Inbox>,
     pub commit_every: Duration,
     pub clock: Clock,
-    pub conservation: Arc<Conservation>,
     pub quarantine: Quarantine,
     pub links: Links,
     pub rejections: Arc<Rejections>,
