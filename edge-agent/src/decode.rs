@@ -28,7 +28,7 @@ use protocol::{
 
 use crate::{
     clock::Moment,
-    config::{Roles, TimeFormat},
+    config::{LineFormat, Roles, TimeFormat},
     ingest::Rejection,
 };
 
@@ -270,6 +270,18 @@ fn judge(time: Option<DeviceTime>, at: &Moment, max_age: Duration) -> (Timestamp
     (time, clock)
 }
 
+/// Reads one line of text.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn line(bytes: &[u8], format: &LineFormat, roles: &Roles) -> Result<Decoded, DecodeError> {
+    match format {
+        LineFormat::Json => json::decode(bytes, roles),
+        LineFormat::KeyValue => key_value::decode(bytes, roles),
+        LineFormat::Csv { separator, columns } => csv::decode(bytes, *separator, columns, roles),
+    }
+}
+
 /// A member's value as its format writes it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Scalar<'a> {
@@ -303,6 +315,17 @@ impl<'a> Scalar<'a> {
                 Err(Problem::TextTooLong(text.len()))
             }
             Self::Text(text) => Ok(Some(Value::Text(text.into()))),
+        }
+    }
+
+    /// Checks a value that came typed, in a frame.
+    pub(crate) fn framed(value: Value) -> Result<Value, Problem> {
+        match &value {
+            Value::Float(number) if !number.is_finite() => Err(Problem::NotFinite),
+            Value::Text(text) if text.len() > MAX_TEXT_BYTES => {
+                Err(Problem::TextTooLong(text.len()))
+            }
+            _ => Ok(value),
         }
     }
 

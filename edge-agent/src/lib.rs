@@ -12,6 +12,6 @@ pub mod ingest;
 pub mod link;
 pub mod quarantine;
 pub mod queue;
-mod secret;
+pub mod secret;
 pub mod source;
 pub mod stage;

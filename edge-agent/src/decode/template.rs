@@ -92,32 +92,32 @@ impl Template {
     /// # Errors
     /// The first level that is wrong.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let error = |at, kind| Err(TemplateError { at, kind });
+        let error = |at, kind| TemplateError { at, kind };
         if text.is_empty() || text.len() > MAX_TOPIC_BYTES {
-            return error(0, TemplateErrorKind::Length);
+            return Err(error(0, TemplateErrorKind::Length));
         }
         if let Some(at) = text.find('\0') {
-            return error(at, TemplateErrorKind::Nul);
+            return Err(error(at, TemplateErrorKind::Nul));
         }
         let mut levels = Vec::new();
         let mut at = 0;
         for part in text.split('/') {
-            let level = Level::parse(part).or_else(|kind| error(at, kind))?;
+            let level = Level::parse(part).map_err(|kind| error(at, kind))?;
             let rest = match levels.last() {
                 Some(Level::Rest) => Some("#"),
                 Some(Level::DeviceRest) => Some("{device:**}"),
                 _ => None,
             };
             if let Some(rest) = rest {
-                return error(at, TemplateErrorKind::NotLast(rest));
+                return Err(error(at, TemplateErrorKind::NotLast(rest)));
             }
             if let Some(name) = level.name()
                 && levels.iter().any(|other: &Level| other.name() == Some(name))
             {
-                return error(at, TemplateErrorKind::Twice(name.into()));
+                return Err(error(at, TemplateErrorKind::Twice(name.into())));
             }
             if matches!(level, Level::Device | Level::DeviceRest) && levels.contains(&Level::Any) {
-                return error(at, TemplateErrorKind::Collision);
+                return Err(error(at, TemplateErrorKind::Collision));
             }
             levels.push(level);
             at += part.len() + 1;
