@@ -10,6 +10,8 @@ pub mod decode;
 pub mod forward;
 pub mod ingest;
 pub mod link;
+pub mod quarantine;
 pub mod queue;
 pub mod secret;
 pub mod source;
+pub mod stage;
