@@ -206,6 +206,10 @@ impl Frame {
     /// Why it is no frame. The CRC is judged before the version, so "unknown version" never means damage.
     pub fn decode(stuffed: &[u8]) -> Result<Self, FrameError> {
         let plain = cobs::decode_vec(stuffed).map_err(|_| FrameError::Cobs)?;
+        // The stuffed form of a longer frame with many zeros can be as short as that of an allowed one.
+        if plain.len() > MAX_FRAME_BYTES {
+            return Err(FrameError::TooLong);
+        }
         let Some((checked, crc)) = plain.split_last_chunk::<4>() else {
             return Err(FrameError::TooShort(plain.len()));
         };
