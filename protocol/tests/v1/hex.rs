@@ -12,10 +12,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// White space is passed over.
 pub fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<char> = hex.chars().filter(|c| !c.is_whitespace()).collect();
-    assert!(
-        digits.len().is_multiple_of(2),
-        "odd number of digits: {hex}"
-    );
+    assert_eq!(digits.len() % 2, 0, "odd number of digits: {hex}");
     digits
         .chunks(2)
         .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap())

@@ -7,6 +7,8 @@
 //! The bytes here and in `vectors/v1.json` were made by an implementation that shares no code with this
 //! crate (Python: struct, zlib, xxhash), so they check the formats' descriptions as well.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod c_header;
 mod docs;
 mod example_device;

@@ -1,5 +1,7 @@
 //! What holds for every reading and every input, not only for the frozen ones.
 
+use std::hint::black_box;
+
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{
     BootId, Clock, Digest, Epoch, FieldName, Fields, Metadata, Reading, Record, RecordId, SourceId,
@@ -172,11 +174,11 @@ fn packed(record: &Record) -> Vec<u8> {
 
 /// Where a decoder may look at bytes nobody vouches for.
 fn read_everything(bytes: &[u8]) {
-    let _ = Frame::decode(bytes).is_ok();
-    let _ = json::decode(bytes).is_ok();
-    let _ = postcard::decode(bytes).is_ok();
-    let _ = postcard::decode_reading(bytes).is_ok();
-    let _ = Fact::decode(bytes).is_ok();
+    black_box(Frame::decode(bytes).is_ok());
+    black_box(json::decode(bytes).is_ok());
+    black_box(postcard::decode(bytes).is_ok());
+    black_box(postcard::decode_reading(bytes).is_ok());
+    black_box(Fact::decode(bytes).is_ok());
     let names = [
         "ce_id",
         "edge_digest",
@@ -190,10 +192,10 @@ fn read_everything(bytes: &[u8]) {
             .is_none_or(|form| form.len() <= bytes.len() * 3)
     );
     if let Ok(text) = core::str::from_utf8(bytes) {
-        let _ = text.parse::<RecordId>().is_ok();
-        let _ = text.parse::<Timestamp>().is_ok();
-        let _ = FieldName::normalise(text).is_ok();
-        let _ = protocol::DeviceId::encode(text).is_ok();
+        black_box(text.parse::<RecordId>().is_ok());
+        black_box(text.parse::<Timestamp>().is_ok());
+        black_box(FieldName::normalise(text).is_ok());
+        black_box(protocol::DeviceId::encode(text).is_ok());
     }
 }
 
