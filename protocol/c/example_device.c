@@ -151,6 +151,8 @@ static int open_line(const char *path)
     line.c_oflag = 0;
     line.c_lflag = 0;
     line.c_cflag = CS8 | CREAD | CLOCAL;
+    line.c_cc[VMIN] = 1;
+    line.c_cc[VTIME] = 0;
     cfsetispeed(&line, B115200);
     cfsetospeed(&line, B115200);
     if (tcsetattr(fd, TCSANOW, &line) != 0) {

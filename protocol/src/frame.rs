@@ -27,6 +27,10 @@
 //! Whoever gets a hello with `reply` answers with one without. An agent that meets a boot it does not
 //! know sends a hello with `reply`; the device answers and sends the reading again. `boot` must differ
 //! from start to start (random, or a counter in flash); `sequence` counts from 0 within it.
+//! Between the newest reading sent and the oldest not acknowledged lie fewer than 64: so far back a reading
+//! sent again is recognised.
+//!
+//! For firmware authors: `docs/protocol.md`, `c/edge_frame.h`, `vectors/v1.json`.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 

@@ -28,7 +28,10 @@ const C: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/c");
 pub fn compile(arguments: &[&str], source: &Path, output: &str) -> PathBuf {
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
     let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(output);
-    let done = Command::new(&compiler)
+    // CC may bring arguments of its own, such as `ccache gcc`.
+    let mut words = compiler.split_whitespace();
+    let done = Command::new(words.next().unwrap_or("cc"))
+        .args(words)
         .args([
             "-std=c99",
             "-pedantic",
