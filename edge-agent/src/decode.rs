@@ -86,7 +86,10 @@ pub enum Problem {
     #[error("has {0} bytes of text, {MAX_TEXT_BYTES} are allowed")]
     TextTooLong(usize),
     /// No canonical form.
-    #[error("has a name that is empty or longer than {} bytes", FieldName::MAX_BYTES)]
+    #[error(
+        "has a name that is empty or longer than {} bytes",
+        FieldName::MAX_BYTES
+    )]
     Name,
     /// The same name, in its canonical form, more than once: none of them is kept.
     #[error("appears more than once under the same canonical name")]
@@ -219,10 +222,7 @@ impl Decoded {
 ///
 /// # Errors
 /// [`DecodeError::Metadata`].
-pub fn merge(
-    base: &Metadata,
-    added: Vec<(FieldName, Box<str>)>,
-) -> Result<Metadata, DecodeError> {
+pub fn merge(base: &Metadata, added: Vec<(FieldName, Box<str>)>) -> Result<Metadata, DecodeError> {
     if added.is_empty() {
         return Ok(base.clone());
     }
@@ -496,7 +496,10 @@ fn device_time(scalar: Scalar<'_>, format: TimeFormat) -> Result<Option<Timestam
     if !micros.is_finite() || micros.abs() >= EXACT_BELOW {
         return Err(Problem::NotATime);
     }
-    #[expect(clippy::cast_possible_truncation, reason = "checked against 2^53 above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked against 2^53 above"
+    )]
     Timestamp::from_micros(micros.round() as i64)
         .map(Some)
         .map_err(|_| Problem::NotATime)

@@ -70,7 +70,9 @@ pub enum TemplateErrorKind {
     #[error("{0:?} mixes text with a placeholder; each must have its level for itself")]
     Mixed(Box<str>),
     /// `{}` or a name that is no field name.
-    #[error("{0:?} is no placeholder; use {{device}}, {{device:**}}, {{field}} or {{word}} with a-z 0-9 _")]
+    #[error(
+        "{0:?} is no placeholder; use {{device}}, {{device:**}}, {{field}} or {{word}} with a-z 0-9 _"
+    )]
     Placeholder(Box<str>),
     /// `#` or `{device:**}` not at the end.
     #[error("{0:?} takes the rest of the topic and must be the last level")]
@@ -79,7 +81,9 @@ pub enum TemplateErrorKind {
     #[error("{{{0}}} appears twice")]
     Twice(Box<str>),
     /// `+` in front of the device.
-    #[error("'+' in front of {{device}} would make one device of two; name the level, as in {{site}}")]
+    #[error(
+        "'+' in front of {{device}} would make one device of two; name the level, as in {{site}}"
+    )]
     Collision,
     /// NUL, which MQTT forbids.
     #[error("a topic must not contain NUL")]
@@ -112,7 +116,9 @@ impl Template {
                 return Err(error(at, TemplateErrorKind::NotLast(rest)));
             }
             if let Some(name) = level.name()
-                && levels.iter().any(|other: &Level| other.name() == Some(name))
+                && levels
+                    .iter()
+                    .any(|other: &Level| other.name() == Some(name))
             {
                 return Err(error(at, TemplateErrorKind::Twice(name.into())));
             }

@@ -66,14 +66,20 @@ fn one_bad_member_never_takes_the_others_with_it() {
         (r#""a":NaN"#.to_owned(), Problem::NotFinite),
         (r#""a":-Infinity"#.to_owned(), Problem::NotFinite),
         (r#""a":1e400"#.to_owned(), Problem::NotFinite),
-        (r#""a":18446744073709551616"#.to_owned(), Problem::TooManyDigits),
+        (
+            r#""a":18446744073709551616"#.to_owned(),
+            Problem::TooManyDigits,
+        ),
         (r#""a":9007199254740993"#.to_owned(), Problem::TooManyDigits),
         (format!(r#""a":"{long}""#), Problem::TextTooLong(257)),
         (r#""a":1,"A":2"#.to_owned(), Problem::Twice),
         (r#""a":1,"a":1"#.to_owned(), Problem::Twice),
         (r#""...":1"#.to_owned(), Problem::Name),
         (r#""\u0000":1"#.to_owned(), Problem::Name),
-        (format!(r#""a":[{}]"#, "0,".repeat(256) + "0"), Problem::TooLong),
+        (
+            format!(r#""a":[{}]"#, "0,".repeat(256) + "0"),
+            Problem::TooLong,
+        ),
         (
             format!(r#""a":{}{}"#, "[".repeat(200), "]".repeat(200)),
             Problem::TooDeep,
@@ -258,14 +264,30 @@ fn templates_say_what_to_subscribe_to_and_what_topics_mean() {
 fn templates_that_cannot_work_are_refused_with_their_place() {
     for (template, at, kind) in [
         ("", 0, TemplateErrorKind::Length),
-        ("a/b{device}", 2, TemplateErrorKind::Mixed("b{device}".into())),
+        (
+            "a/b{device}",
+            2,
+            TemplateErrorKind::Mixed("b{device}".into()),
+        ),
         ("a/{device", 2, TemplateErrorKind::Mixed("{device".into())),
         ("a+/b", 0, TemplateErrorKind::Mixed("a+".into())),
         ("a/{}", 2, TemplateErrorKind::Placeholder("{}".into())),
-        ("a/{Site}", 2, TemplateErrorKind::Placeholder("{Site}".into())),
+        (
+            "a/{Site}",
+            2,
+            TemplateErrorKind::Placeholder("{Site}".into()),
+        ),
         ("a/#/b", 4, TemplateErrorKind::NotLast("#")),
-        ("{device:**}/b", 12, TemplateErrorKind::NotLast("{device:**}")),
-        ("{device}/{device}", 9, TemplateErrorKind::Twice("device".into())),
+        (
+            "{device:**}/b",
+            12,
+            TemplateErrorKind::NotLast("{device:**}"),
+        ),
+        (
+            "{device}/{device}",
+            9,
+            TemplateErrorKind::Twice("device".into()),
+        ),
         ("a/+/{device}", 4, TemplateErrorKind::Collision),
         ("a\0", 1, TemplateErrorKind::Nul),
     ] {
@@ -296,19 +318,43 @@ fn a_device_time_counts_only_when_it_is_plausible() {
     for (told, synced, time, clock) in [
         (None, true, NOW, Clock::Synced),
         (None, false, NOW, unsynced(5_000_000)),
-        (at("2026-11-23T12:05:00Z"), true, "2026-11-23T12:05:00Z", Clock::Device),
+        (
+            at("2026-11-23T12:05:00Z"),
+            true,
+            "2026-11-23T12:05:00Z",
+            Clock::Device,
+        ),
         (at("2026-11-23T12:05:01Z"), true, NOW, Clock::Synced),
-        (at("2026-11-24T12:00:00Z"), false, "2026-11-24T12:00:00Z", Clock::Device),
+        (
+            at("2026-11-24T12:00:00Z"),
+            false,
+            "2026-11-24T12:00:00Z",
+            Clock::Device,
+        ),
         (at("2099-01-01T00:00:00Z"), false, NOW, unsynced(5_000_000)),
-        (at("2026-10-24T12:00:00Z"), true, "2026-10-24T12:00:00Z", Clock::Device),
+        (
+            at("2026-10-24T12:00:00Z"),
+            true,
+            "2026-10-24T12:00:00Z",
+            Clock::Device,
+        ),
         (at("2026-10-24T11:59:59Z"), true, NOW, Clock::Synced),
         (at("1970-01-01T00:00:07Z"), true, NOW, Clock::Synced),
         (age(1_500), true, "2026-11-23T11:59:58.5Z", Clock::Synced),
-        (age(1_500), false, "2026-11-23T11:59:58.5Z", unsynced(3_500_000)),
+        (
+            age(1_500),
+            false,
+            "2026-11-23T11:59:58.5Z",
+            unsynced(3_500_000),
+        ),
         (age(u64::MAX), true, NOW, Clock::Synced),
     ] {
         let expected = (time.parse().unwrap(), clock);
-        assert_eq!(judge(told, &moment(NOW, synced), month), expected, "{told:?}");
+        assert_eq!(
+            judge(told, &moment(NOW, synced), month),
+            expected,
+            "{told:?}"
+        );
     }
     let stuck = moment("1970-01-01T00:00:10Z", false);
     let told = at("1970-01-01T00:00:07Z");
@@ -401,12 +447,16 @@ proptest! {
 
 /// MQTT's own rule, written the other way round.
 fn asks_for(topic: &str, filter: &str) -> bool {
-    let (topic, filter): (Vec<_>, Vec<_>) = (topic.split('/').collect(), filter.split('/').collect());
+    let (topic, filter): (Vec<_>, Vec<_>) =
+        (topic.split('/').collect(), filter.split('/').collect());
     for (at, level) in filter.iter().enumerate() {
         if *level == "#" {
             return true;
         }
-        if topic.get(at).is_none_or(|have| *level != "+" && have != level) {
+        if topic
+            .get(at)
+            .is_none_or(|have| *level != "+" && have != level)
+        {
             return false;
         }
     }

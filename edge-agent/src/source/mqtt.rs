@@ -463,8 +463,7 @@ impl Link {
     }
 
     fn drain(&self) {
-        self.draining
-            .store(true, Relaxed);
+        self.draining.store(true, Relaxed);
         if self.acks().waiting() == 0 {
             self.goodbye();
         }

@@ -43,7 +43,9 @@ pub enum RouteError {
     #[error("qos must be 0 or 1, not {0}; at 1 nothing is lost or doubled here")]
     Qos(u8),
     /// Nothing names the device.
-    #[error("nothing names the device; set {{device}} in the topic, device = \"…\" or device = {{ field = \"…\" }}")]
+    #[error(
+        "nothing names the device; set {{device}} in the topic, device = \"…\" or device = {{ field = \"…\" }}"
+    )]
     NoDevice,
     /// Nothing names the value.
     #[error("nothing names the value; set {{field}} in the topic or field = \"…\"")]
