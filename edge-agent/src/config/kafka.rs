@@ -84,9 +84,9 @@ struct Gathered {
 /// Reads `[kafka]`.
 pub fn read(table: &Table<'_, '_>, secrets: Secrets) -> Option<Kafka> {
     let mut gathered = Gathered::default();
-    gathered.from_file(table);
-    gathered.from_bootstrap(table);
-    gathered.from_properties(table, secrets);
+    gathered.take_file(table);
+    gathered.take_bootstrap(table);
+    gathered.take_properties(table, secrets);
     if !gathered.settings.contains_key("bootstrap.servers") && !gathered.is_partial {
         let fix = "write bootstrap = \"host:9092\", or properties_file = \"/etc/edge-agent/client.properties\"";
         table.wrong("bootstrap", Mistake::fix("is missing", fix));
@@ -130,7 +130,7 @@ impl Gathered {
         self.settings.insert(name, (origin, value));
     }
 
-    fn from_file(&mut self, table: &Table<'_, '_>) {
+    fn take_file(&mut self, table: &Table<'_, '_>) {
         let Some(file) = table.optional("properties_file", value::path) else {
             return;
         };
@@ -155,7 +155,7 @@ impl Gathered {
         }
     }
 
-    fn from_bootstrap(&mut self, table: &Table<'_, '_>) {
+    fn take_bootstrap(&mut self, table: &Table<'_, '_>) {
         let Some(at) = table.span_of("bootstrap") else {
             table.optional("bootstrap", bootstrap);
             return;
@@ -166,7 +166,7 @@ impl Gathered {
         }
     }
 
-    fn from_properties(&mut self, table: &Table<'_, '_>, secrets: Secrets) {
+    fn take_properties(&mut self, table: &Table<'_, '_>, secrets: Secrets) {
         let Some(inner) = table.table("properties") else {
             return;
         };

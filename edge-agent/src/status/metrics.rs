@@ -9,7 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{Snapshot, dropped};
+use super::{LaneStat, Snapshot, dropped};
+use crate::source::Seen;
 
 /// The content type.
 pub const FORM: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +29,9 @@ pub fn encode(snapshot: Snapshot) -> Result<String, fmt::Error> {
 
 /// Values of one metric, by the values of its labels.
 type Family<'a, const N: usize> = Vec<([(&'static str, &'a str); N], u64)>;
+
+/// Kind, name, help and value of a metric that each `T` has.
+type Column<T> = (MetricType, &'static str, &'static str, fn(&T) -> u64);
 
 struct Writer<'a>(DescriptorEncoder<'a>);
 
@@ -158,46 +162,54 @@ impl Snapshot {
             .map(|(source, reason, count)| ([("source", &**source), ("reason", *reason)], *count));
         let help = "Inputs that are no reading";
         out.family(Counter, "edge_frames_rejected", help, rejections.collect())?;
-        let value: [(&str, &str, fn(&super::source::Seen) -> u64); 6] = [
+        let columns: [Column<Seen>; 6] = [
             (
+                Counter,
                 "edge_source_readings",
                 "Handed over by the source",
                 |seen| seen.received,
             ),
             (
+                Counter,
                 "edge_source_fields_rejected",
                 "Single values left out",
                 |seen| seen.fields_rejected,
             ),
-            ("edge_source_skipped", "Passed by on purpose", |seen| {
-                seen.skipped
-            }),
             (
+                Counter,
+                "edge_source_skipped",
+                "Passed by on purpose",
+                |seen| seen.skipped,
+            ),
+            (
+                Counter,
                 "edge_source_deferred",
                 "Not taken now, to be sent again",
                 |seen| seen.deferred,
             ),
             (
+                Counter,
                 "edge_source_reconnects",
                 "Times the link came back",
                 |seen| seen.reconnects,
             ),
             (
+                Counter,
                 "edge_source_device_dropped",
                 "Dropped by the device itself",
                 |seen| seen.device_dropped,
             ),
         ];
-        for (name, help, value) in value {
+        for (kind, name, help, value) in columns {
             let values = self.sources.iter();
             let values = values.map(|source| ([("source", &*source.name)], value(&source.seen)));
-            out.family(Counter, name, help, values.collect())?;
+            out.family(kind, name, help, values.collect())?;
         }
         Ok(())
     }
 
     fn encode_lanes(&self, out: &mut Writer<'_>) -> fmt::Result {
-        let value: [(MetricType, &str, &str, fn(&super::LaneStat) -> u64); 9] = [
+        let columns: [Column<LaneStat>; 9] = [
             (Gauge, "edge_queue_readings", "Readings waiting", |lane| {
                 lane.stat.readings
             }),
@@ -241,7 +253,7 @@ impl Snapshot {
                 |lane| lane.restarts,
             ),
         ];
-        for (kind, name, help, value) in value {
+        for (kind, name, help, value) in columns {
             let values = self.lanes.iter();
             let values = values.map(|lane| ([("topic", lane.topic.as_str())], value(lane)));
             out.family(kind, name, help, values.collect())?;
