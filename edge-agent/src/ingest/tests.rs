@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     config::{self, WhenFull},
     link::{LinkKind, LinkState},
+    quarantine,
     queue::{self, Reader},
 };
 
@@ -55,12 +56,12 @@ impl Rig {
             clock.now().queue(),
         )
         .unwrap();
-        let quarantine = dir.path().join("quarantine");
+        let rejected = dir.path().join("quarantine");
         let around = Surroundings {
             runtime: Handle::current(),
             clock,
             conservation: Arc::clone(&conservation),
-            quarantine: Quarantine::open(&quarantine, MIB).unwrap(),
+            quarantine: Quarantine::open(&rejected, quarantine::MAX_BYTES).unwrap(),
             links: links.clone(),
         };
         let lanes = vec![(lane(), opened.writer)];
@@ -94,16 +95,16 @@ impl Rig {
         receipt.await.expect("no receipt").unwrap()
     }
 
-    fn disk(&self) -> LinkState {
+    fn disk(&self) -> Option<LinkState> {
         let links = self.links.snapshot();
         let disk = links.into_iter().find(|(kind, ..)| *kind == LinkKind::Disk);
-        disk.unwrap().2
+        disk.map(|(_, _, state)| state)
     }
 
     /// Waits for the disk to be reported as full.
     async fn until_full(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while self.disk() == LinkState::Up {
+        while !matches!(self.disk(), Some(LinkState::Down(_))) {
             assert!(Instant::now() < deadline, "never full");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -243,7 +244,7 @@ async fn a_full_queue_holds_back_the_source_answers_nothing_and_recovers() {
     }
     source.await.unwrap();
     rig.forward();
-    assert_eq!(rig.disk(), LinkState::Up);
+    assert_eq!(rig.disk(), Some(LinkState::Up));
     let balance = rig.conservation.snapshot();
     assert_eq!((balance.acknowledged, balance.queued), (6000, 0));
 }
