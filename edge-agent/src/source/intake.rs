@@ -178,3 +178,46 @@ pub(super) fn source_meta(box_wide: &Metadata, own: &Metadata) -> Result<Metadat
             .collect(),
     )
 }
+
+/// The far end of an [`Outlet::Test`].
+#[cfg(test)]
+pub(super) struct Far {
+    pub(super) messages: std::sync::mpsc::Receiver<Message>,
+    pub(super) rejected: std::sync::mpsc::Receiver<(Rejection, String, Vec<u8>)>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) links: Links,
+}
+
+#[cfg(test)]
+impl Far {
+    pub(super) fn new(kind: crate::link::LinkKind) -> (Intake, Self) {
+        let (messages, got) = std::sync::mpsc::channel();
+        let (rejected, refused) = std::sync::mpsc::channel();
+        let far = Self {
+            messages: got,
+            rejected: refused,
+            counters: Arc::new(Counters::new("source", kind)),
+            links: Links::default(),
+        };
+        let intake = Intake::new(
+            Outlet::Test { messages, rejected },
+            far.links.clone(),
+            Clock::default(),
+            Arc::clone(&far.counters),
+            Duration::from_secs(86_400),
+        );
+        (intake, far)
+    }
+
+    /// The next message; a test that waits for one in vain has failed.
+    pub(super) fn message(&self) -> Message {
+        self.messages.recv_timeout(Duration::from_secs(5)).unwrap()
+    }
+
+    pub(super) fn rejection(&self) -> Rejection {
+        self.rejected
+            .recv_timeout(Duration::from_secs(5))
+            .unwrap()
+            .0
+    }
+}

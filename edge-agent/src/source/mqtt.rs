@@ -232,9 +232,8 @@ impl Broker {
 
     /// Waits until one more message may wait for its receipt.
     async fn room(&self, link: &Link, progress: &mut Progress) {
-        while progress.stop_by.is_none()
-            && link.acks().waiting() >= usize::from(self.settings.max_inflight.max(1))
-        {
+        let window = usize::from(self.settings.max_inflight.max(1));
+        while progress.stop_by.is_none() && link.acks().full(window) {
             tokio::select! {
                 () = link.room.notified() => {}
                 () = self.shutdown.cancelled() => self.stop(link, progress),
@@ -296,6 +295,7 @@ impl Broker {
                 });
                 self.take(&publish, answer, link).await?;
             }
+            Event::Outgoing(Outgoing::PubAck(_)) => link.acks().written(),
             Event::Outgoing(Outgoing::Disconnect) => return Ok(Next::Finished),
             _ => {}
         }

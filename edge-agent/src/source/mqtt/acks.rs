@@ -13,6 +13,8 @@ pub(super) struct Acks {
     /// The token of the first slot.
     first: u64,
     slots: VecDeque<Slot>,
+    /// Acknowledgements on their way to the network.
+    unwritten: usize,
 }
 
 #[derive(Debug)]
@@ -56,13 +58,26 @@ impl Acks {
     pub(super) fn sent(&mut self) {
         if self.slots.pop_front().is_some() {
             self.first += 1;
+            self.unwritten += 1;
         }
+    }
+
+    /// One that was on its way is on the network.
+    pub(super) fn written(&mut self) {
+        self.unwritten = self.unwritten.saturating_sub(1);
     }
 
     /// The connection broke.
     pub(super) fn broken(&mut self) {
         self.first = self.end();
         self.slots.clear();
+        self.unwritten = 0;
+    }
+
+    /// Whether polling must wait for receipts. While acknowledgements are on their way it must not: only
+    /// polling writes them, so a few messages more than `window` may be taken meanwhile.
+    pub(super) fn full(&self, window: usize) -> bool {
+        self.slots.len() >= window && self.unwritten == 0
     }
 
     /// Messages not acknowledged.
@@ -127,5 +142,18 @@ mod tests {
         acks.done(one);
         assert!(drain(&mut acks).is_empty());
         assert_eq!(acks.waiting(), 1);
+    }
+
+    #[test]
+    fn a_full_window_does_not_hold_back_an_acknowledgement() {
+        let mut acks = Acks::default();
+        let first = acks.arrived(1);
+        assert!(acks.full(1));
+        acks.done(first);
+        assert_eq!(drain(&mut acks), [1]);
+        acks.arrived(2);
+        assert!(!acks.full(1));
+        acks.written();
+        assert!(acks.full(1));
     }
 }
