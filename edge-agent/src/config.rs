@@ -12,7 +12,7 @@ mod sources;
 mod value;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -21,6 +21,7 @@ use std::{
 use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic};
 
 pub use document::Problem;
+pub use value::{show_bytes, show_duration};
 
 use document::{Document, Mistake};
 
@@ -74,6 +75,16 @@ pub struct Config {
     pub kafka: Kafka,
     /// `[status]`: health, metrics.
     pub status: Status,
+}
+
+impl Config {
+    /// Every topic that a source writes to, each once: the lanes.
+    pub fn lanes(&self) -> impl Iterator<Item = &Topic> {
+        let serial = self.serial.iter().map(|serial| &serial.topic);
+        let mqtt = self.mqtt.iter().flat_map(|mqtt| &mqtt.subscribe);
+        let topics = serial.chain(mqtt.map(|subscription| &subscription.kafka_topic));
+        topics.collect::<BTreeSet<_>>().into_iter()
+    }
 }
 
 /// `[agent]`.

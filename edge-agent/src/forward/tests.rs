@@ -1,5 +1,7 @@
 //! The uplink against librdkafka's own mock broker, with a queue that is a vector.
 
+mod lane;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
