@@ -19,6 +19,7 @@ pub mod lines;
 mod members;
 pub mod number;
 pub mod template;
+pub mod units;
 
 use std::time::Duration;
 

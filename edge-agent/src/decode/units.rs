@@ -1,0 +1,561 @@
+//! The catalogue of units and quantities: one table each, for every format that says what it measures.
+//!
+//! A field's name is `quantity_unit`. Each kind of unit has **one** unit that is stored, so that a
+//! column never mixes two: whatever a device sends in °F, K or °C is `…_c`. The rule asks the unit alone,
+//! never the quantity, so a quantity added later cannot rename a field of today. Rows of [`UNITS`] are
+//! only ever added; changing one would split a column.
+//!
+//! | kind | stored as | read |
+//! |---|---|---|
+//! | temperature | `c` | °C, °F, K |
+//! | ratio | `pct` | %, %RH, 0..1 (`ratio`), ‰ |
+//! | parts | `ppm`, `ppb` | |
+//! | pressure | `hpa` | Pa, hPa, kPa, mbar, bar, psi, inHg, mmHg, atm |
+//! | voltage, current | `v`, `a` | with m, µ, k |
+//! | power, apparent, reactive | `w`, `va`, `var` | with m, k, M |
+//! | energy, apparent, reactive | `kwh`, `kvah`, `kvarh` | Wh, kWh, MWh, GWh, Ws, J, MJ, GJ, VAh, varh … |
+//! | charge | `ah` | Ah, mAh |
+//! | frequency, rotation | `hz`, `rpm` | Hz, kHz, MHz, GHz |
+//! | resistance, conductivity | `ohm`, `us_cm` | kΩ, MΩ, mS/cm, S/m |
+//! | length | `m`, `mm` | km, cm, ft, mi are metres; µm, in are millimetres (rain) |
+//! | speed | `m_s` | km/h, mph, kn, ft/s |
+//! | rain rate | `mm_h` | mm/h, in/h, m/h |
+//! | area, volume, flow | `m2`, `m3`, `l`, `m3_h`, `l_min` | gal, ft³, mL, l/s, l/h … |
+//! | mass, density | `kg`, `ug_m3`, `kg_m3` | g, mg, lb, oz, t; mg/m³ |
+//! | angle, rotation | `deg` | °, rad |
+//! | light | `lx`, `lm`, `cd`, `w_m2` | lux, klx |
+//! | time | `s` | ms, µs, min, h, d |
+//! | level | `db`, `dba`, `dbm` | |
+//! | data | `byte`, `bit_s` | KiB, kB, MB, GB, kbit/s … |
+//! | others | `m_s2`, `n`, `nm`, `ph`, `uv_index`, `count`, `count_min`, `usv_h`, `bq_m3`, `gauss` … | |
+
+use protocol::FieldName;
+
+/// How a number becomes one in the stored unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Conversion {
+    add: f64,
+    multiply: f64,
+    divide: f64,
+}
+
+/// A field's name and how its numbers become ones in the unit the name says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Canonical {
+    /// `quantity_unit`.
+    pub name: FieldName,
+    /// From the unit that was asked for.
+    pub conversion: Conversion,
+}
+
+/// One row: the unit stored, and how to get there from the symbols.
+#[derive(Debug)]
+struct Unit {
+    suffix: &'static str,
+    conversion: Conversion,
+    symbols: &'static [&'static str],
+}
+
+impl Conversion {
+    /// As it is.
+    pub const NONE: Self = Self {
+        add: 0.0,
+        multiply: 1.0,
+        divide: 1.0,
+    };
+
+    /// The number in the stored unit. A decimal number stays one: 73.4 °F is 23 °C, 230 Wh is 0.23 kWh.
+    #[must_use]
+    pub fn apply(self, value: f64) -> f64 {
+        if self == Self::NONE {
+            return value;
+        }
+        let exact = (value + self.add) * self.multiply / self.divide;
+        if self.add == 0.0 && self.multiply == 1.0 {
+            return exact; // One division is correctly rounded.
+        }
+        // Binary noise of the steps: cut at twelve digits, far below what any sensor resolves.
+        format!("{exact:.11e}").parse().unwrap_or(exact)
+    }
+}
+
+/// The name and conversion of a quantity in a unit; `None` where the unit is not in the table (an empty
+/// one is not) or the name has no canonical form.
+///
+/// A quantity that already ends with a symbol of the very unit does not get it twice:
+/// `("Temperature_C", "°C")` is `temperature_c`.
+#[must_use]
+pub fn canonical(quantity: &str, unit: &str) -> Option<Canonical> {
+    let unit = find(unit)?;
+    let quantity = FieldName::normalise(quantity).ok()?;
+    Some(Canonical {
+        name: join(quantity.as_str(), unit.suffix)?,
+        conversion: unit.conversion,
+    })
+}
+
+/// A name whose last part is the unit, as in `temperature_F` or `wind_avg_km_h`; `None` where no ending of
+/// it is a unit of more than one letter, or one of `C F K W V A`.
+///
+/// One letter in lower case is a word of its own more often than a unit (`x_m`).
+#[must_use]
+pub fn split(name: &str) -> Option<Canonical> {
+    name.match_indices('_').find_map(|(at, _)| {
+        let (quantity, unit) = (&name[..at], &name[at + 1..]);
+        let plain = match unit {
+            "km_h" | "mi_h" | "m_s" | "ft_s" | "mm_h" | "in_h" | "l_min" | "l_h" | "m3_h"
+            | "W_m2" | "w_m2" | "ug_m3" | "mg_m3" | "uS_cm" | "us_cm" | "mS_cm" => {
+                unit.replace('_', "/")
+            }
+            "C" | "F" | "K" | "W" | "V" | "A" => unit.to_owned(),
+            _ if unit.len() >= 2 && !WORDS.contains(&unit) => unit.to_owned(),
+            _ => return None,
+        };
+        canonical(quantity, &plain)
+    })
+}
+
+/// Endings that are words, though a unit is written so.
+const WORDS: [&str; 7] = ["in", "min", "count", "index", "day", "bit", "sec"];
+
+/// The catalogue of quantities whose unit their format leaves unsaid, because everybody agrees on it.
+///
+/// Used for names that are the quantity and nothing else; what is not here has no unit in its name.
+#[must_use]
+pub fn usual_unit(quantity: &str) -> Option<&'static str> {
+    QUANTITIES
+        .iter()
+        .find_map(|(unit, names)| names.contains(&quantity).then_some(*unit))
+}
+
+fn join(quantity: &str, suffix: &str) -> Option<FieldName> {
+    let has = quantity == suffix
+        || quantity
+            .strip_suffix(suffix)
+            .is_some_and(|rest| rest.ends_with('_'));
+    if has {
+        return FieldName::new(quantity).ok();
+    }
+    FieldName::new(format!("{quantity}_{suffix}")).ok()
+}
+
+/// By the very symbol; else, in any case of letters, where that leaves one unit (`mwh` could be two).
+fn find(symbol: &str) -> Option<&'static Unit> {
+    let symbol = symbol.trim();
+    if symbol.is_empty() {
+        return None;
+    }
+    let exact = UNITS.iter().find(|unit| unit.symbols.contains(&symbol));
+    if exact.is_some() || symbol.len() < 2 {
+        return exact;
+    }
+    let mut folded = UNITS
+        .iter()
+        .filter(|unit| unit.symbols.iter().any(|s| s.eq_ignore_ascii_case(symbol)));
+    let one = folded.next();
+    if folded.next().is_some() { None } else { one }
+}
+
+const fn same(suffix: &'static str, symbols: &'static [&'static str]) -> Unit {
+    by(suffix, 1.0, 1.0, symbols)
+}
+
+const fn by(
+    suffix: &'static str,
+    multiply: f64,
+    divide: f64,
+    symbols: &'static [&'static str],
+) -> Unit {
+    offset(suffix, 0.0, multiply, divide, symbols)
+}
+
+const fn offset(
+    suffix: &'static str,
+    add: f64,
+    multiply: f64,
+    divide: f64,
+    symbols: &'static [&'static str],
+) -> Unit {
+    Unit {
+        suffix,
+        conversion: Conversion {
+            add,
+            multiply,
+            divide,
+        },
+        symbols,
+    }
+}
+
+/// Factors are exact by definition (SI brochure, NIST SP 811 appendix B) except psi, inHg, mmHg (seven
+/// digits, SP 811).
+static UNITS: &[Unit] = &[
+    same(
+        "c",
+        &["°C", "C", "℃", "degC", "deg_C", "Cel", "Celsius", "oC"],
+    ),
+    offset(
+        "c",
+        -32.0,
+        5.0,
+        9.0,
+        &["°F", "F", "℉", "degF", "deg_F", "Fahrenheit", "oF"],
+    ),
+    offset("c", -273.15, 1.0, 1.0, &["K", "Kelvin"]),
+    same(
+        "pct",
+        &[
+            "%", "%RH", "%rH", "pct", "percent", "%EL", "/100", "% RH", "vol%",
+        ],
+    ),
+    by("pct", 100.0, 1.0, &["ratio", "/", "EL"]),
+    by("pct", 1.0, 10.0, &["‰", "/1000"]),
+    same("ppm", &["ppm"]),
+    same("ppb", &["ppb"]),
+    same("hpa", &["hPa", "mbar", "mb", "millibar"]),
+    by("hpa", 1.0, 100.0, &["Pa"]),
+    by("hpa", 10.0, 1.0, &["kPa"]),
+    by("hpa", 1000.0, 1.0, &["bar"]),
+    by("hpa", 10_000.0, 1.0, &["MPa"]),
+    by("hpa", 1013.25, 1.0, &["atm"]),
+    by("hpa", 68.947_57, 1.0, &["psi"]),
+    by("hpa", 33.863_89, 1.0, &["inHg", "inHG"]),
+    by("hpa", 1.333_224, 1.0, &["mmHg", "mmHG", "Torr"]),
+    same("v", &["V", "Volt", "Volts", "VDC", "VAC"]),
+    by("v", 1.0, 1000.0, &["mV"]),
+    by("v", 1.0, 1e6, &["uV", "µV", "μV"]),
+    by("v", 1000.0, 1.0, &["kV"]),
+    same("a", &["A", "Amp", "Amps", "Ampere"]),
+    by("a", 1.0, 1000.0, &["mA"]),
+    by("a", 1.0, 1e6, &["uA", "µA", "μA"]),
+    same("w", &["W", "Watt", "Watts"]),
+    by("w", 1.0, 1000.0, &["mW"]),
+    by("w", 1000.0, 1.0, &["kW"]),
+    by("w", 1e6, 1.0, &["MW"]),
+    same("va", &["VA"]),
+    by("va", 1000.0, 1.0, &["kVA"]),
+    same("var", &["var", "VAr", "VAR"]),
+    by("var", 1000.0, 1.0, &["kvar", "kVAr", "kVAR"]),
+    same("kwh", &["kWh", "kW·h", "kW*h"]),
+    by("kwh", 1.0, 1000.0, &["Wh", "W·h", "W*h"]),
+    by("kwh", 1.0, 1e6, &["mWh"]),
+    by("kwh", 1000.0, 1.0, &["MWh"]),
+    by("kwh", 1e6, 1.0, &["GWh"]),
+    by("kwh", 1.0, 60_000.0, &["Wmin", "Wm"]),
+    by("kwh", 1.0, 3.6e6, &["J", "Ws", "Joule"]),
+    by("kwh", 1.0, 3600.0, &["kJ", "kWs"]),
+    by("kwh", 1.0, 3.6, &["MJ"]),
+    by("kwh", 1000.0, 3.6, &["GJ"]),
+    same("kvah", &["kVAh"]),
+    by("kvah", 1.0, 1000.0, &["VAh"]),
+    by("kvah", 1.0, 3.6e6, &["VAs"]),
+    same("kvarh", &["kvarh", "kVArh", "kVARh"]),
+    by("kvarh", 1.0, 1000.0, &["varh", "VArh", "VARh"]),
+    by("kvarh", 1.0, 3.6e6, &["vars"]),
+    same("ah", &["Ah"]),
+    by("ah", 1.0, 1000.0, &["mAh"]),
+    same("hz", &["Hz", "1/s"]),
+    by("hz", 1000.0, 1.0, &["kHz"]),
+    by("hz", 1e6, 1.0, &["MHz"]),
+    by("hz", 1e9, 1.0, &["GHz"]),
+    same("rpm", &["rpm", "1/min", "r/min"]),
+    same("count_min", &["count/min", "cpm"]),
+    same("bpm", &["bpm", "beat/min"]),
+    same("ohm", &["\u{3a9}", "\u{2126}", "Ohm", "Ohms"]),
+    by(
+        "ohm",
+        1000.0,
+        1.0,
+        &["k\u{3a9}", "k\u{2126}", "kOhm", "kOhms"],
+    ),
+    by("ohm", 1e6, 1.0, &["M\u{3a9}", "M\u{2126}", "MOhm"]),
+    same("us_cm", &["µS/cm", "μS/cm", "uS/cm"]),
+    by("us_cm", 1000.0, 1.0, &["mS/cm"]),
+    by("us_cm", 10_000.0, 1.0, &["S/m"]),
+    same("m", &["m", "metre", "meter"]),
+    by("m", 1000.0, 1.0, &["km"]),
+    by("m", 1.0, 100.0, &["cm"]),
+    by("m", 0.3048, 1.0, &["ft"]),
+    by("m", 1609.344, 1.0, &["mi", "mile", "miles"]),
+    same("mm", &["mm", "l/m²", "l/m2"]),
+    by("mm", 1.0, 1000.0, &["um", "µm", "μm"]),
+    by("mm", 25.4, 1.0, &["in", "inch", "\""]),
+    same("m_s", &["m/s"]),
+    by("m_s", 1.0, 3.6, &["km/h", "kmh", "kph"]),
+    by("m_s", 0.447_04, 1.0, &["mph", "mi/h"]),
+    by("m_s", 1852.0, 3600.0, &["kn", "kt", "kts", "knot", "knots"]),
+    by("m_s", 0.3048, 1.0, &["ft/s"]),
+    same("m_s2", &["m/s2", "m/s²"]),
+    same("mm_h", &["mm/h", "mm/hr"]),
+    by("mm_h", 25.4, 1.0, &["in/h", "in/hr"]),
+    by("mm_h", 1000.0, 1.0, &["m/h"]),
+    same("m2", &["m2", "m²"]),
+    same("m3", &["m3", "m³"]),
+    by("m3", 0.028_316_846_592, 1.0, &["ft3", "ft³", "cf"]),
+    by("m3", 2.831_684_659_2, 1.0, &["CCF"]),
+    same("l", &["l", "L", "litre", "liter", "litres", "liters"]),
+    by("l", 1.0, 1000.0, &["ml", "mL"]),
+    by("l", 3.785_411_784, 1.0, &["gal", "gallon", "gallons"]),
+    same("m3_h", &["m3/h", "m³/h"]),
+    by("m3_h", 3600.0, 1.0, &["m3/s", "m³/s"]),
+    same("l_min", &["l/min", "L/min", "lpm"]),
+    by("l_min", 60.0, 1.0, &["l/s", "L/s"]),
+    by("l_min", 1.0, 60.0, &["l/h", "L/h"]),
+    by("l_min", 3.785_411_784, 1.0, &["gal/min", "gpm"]),
+    same("kg", &["kg"]),
+    by("kg", 1.0, 1000.0, &["g"]),
+    by("kg", 1.0, 1e6, &["mg"]),
+    by("kg", 1000.0, 1.0, &["t"]),
+    by("kg", 0.453_592_37, 1.0, &["lb", "lbs"]),
+    by("kg", 0.028_349_523_125, 1.0, &["oz"]),
+    same(
+        "ug_m3",
+        &["µg/m³", "μg/m³", "ug/m3", "µg/m3", "μg/m3", "ug/m³"],
+    ),
+    by("ug_m3", 1000.0, 1.0, &["mg/m3", "mg/m³"]),
+    same("kg_m3", &["kg/m3", "kg/m³"]),
+    by("kg_m3", 1.0, 1000.0, &["g/m3", "g/m³"]),
+    same("deg", &["°", "deg", "degree", "degrees"]),
+    by("deg", 180.0, core::f64::consts::PI, &["rad"]),
+    same("deg_s", &["deg/s", "°/s"]),
+    same("lx", &["lx", "lux"]),
+    by("lx", 1000.0, 1.0, &["klx", "klux"]),
+    same("lm", &["lm"]),
+    same("cd", &["cd"]),
+    same("cd_m2", &["cd/m2", "cd/m²"]),
+    same("w_m2", &["W/m2", "W/m²"]),
+    same("s", &["s", "sec", "second", "seconds"]),
+    by("s", 1.0, 1000.0, &["ms", "msec"]),
+    by("s", 1.0, 1e6, &["us", "µs", "μs"]),
+    by("s", 60.0, 1.0, &["min", "minute", "minutes"]),
+    by("s", 3600.0, 1.0, &["h", "hr", "hour", "hours"]),
+    by("s", 86_400.0, 1.0, &["d", "day", "days"]),
+    same("db", &["dB"]),
+    same("dba", &["dBA", "dB(A)"]),
+    same("dbm", &["dBm"]),
+    same("dbw", &["dBW"]),
+    same("byte", &["B", "byte", "bytes"]),
+    by("byte", 1000.0, 1.0, &["kB"]),
+    by("byte", 1e6, 1.0, &["MB"]),
+    by("byte", 1e9, 1.0, &["GB"]),
+    by("byte", 1024.0, 1.0, &["KiB"]),
+    by("byte", 1_048_576.0, 1.0, &["MiB"]),
+    by("byte", 1_073_741_824.0, 1.0, &["GiB"]),
+    same("bit", &["bit"]),
+    same("bit_s", &["bit/s", "bps"]),
+    by("bit_s", 1000.0, 1.0, &["kbit/s", "kbps"]),
+    by("bit_s", 1e6, 1.0, &["Mbit/s", "Mbps"]),
+    by("bit_s", 8.0, 1.0, &["B/s"]),
+    by("bit_s", 8000.0, 1.0, &["kB/s"]),
+    by("bit_s", 8e6, 1.0, &["MB/s"]),
+    same("n", &["N"]),
+    same("nm", &["N·m", "N*m", "Nm"]),
+    same("ph", &["pH"]),
+    same("uv_index", &["UV index", "UVI", "uv_index"]),
+    same("count", &["count", "counts", "pcs", "pulses"]),
+    same("usv_h", &["µSv/h", "μSv/h", "uSv/h"]),
+    by("usv_h", 1000.0, 1.0, &["mSv/h"]),
+    same("bq_m3", &["Bq/m3", "Bq/m³"]),
+    by("bq_m3", 37.0, 1.0, &["pCi/L", "pCi/l"]),
+    same("gauss", &["G", "gauss"]),
+    by("gauss", 1.0, 100.0, &["uT", "µT", "μT"]),
+    by("gauss", 10_000.0, 1.0, &["T"]),
+    same("ntu", &["NTU"]),
+    same("mol", &["mol"]),
+    same("lat_deg", &["lat"]),
+    same("lon_deg", &["lon"]),
+];
+
+/// By unit, the quantities measured in it where nothing else is said.
+static QUANTITIES: &[(&str, &[&str])] = &[
+    (
+        "°C",
+        &[
+            "temperature",
+            "device_temperature",
+            "local_temperature",
+            "internal_temperature",
+            "external_temperature",
+            "current_temperature",
+            "target_temperature",
+            "soil_temperature",
+            "water_temperature",
+            "outdoor_temperature",
+            "indoor_temperature",
+            "dewpoint",
+            "dew_point",
+            "dewpt",
+            "heat_index",
+            "feels_like",
+            "temperature_probe",
+            "cpu_temperature",
+            "occupied_heating_setpoint",
+            "unoccupied_heating_setpoint",
+            "current_heating_setpoint",
+            "occupied_cooling_setpoint",
+            "current_cooling_setpoint",
+            "local_temperature_calibration",
+        ],
+    ),
+    (
+        "%",
+        &[
+            "humidity",
+            "soil_moisture",
+            "moisture",
+            "battery",
+            "brightness_percent",
+            "battery_level",
+            "soil_humidity",
+            "pi_heating_demand",
+            "valve_position",
+            "position",
+            "tilt",
+        ],
+    ),
+    (
+        "hPa",
+        &[
+            "pressure",
+            "atmospheric_pressure",
+            "barometric_pressure",
+            "sea_pressure",
+            "seapressure",
+        ],
+    ),
+    (
+        "V",
+        &[
+            "voltage",
+            "mains_voltage",
+            "battery_voltage",
+            "supply_voltage",
+            "dc_voltage",
+        ],
+    ),
+    ("A", &["current", "dc_current", "current_neutral"]),
+    ("W", &["power", "active_power", "dc_power"]),
+    ("VA", &["apparent_power", "power_apparent"]),
+    ("var", &["reactive_power", "power_reactive"]),
+    (
+        "kWh",
+        &[
+            "energy",
+            "produced_energy",
+            "consumed_energy",
+            "energy_total",
+            "energy_today",
+            "energy_yesterday",
+        ],
+    ),
+    ("Hz", &["frequency", "ac_frequency"]),
+    ("lx", &["illuminance", "illuminance_lux", "lux"]),
+    ("ppm", &["co2", "carbon_dioxide", "co", "eco2"]),
+    ("ppb", &["tvoc"]),
+    ("µg/m³", &["pm1", "pm1_0", "pm2_5", "pm25", "pm4", "pm10"]),
+    (
+        "m/s",
+        &["wind_speed", "wind_gust", "windspeed", "gust_speed"],
+    ),
+    (
+        "deg",
+        &[
+            "wind_direction",
+            "wind_dir",
+            "latitude",
+            "longitude",
+            "azimuth",
+            "elevation",
+        ],
+    ),
+    ("mm", &["rain", "rainfall", "precipitation"]),
+    ("dBm", &["rssi", "wifi_signal"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(quantity: &str, unit: &str, value: f64) -> Option<(String, f64)> {
+        let found = canonical(quantity, unit)?;
+        Some((found.name.to_string(), found.conversion.apply(value)))
+    }
+
+    #[test]
+    fn a_quantity_in_a_known_unit_has_one_name_and_one_unit() {
+        for (quantity, unit, value, name, expected) in [
+            ("Temperature", "°F", 73.4, "temperature_c", 23.0),
+            ("temperature", "K", 294.65, "temperature_c", 21.5),
+            ("temperature", "Cel", 21.5, "temperature_c", 21.5),
+            ("Temperature_C", "°C", -0.1, "temperature_c", -0.1),
+            ("energy", "Wh", 230.0, "energy_kwh", 0.23),
+            ("energy", "MJ", 3.6, "energy_kwh", 1.0),
+            ("power", "mW", 1500.0, "power_w", 1.5),
+            ("power", "MW", 1.5, "power_w", 1.5e6),
+            ("power", "KW", 1.5, "power_w", 1500.0),
+            ("pressure", "inHg", 29.92, "pressure_hpa", 1013.207_588_8),
+            ("pressure", "kPa", 101.325, "pressure_hpa", 1013.25),
+            ("wind", "km/h", 36.0, "wind_m_s", 10.0),
+            ("rain", "in", 0.1, "rain_mm", 2.54),
+            ("ratio", "/", 0.07, "ratio_pct", 7.0),
+            ("PM2.5", "µg/m³", 7.0, "pm2_5_ug_m3", 7.0),
+        ] {
+            let got = read(quantity, unit, value);
+            assert_eq!(got, Some((name.into(), expected)), "{quantity} in {unit}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_two_units_is_none() {
+        assert_eq!(canonical("energy", "mwh"), None, "milli or mega");
+        assert_eq!(canonical("energy", ""), None);
+        assert_eq!(canonical("energy", "furlong"), None);
+        assert_eq!(canonical("", "W"), None);
+        assert_eq!(canonical(&"x".repeat(63), "W"), None);
+    }
+
+    #[test]
+    fn a_unit_at_the_end_of_a_name_is_found() {
+        for (name, expected) in [
+            ("temperature_F", Some("temperature_c")),
+            ("temperature_2_C", Some("temperature_2_c")),
+            ("wind_avg_km_h", Some("wind_avg_m_s")),
+            ("wind_max_m_s", Some("wind_max_m_s")),
+            ("rain_rate_in_h", Some("rain_rate_mm_h")),
+            ("rain_mm", Some("rain_mm")),
+            ("pressure_hPa", Some("pressure_hpa")),
+            ("light_lux", Some("light_lx")),
+            ("battery_mV", Some("battery_v")),
+            ("power1_W", Some("power1_w")),
+            ("strike_count", None),
+            ("battery_ok", None),
+            ("temperature", None),
+        ] {
+            let got = split(name).map(|found| found.name.to_string());
+            assert_eq!(got.as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_table_names_each_symbol_once_and_stores_only_canonical_names() {
+        let mut symbols: Vec<&str> = UNITS.iter().flat_map(|u| u.symbols).copied().collect();
+        let count = symbols.len();
+        symbols.sort_unstable();
+        symbols.dedup();
+        assert_eq!(symbols.len(), count);
+        for unit in UNITS {
+            assert!(FieldName::new(unit.suffix).is_ok());
+            assert!(unit.conversion.apply(1.0).is_finite());
+            let stored = UNITS
+                .iter()
+                .any(|other| other.suffix == unit.suffix && other.conversion == Conversion::NONE);
+            assert!(stored, "{} has no row of its own", unit.suffix);
+        }
+        for (unit, names) in QUANTITIES {
+            assert!(find(unit).is_some(), "{unit}");
+            for name in *names {
+                assert!(FieldName::new(*name).is_ok(), "{name}");
+            }
+        }
+    }
+}
