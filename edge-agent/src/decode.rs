@@ -17,6 +17,7 @@ pub mod json;
 pub mod key_value;
 pub mod lines;
 mod members;
+pub mod mqtt;
 pub mod number;
 pub mod template;
 pub mod units;
@@ -102,6 +103,15 @@ pub enum Problem {
     /// Declared as the time and not written as declared.
     #[error("is not a time in the declared format")]
     NotATime,
+    /// A word where its format has numbers only.
+    #[error("is a word, a number is expected")]
+    Word,
+    /// Of a kind no reading holds.
+    #[error("is {0}, which is not kept")]
+    NotKept(&'static str),
+    /// A number whose name or type no birth certificate has told.
+    #[error("has no name or type yet: no birth certificate told it")]
+    Unborn,
 }
 
 /// Why a payload is no reading at all.
@@ -153,6 +163,12 @@ pub enum DecodeError {
     /// More or longer metadata than allowed.
     #[error("metadata cannot be used: {0}")]
     Metadata(FieldError),
+    /// Not what the preset's devices send.
+    #[error("{0}")]
+    NotAsPreset(&'static str),
+    /// Not the bytes of protocol buffers, or not those of this message.
+    #[error("not a Sparkplug B payload: {0}")]
+    NotProtobuf(Box<str>),
 }
 
 impl DecodeError {
@@ -164,6 +180,8 @@ impl DecodeError {
             | Self::NotJson { .. }
             | Self::NotAnObject
             | Self::NoPair(_)
+            | Self::NotAsPreset(_)
+            | Self::NotProtobuf(_)
             | Self::Columns { .. } => Rejection::Malformed,
             Self::RoleTwice(_) | Self::FieldName | Self::Metadata(_) => Rejection::BadValue,
             Self::TooManyMembers => Rejection::TooLarge,

@@ -25,8 +25,8 @@ use crate::config::Roles;
 pub const MAX_DEPTH: usize = 8;
 /// Longest path of a member in bytes; far above what a field's name may have.
 const MAX_PATH: usize = 256;
-/// Most members of one object that are looked at, nulls included.
-const MAX_MEMBERS: usize = 4 * MAX_FIELDS;
+/// Most members of one object, or elements of one list, that are looked at, nulls included.
+pub(super) const MAX_MEMBERS: usize = 4 * MAX_FIELDS;
 
 /// Reads one object.
 ///
@@ -117,7 +117,7 @@ fn value(
 }
 
 /// Only the place: serde_json's own text may quote the payload.
-fn not_json(error: &serde_json::Error) -> DecodeError {
+pub(super) fn not_json(error: &serde_json::Error) -> DecodeError {
     DecodeError::NotJson {
         line: error.line(),
         column: error.column(),
@@ -125,7 +125,7 @@ fn not_json(error: &serde_json::Error) -> DecodeError {
 }
 
 /// Puts `1e999` where `NaN` or `Infinity` stand outside of texts.
-fn overflow_for_non_finite(text: &str) -> String {
+pub(super) fn overflow_for_non_finite(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;
     let mut quoted = false;
@@ -152,10 +152,10 @@ fn overflow_for_non_finite(text: &str) -> String {
 
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Key<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 /// The members of an object, a few too many at most.
-struct Object<'a>(Vec<(Key<'a>, &'a RawValue)>);
+pub(super) struct Object<'a>(pub(super) Vec<(Key<'a>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -182,7 +182,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 }
 
 /// The elements of a list, one too many at most.
-struct List<'a>(Vec<&'a RawValue>);
+pub(super) struct List<'a>(pub(super) Vec<&'a RawValue>);
 
 impl<'de> Deserialize<'de> for List<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -195,7 +195,7 @@ impl<'de> Deserialize<'de> for List<'de> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut elements = Vec::new();
                 while let Some(element) = seq.next_element::<&RawValue>()? {
-                    if elements.len() <= MAX_FIELDS {
+                    if elements.len() <= MAX_MEMBERS {
                         elements.push(element);
                     }
                 }

@@ -88,8 +88,15 @@ impl Conversion {
 pub fn canonical(quantity: &str, unit: &str) -> Option<Canonical> {
     let unit = find(unit)?;
     let quantity = FieldName::normalise(quantity).ok()?;
+    let bare = quantity.as_str().rsplit_once('_').and_then(|(rest, last)| {
+        let same = |symbol: &&str| symbol.eq_ignore_ascii_case(last);
+        unit.symbols
+            .iter()
+            .any(|symbol| same(&symbol))
+            .then_some(rest)
+    });
     Some(Canonical {
-        name: join(quantity.as_str(), unit.suffix)?,
+        name: join(bare.unwrap_or(quantity.as_str()), unit.suffix)?,
         conversion: unit.conversion,
     })
 }
@@ -123,9 +130,37 @@ const WORDS: [&str; 7] = ["in", "min", "count", "index", "day", "bit", "sec"];
 /// Used for names that are the quantity and nothing else; what is not here has no unit in its name.
 #[must_use]
 pub fn usual_unit(quantity: &str) -> Option<&'static str> {
-    QUANTITIES
-        .iter()
-        .find_map(|(unit, names)| names.contains(&quantity).then_some(*unit))
+    let whole = |name: &str| {
+        QUANTITIES
+            .iter()
+            .find_map(|(unit, names)| names.contains(&name).then_some(*unit))
+    };
+    if let Some(unit) = whole(quantity) {
+        return Some(unit);
+    }
+    // `voltage_l1`, `power_left`, `temperature_2`: which of them, not what.
+    let (rest, last) = quantity.rsplit_once('_')?;
+    let which = matches!(
+        last,
+        "left" | "right" | "center" | "top" | "bottom" | "total"
+    ) || last.bytes().all(|b| b.is_ascii_digit())
+        || last
+            .strip_prefix('l')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    if which {
+        return usual_unit(rest);
+    }
+    if matches!(last, "a" | "b" | "c")
+        && let Some(rest) = rest.strip_suffix("_phase")
+    {
+        return whole(rest);
+    }
+    // `living_room_temperature`: whose, then what.
+    match last {
+        "temperature" | "humidity" | "illuminance" | "voltage" | "current" | "power" | "energy"
+        | "frequency" | "pressure" | "rssi" | "battery" | "moisture" | "position" => whole(last),
+        _ => None,
+    }
 }
 
 fn join(quantity: &str, suffix: &str) -> Option<FieldName> {
@@ -362,8 +397,6 @@ static UNITS: &[Unit] = &[
     by("gauss", 10_000.0, 1.0, &["T"]),
     same("ntu", &["NTU"]),
     same("mol", &["mol"]),
-    same("lat_deg", &["lat"]),
-    same("lon_deg", &["lon"]),
 ];
 
 /// By unit, the quantities measured in it where nothing else is said.
@@ -470,6 +503,7 @@ static QUANTITIES: &[(&str, &[&str])] = &[
     ),
     ("mm", &["rain", "rainfall", "precipitation"]),
     ("dBm", &["rssi", "wifi_signal"]),
+    ("s", &["uptime"]),
 ];
 
 #[cfg(test)]

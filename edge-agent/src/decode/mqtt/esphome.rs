@@ -1,0 +1,117 @@
+//! ESPHome.
+//!
+//! Sources: esphome.io, "MQTT Client Component" (`topic_prefix`, `<prefix>/<component>/<object>/state`,
+//! birth and will `<prefix>/status`), and the pages of the components.
+//!
+//! | topic | payload | here |
+//! |---|---|---|
+//! | `X/sensor/NAME/state` | a bare number, `nan` where there is none | `name` or, by the catalogue, `name_unit` |
+//! | `X/binary_sensor/NAME/state`, `switch` | `ON`, `OFF` | `name`, a state |
+//! | `X/light/NAME/state` | `{"state":"ON","brightness":255,"color":{…}}` | `name`, `name_brightness` … |
+//! | `X/text_sensor/NAME/state`, `select`, `text` | a word | `name`, always a text |
+//! | `X/climate/NAME/current_temperature/state` and the like | a bare value | `name_current_temperature_c` |
+//! | `X/status` | `online`, `offline` | link |
+//! | `X/debug`, `…/command`, discovery | | nothing |
+//!
+//! The unit is set in the device's YAML and never sent, so it is taken from the name (`…_temperature` is
+//! °C); a number whose name says no quantity has none.
+
+use protocol::{MAX_TEXT_BYTES, Value};
+
+use super::{
+    Message, NEITHER, Outcome, availability,
+    gather::{Gather, Unit},
+    tree::{self, Node},
+};
+use crate::decode::{DecodeError, Problem, Scalar};
+
+const COMPONENTS: [&str; 20] = [
+    "sensor",
+    "binary_sensor",
+    "text_sensor",
+    "switch",
+    "light",
+    "fan",
+    "cover",
+    "climate",
+    "number",
+    "select",
+    "text",
+    "lock",
+    "valve",
+    "button",
+    "event",
+    "date",
+    "time",
+    "datetime",
+    "alarm_control_panel",
+    "update",
+];
+
+/// Reads one message.
+///
+/// # Errors
+/// A payload that is no text, or not what its component sends.
+pub fn decode(message: &Message<'_>) -> Result<Outcome, DecodeError> {
+    let levels: Vec<&str> = message.topic.split('/').collect();
+    if let [.., "status"] = levels.as_slice() {
+        let above = message.topic.strip_suffix("/status");
+        return match availability(message.payload) {
+            Some(online) => Ok(Outcome::link(message.device.or(above), online)),
+            None => Err(NEITHER),
+        };
+    }
+    let [.., "state"] = levels.as_slice() else {
+        return Ok(Outcome::default());
+    };
+    // From the right, for a prefix may hold the same words: component, object and at most two more.
+    let last = levels.len() - 1;
+    let Some(at) = (last.saturating_sub(4)..last.saturating_sub(1))
+        .rev()
+        .find(|at| *at > 0 && COMPONENTS.contains(&levels[*at]))
+    else {
+        return Ok(Outcome::default());
+    };
+    let prefix = levels[..at].join("/");
+    let device = message.device.unwrap_or(&prefix);
+    let name = levels[at + 1..last].join("_");
+    let text = std::str::from_utf8(message.payload)
+        .map_err(|error| DecodeError::NotUtf8(error.valid_up_to()))?
+        .trim();
+    let mut gather = Gather::of(Some(device));
+    match levels[at] {
+        _ if text.starts_with('{') => {
+            return tree::read_object(message.payload, |members| object(gather, &name, members));
+        }
+        "text_sensor" | "select" | "text" | "event" | "date" | "time" | "datetime" => {
+            let value = if text.len() > MAX_TEXT_BYTES {
+                Err(Problem::TextTooLong(text.len()))
+            } else {
+                Ok(Value::Text(text.into()))
+            };
+            gather.put(&name, value)?;
+        }
+        "sensor" | "number" => match Scalar::bare(text) {
+            number @ Scalar::Number(_) => gather.leaf(&name, Unit::Usual, &number)?,
+            Scalar::Null => {}
+            _ => gather.reject(&name, Problem::Word)?,
+        },
+        _ => gather.leaf(&name, Unit::Usual, &Scalar::bare(text))?,
+    }
+    Ok(Outcome::reading(gather.finish()))
+}
+
+fn object(
+    mut gather: Gather,
+    name: &str,
+    members: &[(std::borrow::Cow<'_, str>, Node<'_>)],
+) -> Result<Outcome, DecodeError> {
+    for (key, node) in members {
+        if key == "state" {
+            gather.node(name, Unit::Usual, node)?;
+        } else {
+            gather.node(&format!("{name}_{key}"), Unit::Usual, node)?;
+        }
+    }
+    Ok(Outcome::reading(gather.finish()))
+}

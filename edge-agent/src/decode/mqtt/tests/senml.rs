@@ -1,0 +1,97 @@
+//! Captures: RFC 8428, sections 5.1.1 to 5.1.6; RFC 9039, appendix.
+
+use super::{Preset, check, read_as};
+
+fn read(payload: &str) -> Vec<String> {
+    match read_as(Preset::Senml, None, "gw/senml", payload.as_bytes()) {
+        Ok(lines) => lines,
+        Err(error) => vec![format!("error: {error}")],
+    }
+}
+
+#[test]
+fn records_are_resolved_and_joined_by_device_and_time() {
+    for (payload, expected) in [
+        (
+            r#"[{"n":"urn:dev:ow:10e2073a01080063","u":"Cel","v":23.1}]"#,
+            vec!["urn:dev:ow:10e2073a01080063 value_c=23.1"],
+        ),
+        (
+            r#"[{"bn":"urn:dev:ow:10e2073a01080063:","n":"voltage","u":"V","v":120.1},{"n":"current","u":"A","v":1.2}]"#,
+            vec!["urn:dev:ow:10e2073a01080063 current_a=1.2 voltage_v=120.1"],
+        ),
+        (
+            r#"[{"bn":"urn:dev:ow:10e2073a0108006:","bt":1.276020076001e+09,"bu":"A","bver":5,"n":"voltage","u":"V","v":120.1},{"n":"current","t":-5,"v":1.2},{"n":"current","t":-4,"v":1.3},{"n":"current","v":1.7}]"#,
+            vec![
+                "urn:dev:ow:10e2073a0108006 @2010-06-08T18:01:16.001Z current_a=1.7 voltage_v=120.1",
+                "urn:dev:ow:10e2073a0108006 @2010-06-08T18:01:11.001Z current_a=1.2",
+                "urn:dev:ow:10e2073a0108006 @2010-06-08T18:01:12.001Z current_a=1.3",
+            ],
+        ),
+        (
+            r#"[{"bn":"urn:dev:ow:10e2073a01080063","bt":1.320067464e+09,"bu":"%RH","v":20},{"u":"lon","v":24.30621},{"u":"lat","v":60.07965},{"t":60,"v":20.3}]"#,
+            vec![
+                "urn:dev:ow:10e2073a01080063 @2011-10-31T13:24:24Z value_pct=20",
+                "urn:dev:ow:10e2073a01080063 @2011-10-31T13:24:24Z value_deg=24.30621",
+                "urn:dev:ow:10e2073a01080063 @2011-10-31T13:24:24Z value_deg=60.07965",
+                "urn:dev:ow:10e2073a01080063 @2011-10-31T13:25:24Z value_pct=20.3",
+            ],
+        ),
+        (
+            r#"[{"bn":"urn:dev:ow:10e2073a01080063:","n":"temp","u":"Cel","v":23.1},{"n":"label","vs":"Machine Room"},{"n":"open","vb":false},{"n":"nfc-reader","vd":"aGkgCg"}]"#,
+            vec![
+                r#"urn:dev:ow:10e2073a01080063 label="Machine Room" nfc_reader="aGkgCg" open=false temp_c=23.1"#,
+            ],
+        ),
+        (
+            r#"[{"bn":"urn:dev:mac:0024befffe804ff1/","bt":-10,"bv":20,"bu":"Cel","n":"t","v":1.5},{"n":"t","t":10,"v":-1},{"n":"e","u":"J","s":5,"bs":1}]"#,
+            vec![
+                "urn:dev:mac:0024befffe804ff1 -10s e_sum=6 t_c=21.5",
+                "urn:dev:mac:0024befffe804ff1 t_c=19",
+            ],
+        ),
+        (
+            r#"{"n":"hall/temperature","u":"K","v":294.65}"#,
+            vec!["hall temperature_c=21.5"],
+        ),
+        (
+            r#"[{"n":"q","u":"C","v":1},{"n":"w","u":"W","v":2}]"#,
+            vec!["- q_coulomb=1 w=2"],
+        ),
+    ] {
+        assert_eq!(read(payload), expected, "{payload}");
+    }
+    check(Preset::Senml, &[]);
+}
+
+#[test]
+fn what_must_be_understood_refuses_the_pack_and_what_is_missing_its_record() {
+    for (payload, expected) in [
+        (
+            r#"[{"n":"a","v":1,"x_":2}]"#,
+            "error: a SenML label that ends with _ must be understood and is not",
+        ),
+        (
+            r#"[{"bver":11,"n":"a","v":1}]"#,
+            "error: this SenML version is unknown, 10 is the newest known",
+        ),
+        ("3", "error: a SenML pack is a list of records"),
+        (
+            r#"[{"n":"a"}]"#,
+            "!record 0: a SenML record without a value",
+        ),
+        (r#"[7]"#, "!record 0: a SenML record is an object"),
+        (r#"[{"v":1}]"#, "!record 0: a SenML record without a name"),
+        (
+            r#"[{"n":"a","v":"1"}]"#,
+            "- !a: is a word, a number is expected",
+        ),
+        (r#"[{"n":"a","v":1e400}]"#, "- !a: is not a finite number"),
+        (
+            r#"[{"n":"a","v":18446744073709551616}]"#,
+            "- !a: has more digits than a float keeps, send it as text",
+        ),
+    ] {
+        assert_eq!(read(payload), [expected], "{payload}");
+    }
+}

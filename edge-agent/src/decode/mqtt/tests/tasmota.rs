@@ -1,0 +1,166 @@
+//! Captures: tasmota.github.io/docs, pages "MQTT", "ADC", "Deep Sleep", "DS18x20", "Matter", "Zigbee",
+//! "JSON Status Responses".
+
+use super::{Preset, check, read_as};
+
+#[test]
+fn sensors_are_named_by_sensor_quantity_and_unit() {
+    check(
+        Preset::Tasmota,
+        &[
+            (
+                "tele/th10/SENSOR",
+                r#"{"Time":"2017-02-12T16:11:12","DHT22":{"Temperature":23.9,"Humidity":34.1}}"#,
+                &["th10 @2017-02-12T15:11:12Z dht22_humidity_pct=34.1 dht22_temperature_c=23.9"],
+            ),
+            (
+                "tele/tasmota/SENSOR",
+                r#"{"Time":"2023-05-28T20:04:27","SCD40":{"CarbonDioxide":618,"eCO2":623,"Temperature":23.8,"Humidity":61.1,"DewPoint":15.8},"TempUnit":"C"}"#,
+                &[
+                    "tasmota @2023-05-28T18:04:27Z scd40_carbon_dioxide_ppm=618 scd40_dew_point_c=15.8 scd40_eco2_ppm=623 scd40_humidity_pct=61.1 scd40_temperature_c=23.8",
+                ],
+            ),
+            (
+                "tele/cellar/SENSOR",
+                r#"{"Time":"2020-01-01T00:00:00","DS18B20-1":{"Id":"01131B123456","Temperature":68.9},"DS18B20-2":{"Id":"01131B654321","Temperature":-40},"TempUnit":"F"}"#,
+                &[
+                    r#"cellar @2019-12-31T23:00:00Z ds18b20_1_id="01131B123456" ds18b20_1_temperature_c=20.5 ds18b20_2_id="01131B654321" ds18b20_2_temperature_c=-40"#,
+                ],
+            ),
+            (
+                "tele/roof/SENSOR",
+                r#"{"Time":"2021-06-01T12:00:00","BME280":{"Temperature":70.7,"Pressure":29.92,"SeaPressure":30.01},"PressureUnit":"inHg","TempUnit":"F"}"#,
+                &[
+                    "roof @2021-06-01T10:00:00Z bme280_pressure_hpa=1013.2075888 bme280_sea_pressure_hpa=1016.2553389 bme280_temperature_c=21.5",
+                ],
+            ),
+            (
+                "tele/tasmota/SENSOR",
+                r#"{"Time":"2019-09-04T13:08:48","Epoch":1567595328,"ANALOG":{"A0":8},"Switch1":"OFF","PMS5003":{"CF1":1,"PM2.5":7,"PB0.3":900},"SR04":{"Distance":16.754}}"#,
+                &[
+                    "tasmota @2019-09-04T11:08:48Z analog_a0=8 pms5003_cf1_ug_m3=1 pms5003_pb0_3=900 pms5003_pm2_5_ug_m3=7 sr04_distance_m=0.16754 switch1=false",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_energy_meter_has_no_prefix_and_a_suffix_for_each_phase() {
+    check(
+        Preset::Tasmota,
+        &[
+            (
+                "tele/plug/SENSOR",
+                r#"{"Time":"2026-11-23T13:00:00","ENERGY":{"TotalStartTime":"2018-10-30T17:44:17","Total":0.024,"Yesterday":0.001,"Today":0.002,"Period":2,"Power":59,"ApparentPower":69,"ReactivePower":36,"Factor":0.85,"Voltage":237,"Current":0.291}}"#,
+                &[
+                    r#"plug @2026-11-23T12:00:00Z apparent_power_va=69 current_a=0.291 energy_period_kwh=0.002 energy_today_kwh=0.002 energy_total_kwh=0.024 energy_total_start_time="2018-10-30T17:44:17" energy_yesterday_kwh=0.001 power_factor=0.85 power_w=59 reactive_power_var=36 voltage_v=237"#,
+                ],
+            ),
+            (
+                "tele/em3/SENSOR",
+                r#"{"Time":"2026-11-23T13:00:00","ENERGY":{"Total":12.5,"Power":[10,20,null],"Voltage":[230.1,231.2,229.9],"Current":[0.05,1e400,0]}}"#,
+                &[
+                    "em3 @2026-11-23T12:00:00Z current_l1_a=0.05 current_l3_a=0 energy_total_kwh=12.5 power_l1_w=10 power_l2_w=20 voltage_l1_v=230.1 voltage_l2_v=231.2 voltage_l3_v=229.9 !current_l2: is not a finite number",
+                ],
+            ),
+        ],
+    );
+    let read = read_as(
+        Preset::Tasmota,
+        Some("stat/{device}/+"),
+        "stat/plug/STATUS10",
+        br#"{"StatusSNS":{"Time":"2026-11-23T13:00:00","ENERGY":{"Power":3},"TempUnit":"C"}}"#,
+    );
+    assert_eq!(read.unwrap(), ["plug @2026-11-23T12:00:00Z power_w=3"]);
+}
+
+#[test]
+fn switches_are_events_and_the_will_is_a_link() {
+    for (template, topic, payload, expected) in [
+        (
+            "stat/{device}/+",
+            "stat/lamp/POWER",
+            "ON",
+            "lamp power=true",
+        ),
+        (
+            "stat/{device}/+",
+            "stat/lamp/POWER2",
+            "OFF",
+            "lamp power2=false",
+        ),
+        (
+            "stat/{device}/+",
+            "stat/lamp/RESULT",
+            r#"{"POWER1":"ON"}"#,
+            "lamp power1=true",
+        ),
+        (
+            "stat/{device}/+",
+            "stat/lamp/RESULT",
+            r#"{"Switch1":{"Action":"TOGGLE"}}"#,
+            r#"lamp switch1_action="TOGGLE""#,
+        ),
+        (
+            "home/{device}/tele/+",
+            "home/lamp/tele/LWT",
+            "Offline",
+            "lamp down",
+        ),
+        ("tele/{device}/+", "tele/lamp/LWT", "Online", "lamp up"),
+    ] {
+        let read = read_as(Preset::Tasmota, Some(template), topic, payload.as_bytes());
+        assert_eq!(read.unwrap(), [expected], "{topic}");
+    }
+    for (topic, payload) in [
+        ("tele/lamp/RESULT", r#"{"Module":{"18":"Generic"}}"#),
+        ("tele/lamp/INFO1", r#"{"Module":"Sonoff"}"#),
+        ("tele/lamp/UPTIME", r#"{"Uptime":"1T00:00:00"}"#),
+        ("tele/lamp/SENSOR", ""),
+    ] {
+        let read = read_as(
+            Preset::Tasmota,
+            Some("tele/{device}/+"),
+            topic,
+            payload.as_bytes(),
+        );
+        assert!(read.unwrap().is_empty(), "{topic}");
+    }
+}
+
+#[test]
+fn state_and_zigbee_messages_are_readings_of_their_devices() {
+    check(
+        Preset::Tasmota,
+        &[
+            (
+                "tele/lamp/STATE",
+                r#"{"Time":"2019-09-04T13:08:48","Uptime":"0T00:00:14","UptimeSec":14,"LoadAvg":20,"POWER":"ON","Wifi":{"AP":1,"RSSI":100,"Signal":-49}}"#,
+                &[
+                    r#"lamp @2019-09-04T11:08:48Z load_avg_pct=20 power=true uptime="0T00:00:14" uptime_sec_s=14 wifi_ap=1 wifi_rssi_pct=100 wifi_signal_dbm=-49"#,
+                ],
+            ),
+            (
+                "tele/bridge/SENSOR",
+                r#"{"ZbReceived":{"0x4773":{"Device":"0x4773","Name":"Kitchen","Humidity":93.17,"Temperature":26.19,"Endpoint":1,"LinkQuality":110}}}"#,
+                &[
+                    "bridge/Kitchen endpoint=1 humidity_pct=93.17 linkquality=110 temperature_c=26.19",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_time_without_a_zone_is_not_believed_unless_the_zone_is_set() {
+    let message = super::Message {
+        topic: "tele/a/SENSOR",
+        device: Some("a"),
+        payload: br#"{"Time":"2026-11-23T13:00:00","Vcc":3.3}"#,
+        at: super::AT.parse().unwrap(),
+    };
+    let mut decoder = super::Decoder::new(Preset::Tasmota, super::Options::default());
+    let read = decoder.read(&message).unwrap();
+    assert_eq!(super::lines(&read), ["a vcc_v=3.3"]);
+}
