@@ -71,11 +71,8 @@ impl Conversion {
             return value;
         }
         let exact = (value + self.add) * self.multiply / self.divide;
-        if self.add == 0.0 && self.multiply == 1.0 {
-            return exact; // One division is correctly rounded.
-        }
-        // Binary noise of the steps: cut at twelve digits, far below what any sensor resolves.
-        format!("{exact:.11e}").parse().unwrap_or(exact)
+        // Binary noise of the steps: cut at fourteen digits, far below what any sensor resolves.
+        format!("{exact:.13e}").parse().unwrap_or(exact)
     }
 }
 
@@ -115,6 +112,13 @@ pub fn split(name: &str) -> Option<Canonical> {
                 unit.replace('_', "/")
             }
             "C" | "F" | "K" | "W" | "V" | "A" => unit.to_owned(),
+            // `rain_in` is inches; `is_in` is not.
+            "in" if ["rain", "snow", "depth"]
+                .iter()
+                .any(|word| quantity.contains(word)) =>
+            {
+                unit.to_owned()
+            }
             _ if unit.len() >= 2 && !WORDS.contains(&unit) => unit.to_owned(),
             _ => return None,
         };

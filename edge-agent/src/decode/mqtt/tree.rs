@@ -150,9 +150,4 @@ impl<'a> Node<'a> {
             _ => None,
         }
     }
-
-    /// Whether nothing is said.
-    pub(super) fn is_null(&self) -> bool {
-        matches!(self, Self::Leaf(Scalar::Null))
-    }
 }

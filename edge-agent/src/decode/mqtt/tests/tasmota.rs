@@ -138,7 +138,7 @@ fn state_and_zigbee_messages_are_readings_of_their_devices() {
                 "tele/lamp/STATE",
                 r#"{"Time":"2019-09-04T13:08:48","Uptime":"0T00:00:14","UptimeSec":14,"LoadAvg":20,"POWER":"ON","Wifi":{"AP":1,"RSSI":100,"Signal":-49}}"#,
                 &[
-                    r#"lamp @2019-09-04T11:08:48Z load_avg_pct=20 power=true uptime="0T00:00:14" uptime_sec_s=14 wifi_ap=1 wifi_rssi_pct=100 wifi_signal_dbm=-49"#,
+                    r#"lamp @2019-09-04T11:08:48Z load_avg_pct=20 power=true uptime="0T00:00:14" uptime_s=14 wifi_ap=1 wifi_rssi_pct=100 wifi_signal_dbm=-49"#,
                 ],
             ),
             (
