@@ -4,12 +4,19 @@ use std::{
     io::{IsTerminal as _, Write as _},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use hardware_sim::{Options, Scenario, Sim, device::Kind, scenario::Span, signal::Moment};
+use hardware_sim::{
+    Options, Scenario, Sim,
+    device::Kind,
+    scenario::Span,
+    signal::Moment,
+    verify::mongodb::{self, Place, VerifyError},
+};
+use protocol::GatewayId;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Plays the devices of a plant, with faults, and keeps the truth.
@@ -33,6 +40,8 @@ enum LogFormat {
 enum Command {
     /// Plays a scenario until SIGTERM, SIGINT or --duration, then waits for acknowledgements.
     Run(Run),
+    /// Holds MongoDB against the truth; exit code 1 when not clean.
+    Verify(Verify),
     /// Lists what can be played.
     Devices,
 }
@@ -64,11 +73,43 @@ struct Run {
     progress: bool,
 }
 
+#[derive(clap::Args)]
+struct Verify {
+    /// What `run` wrote.
+    #[arg(long)]
+    truth: PathBuf,
+    /// mongodb://…
+    #[arg(long, env = "MONGODB_URI", hide_env_values = true)]
+    mongodb: String,
+    /// Database of the readings.
+    #[arg(long, default_value = "telemetry")]
+    database: String,
+    /// Collection of the readings.
+    #[arg(long, default_value = "readings")]
+    collection: String,
+    /// Whose readings.
+    #[arg(long, default_value = "gw")]
+    gateway: GatewayId,
+    /// Compare again until clean, for up to this long.
+    #[arg(long, default_value = "0s")]
+    wait: Span,
+    /// Form of the verdict on stdout.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log(arguments.log);
     let result = match arguments.command {
         Command::Run(run) => play(&run).map(|()| ExitCode::SUCCESS),
+        Command::Verify(arguments) => verify(arguments),
         Command::Devices => list_devices().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -144,6 +185,35 @@ async fn wait_for_end(sim: &Sim, run: &Run) -> Result<()> {
             }
         }
     }
+}
+
+fn verify(arguments: Verify) -> Result<ExitCode> {
+    let place = Place {
+        uri: arguments.mongodb,
+        database: arguments.database,
+        collection: arguments.collection,
+        gateway: arguments.gateway,
+    };
+    let deadline = Instant::now() + arguments.wait.0;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let verdict = runtime.block_on(async {
+        loop {
+            let verdict = mongodb::verify(&arguments.truth, &place).await?;
+            if verdict.clean || Instant::now() >= deadline {
+                return Ok::<_, VerifyError>(verdict);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    })?;
+    match arguments.format {
+        Format::Text => writeln!(std::io::stdout(), "{verdict}")?,
+        Format::Json => print_line(&verdict)?,
+    }
+    Ok(if verdict.clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn list_devices() -> Result<()> {

@@ -9,6 +9,10 @@ pub const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest wait.
 pub const LAST_RETRY: Duration = Duration::from_secs(8);
 
+/// Only so many readings from the oldest unacknowledged one on are sent. An agent remembers the newest
+/// sequence of a boot and 64 below it: a retransmission from further back would be stored twice.
+pub const WINDOW: usize = 60;
+
 /// One reading on its way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -94,15 +98,35 @@ impl Outbox {
         self.entries.push_back(Entry::new(reading, now));
     }
 
-    /// The oldest reading that is due.
+    /// The oldest reading that is due, within the window.
     pub fn next_due(&mut self, now: Duration) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.due <= now)
+        let window = self.window();
+        (self.entries.iter_mut().take(window)).find(|entry| entry.due <= now)
+    }
+
+    /// How many of the entries are in the window: it counts sequences, not entries.
+    fn window(&self) -> usize {
+        let Some(oldest) = self.entries.front() else {
+            return 0;
+        };
+        let first = oldest.reading.sequence;
+        let inside = |entry: &Entry| {
+            usize::try_from(entry.reading.sequence - first).is_ok_and(|ahead| ahead < WINDOW)
+        };
+        (self.entries.iter().take(WINDOW))
+            .take_while(|entry| inside(entry))
+            .count()
     }
 
     /// When the next one is due.
     #[must_use]
     pub fn due_at(&self) -> Option<Duration> {
-        self.entries.iter().map(|entry| entry.due).min()
+        let window = self.window();
+        self.entries
+            .iter()
+            .take(window)
+            .map(|entry| entry.due)
+            .min()
     }
 
     /// The peer may have forgotten everything: all of it again, oldest first.
@@ -173,6 +197,29 @@ mod tests {
             now = due;
         }
         assert_eq!(waits, [1, 2, 4, 8, 8, 8]);
+    }
+
+    #[test]
+    fn nothing_is_sent_so_far_ahead_that_a_retransmission_is_not_recognised() {
+        let mut outbox = Outbox::new(200);
+        for sequence in 0..200 {
+            outbox.push(reading(sequence), Duration::ZERO);
+        }
+        let send_all = |outbox: &mut Outbox| {
+            let mut last = None;
+            while let Some(entry) = outbox.next_due(Duration::ZERO) {
+                entry.sent(Duration::ZERO, FIRST_RETRY);
+                last = Some(entry.reading.sequence);
+            }
+            last
+        };
+        assert_eq!(send_all(&mut outbox), Some(59));
+        for sequence in 1..60 {
+            outbox.settle(1, sequence);
+        }
+        assert_eq!(send_all(&mut outbox), None, "the first is still open");
+        outbox.settle(1, 0);
+        assert_eq!(send_all(&mut outbox), Some(119));
     }
 
     #[test]
