@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::signal::{Moment, rounded};
 
+/// When the plant went into service, the first of 2024: counters count from there.
+const COMMISSIONED_MS: u64 = 1_704_067_200_000;
+
 /// What kind of thing a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -91,8 +94,6 @@ fn around(at: &Moment, channel: u64, middle: f64, swing: f64, noise: f64) -> Val
 /// Load follows slow and quick curves; energy is the long-term mean times the time, so it only grows.
 fn meter(at: &Moment) -> Vec<(&'static str, Value)> {
     const MEAN_KW: f64 = 4.2;
-    /// The first of 2024.
-    const COMMISSIONED_MS: u64 = 1_704_067_200_000;
     let mut values = Vec::with_capacity(8);
     let mut power = 0.0;
     let names = [
@@ -123,7 +124,8 @@ fn machine(at: &Moment) -> Vec<(&'static str, Value)> {
         x if x > -0.7 => "setup",
         _ => "idle",
     };
-    let parts = i64::try_from(at.at_ms() / 3_500).unwrap_or(i64::MAX);
+    let parts =
+        i64::try_from(at.at_ms().saturating_sub(COMMISSIONED_MS) / 3_500).unwrap_or(i64::MAX);
     let speed = if state == "running" {
         1450.0 + 60.0 * activity
     } else {

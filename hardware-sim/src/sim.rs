@@ -272,3 +272,6 @@ impl Drop for Sim {
         self.end();
     }
 }
+
+#[cfg(test)]
+mod tests;
