@@ -45,9 +45,15 @@ pub enum VerifyError {
     /// The truth does not say when the run began.
     #[error("truth file has no valid start time: {0}")]
     Started(jiff::Error),
-    /// MongoDB.
-    #[error("mongodb: {0}")]
-    Mongodb(#[from] mongodb::error::Error),
+    /// MongoDB. Not a source: the driver's text holds its own source already.
+    #[error("mongodb: {}", .0.kind)]
+    Mongodb(mongodb::error::Error),
+}
+
+impl From<mongodb::error::Error> for VerifyError {
+    fn from(error: mongodb::error::Error) -> Self {
+        Self::Mongodb(error)
+    }
 }
 
 /// Reads the truth, then MongoDB, and compares.
