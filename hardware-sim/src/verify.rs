@@ -5,7 +5,7 @@
 //! | lost | acknowledged to the device, and in no document |
 //! | duplicated | documents beyond the first of one (device, boot, sequence) |
 //! | altered | a document whose values are not bit by bit the ones sent |
-//! | disordered | within an epoch and device, a document after one with a greater (boot, sequence), both of which the simulator sent exactly once and in order |
+//! | disordered | of a device, a document after one with a greater (boot, sequence), both of which were sent exactly once and in order; "after" is by pipeline sequence within an epoch, and along the chain of epochs where the gateway told it |
 //! | unexpected | a document of this run that was never sent |
 //! | rejected | the agent refused a sound reading for good |
 //!
@@ -108,14 +108,22 @@ struct Expected {
     stored: bool,
 }
 
+/// The in-order (boot, sequence)s of one device in one epoch.
+#[derive(Clone, Copy)]
+struct Span {
+    lowest: (u32, u32),
+    highest: (u32, u32),
+}
+
 /// Takes the truth first, then the documents in the order of their ids.
 pub struct Comparison {
     devices: HashMap<String, u32>,
     expected: HashMap<Key, Expected>,
     first_boot: u32,
-    epoch: String,
-    /// By device: the highest in-order (boot, sequence) of the epoch.
-    newest: HashMap<u32, (u32, u32)>,
+    /// By epoch (with its gateway, as in `_id`) and device.
+    spans: BTreeMap<(String, u32), Span>,
+    /// Epoch to the one before it.
+    previous: HashMap<String, String>,
     verdict: Verdict,
 }
 
@@ -128,8 +136,8 @@ impl Comparison {
             devices: HashMap::new(),
             expected: HashMap::new(),
             first_boot: started_s,
-            epoch: String::new(),
-            newest: HashMap::new(),
+            spans: BTreeMap::new(),
+            previous: HashMap::new(),
             verdict: Verdict::default(),
         }
     }
@@ -192,21 +200,55 @@ impl Comparison {
                 .altered
                 .add(|| format!("{} has {:?}", describe(), document.values));
         }
-        let epoch = document.id.rsplit_once(':').map_or("", |(epoch, _)| epoch);
-        if epoch != self.epoch {
-            epoch.clone_into(&mut self.epoch);
-            self.newest.clear();
-        }
         if expected.in_order {
+            let epoch = document.id.rsplit_once(':').map_or("", |(epoch, _)| epoch);
             let (device, boot, seq) = key;
-            let newest = self.newest.entry(device).or_insert((boot, seq));
-            if (boot, seq) < *newest {
-                let after = *newest;
+            let at = (boot, seq);
+            let span = self
+                .spans
+                .entry((epoch.to_owned(), device))
+                .or_insert(Span {
+                    lowest: at,
+                    highest: at,
+                });
+            if at < span.highest {
+                let (boot, seq) = span.highest;
                 verdict
                     .disordered
-                    .add(|| format!("{} after {}/{}", describe(), after.0, after.1));
+                    .add(|| format!("{} after {boot}/{seq}", describe()));
             }
-            *newest = (*newest).max((boot, seq));
+            span.lowest = span.lowest.min(at);
+            span.highest = span.highest.max(at);
+        }
+    }
+
+    /// The gateway told that one epoch follows another; both with the gateway, as in `_id`.
+    pub fn follows(&mut self, epoch: String, previous: String) {
+        self.previous.insert(epoch, previous);
+    }
+
+    /// Order along the chain: what a device sent before an epoch ended is not in a later one.
+    fn check_chain(&mut self) {
+        for ((epoch, device), span) in &self.spans {
+            let mut before = self.previous.get(epoch);
+            // A chain that bites its tail is somebody else's finding; here it only must end.
+            for _ in 0..self.previous.len() {
+                let Some(earlier) = before else {
+                    break;
+                };
+                let highest =
+                    (self.spans.get(&(earlier.clone(), *device))).map(|span| span.highest);
+                if let Some((boot, seq)) = highest.filter(|highest| *highest > span.lowest) {
+                    let (lower_boot, lower_seq) = span.lowest;
+                    self.verdict.disordered.add(|| {
+                        format!(
+                            "{epoch} has {lower_boot}/{lower_seq}, {earlier} before it {boot}/{seq}"
+                        )
+                    });
+                    break;
+                }
+                before = self.previous.get(earlier);
+            }
         }
     }
 
@@ -221,6 +263,7 @@ impl Comparison {
     /// What came out. `truth_complete`: see [`Verdict::truth_complete`].
     #[must_use]
     pub fn verdict(mut self, truth_complete: bool) -> Verdict {
+        self.check_chain();
         let names: HashMap<u32, &String> = self.devices.iter().map(|(n, &at)| (at, n)).collect();
         let verdict = &mut self.verdict;
         let mut missing: Vec<Key> = Vec::new();

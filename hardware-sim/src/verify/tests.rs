@@ -115,7 +115,7 @@ fn what_was_not_acknowledged_is_no_obligation_but_must_be_exact() {
 }
 
 #[test]
-fn order_is_not_asked_of_what_was_sent_again_or_reordered_nor_across_epochs() {
+fn order_is_not_asked_of_what_was_sent_again_or_reordered() {
     let swapped = [stored(0, 1, 1.0), stored(1, 0, 0.0)];
     let mut truth = acknowledged(2);
     truth[0].sends = 2;
@@ -123,9 +123,35 @@ fn order_is_not_asked_of_what_was_sent_again_or_reordered_nor_across_epochs() {
     let mut truth = acknowledged(2);
     truth[0].reordered = true;
     assert!(compare(&truth, &swapped).clean);
-    let mut other_epoch = swapped;
-    other_epoch[1].id = "gw:00000000000b:000000000000".into();
-    assert!(compare(&acknowledged(2), &other_epoch).clean);
+}
+
+#[test]
+fn order_holds_along_the_chain_of_epochs_that_the_gateway_told() {
+    const LATER: &str = "gw:000000000001";
+    const BETWEEN: &str = "gw:00000000000b";
+    let later = |seq: u32| Stored {
+        id: format!("{LATER}:000000000000"),
+        ..stored(0, seq, f64::from(seq))
+    };
+    for (first, second, chain, disordered) in [
+        (1, 0, &[][..], 0),
+        (1, 0, &[(LATER, EPOCH)][..], 1),
+        (0, 1, &[(LATER, EPOCH)][..], 0),
+        (1, 0, &[(LATER, BETWEEN), (BETWEEN, EPOCH)][..], 1),
+        (1, 0, &[(LATER, EPOCH), (EPOCH, LATER)][..], 1),
+    ] {
+        let mut comparison = Comparison::new(5);
+        acknowledged(2)
+            .into_iter()
+            .for_each(|line| comparison.expect(line));
+        comparison.see(&later(second));
+        comparison.see(&stored(0, first, f64::from(first)));
+        for (epoch, previous) in chain {
+            comparison.follows((*epoch).into(), (*previous).into());
+        }
+        let verdict = comparison.verdict(true);
+        assert_eq!(verdict.disordered.count, disordered, "{chain:?} {verdict}");
+    }
 }
 
 #[test]
