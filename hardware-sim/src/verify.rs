@@ -5,9 +5,12 @@
 //! | lost | acknowledged to the device, and in no document |
 //! | duplicated | documents beyond the first of one (device, boot, sequence) |
 //! | altered | a document whose values are not bit by bit the ones sent |
-//! | disordered | of a device, a document after one with a greater (boot, sequence), both of which were sent exactly once and in order; "after" is by pipeline sequence within an epoch, and along the chain of epochs where the gateway told it |
+//! | disordered | a document after one of the same device with a greater (boot, sequence) |
 //! | unexpected | a document of this run that was never sent |
 //! | rejected | the agent refused a sound reading for good |
+//!
+//! Order is asked of readings that were sent exactly once and that no fault put behind a later one.
+//! "After" is by pipeline sequence within an epoch, and along the chain of epochs the gateway told.
 //!
 //! Readings that a fault damaged on a line nobody can be asked on may be there in any form; readings
 //! that went out but were never acknowledged may be there or not, but if so, exactly once and exactly.
