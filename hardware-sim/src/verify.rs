@@ -231,7 +231,7 @@ impl Comparison {
     }
 
     /// Order along the chain: what a device sent before an epoch ended is not in a later one.
-    fn check_chain(&mut self) {
+    fn check_chain(&mut self, devices: &HashMap<u32, String>) {
         for ((epoch, device), span) in &self.spans {
             let mut before = self.previous.get(epoch);
             // A chain that bites its tail is somebody else's finding; here it only must end.
@@ -242,12 +242,10 @@ impl Comparison {
                 let highest =
                     (self.spans.get(&(earlier.clone(), *device))).map(|span| span.highest);
                 if let Some((boot, seq)) = highest.filter(|highest| *highest > span.lowest) {
-                    let (lower_boot, lower_seq) = span.lowest;
-                    self.verdict.disordered.add(|| {
-                        format!(
-                            "{epoch} has {lower_boot}/{lower_seq}, {earlier} before it {boot}/{seq}"
-                        )
-                    });
+                    let device = devices.get(device).map_or("?", String::as_str);
+                    let low = name(device, span.lowest.0, span.lowest.1);
+                    (self.verdict.disordered)
+                        .add(|| format!("{epoch} has {low}, {earlier} before it {boot}/{seq}"));
                     break;
                 }
                 before = self.previous.get(earlier);
@@ -266,8 +264,9 @@ impl Comparison {
     /// What came out. `truth_complete`: see [`Verdict::truth_complete`].
     #[must_use]
     pub fn verdict(mut self, truth_complete: bool) -> Verdict {
-        self.check_chain();
-        let names: HashMap<u32, &String> = self.devices.iter().map(|(n, &at)| (at, n)).collect();
+        let devices = std::mem::take(&mut self.devices);
+        let names = devices.into_iter().map(|(name, at)| (at, name)).collect();
+        self.check_chain(&names);
         let verdict = &mut self.verdict;
         let mut missing: Vec<Key> = Vec::new();
         for (key, expected) in self
@@ -283,7 +282,7 @@ impl Comparison {
         }
         missing.sort_unstable();
         for (device, boot, seq) in missing {
-            let device = names.get(&device).map_or("?", |name| name.as_str());
+            let device = names.get(&device).map_or("?", String::as_str);
             verdict.lost.add(|| name(device, boot, seq));
         }
         verdict.truth_complete = truth_complete;
