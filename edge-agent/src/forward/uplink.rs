@@ -15,9 +15,10 @@ use tracing::{error, info, warn};
 
 use super::{
     Counters,
+    failure::Failure,
     producer::{Event, Sent, Session, full_batch_bytes},
     record,
-    window::{Failure, Next, Window},
+    window::{Next, Window},
 };
 use crate::{
     clock::Clock,
