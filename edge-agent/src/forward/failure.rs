@@ -8,7 +8,10 @@ use rdkafka::error::RDKafkaErrorCode;
 /// Why a record did not get into Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failure {
-    /// The producer ended, or something that passes.
+    /// The producer has ended, or purged the record because it has: a consequence, whose cause is about
+    /// to be reported for another record.
+    Ended,
+    /// Something that passes.
     Broken,
     /// Its batch is larger than the topic takes.
     TooLarge,
@@ -38,6 +41,7 @@ impl Failure {
             | E::UnsupportedForMessageFormat
             | E::UnsupportedCompressionType
             | E::InvalidRequiredAcks => Failure::Denied,
+            E::Fatal | E::GaplessGuarantee | E::PurgeQueue | E::PurgeInflight => Failure::Ended,
             _ => Failure::Broken,
         }
     }
@@ -68,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_is_either_size_or_a_matter_for_people_or_passes() {
+    fn every_error_is_size_or_a_matter_for_people_or_a_consequence_or_passes() {
         use RDKafkaErrorCode as E;
         for (code, failure) in [
             (E::MessageSizeTooLarge, Failure::TooLarge),
@@ -76,10 +80,11 @@ mod tests {
             (E::TopicAuthorizationFailed, Failure::Denied),
             (E::UnknownTopic, Failure::Denied),
             (E::InvalidRecord, Failure::Denied),
-            (E::PurgeQueue, Failure::Broken),
-            (E::PurgeInflight, Failure::Broken),
-            (E::Fatal, Failure::Broken),
-            (E::GaplessGuarantee, Failure::Broken),
+            (E::PurgeQueue, Failure::Ended),
+            (E::PurgeInflight, Failure::Ended),
+            (E::Fatal, Failure::Ended),
+            (E::GaplessGuarantee, Failure::Ended),
+            (E::OutOfOrderSequenceNumber, Failure::Broken),
             (E::MessageTimedOut, Failure::Broken),
             (E::NotEnoughReplicas, Failure::Broken),
             (E::Unknown, Failure::Broken),

@@ -266,8 +266,8 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => self.tell(Event::Failed {
-                failure: Failure::Broken,
+            Some(code @ RDKafkaErrorCode::Fatal) => self.tell(Event::Failed {
+                failure: Failure::of(code),
                 reason: reason.into(),
             }),
             Some(RDKafkaErrorCode::AllBrokersDown) => {

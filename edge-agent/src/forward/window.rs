@@ -9,6 +9,7 @@
 //!
 //! | [`Failure`] | then |
 //! |---|---|
+//! | `Ended` | wait a little for the cause, for librdkafka may report the consequence first |
 //! | `Broken` | again after a short pause |
 //! | `Denied` | hold everything, probe with one record after a longer pause; drop nothing |
 //! | `TooLarge`, in a batch | again in smaller batches, at last singly: Kafka refuses a whole batch for its size |
@@ -30,6 +31,8 @@ pub const FULL_BATCH_BYTES: usize = 1_000_000;
 /// Batches are not made smaller than this; then records go singly.
 pub const MIN_BATCH_BYTES: usize = 16 * 1024;
 
+/// How long the cause of an end may come after it.
+const CAUSE: Duration = Duration::from_millis(500);
 const BROKEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 const DENIED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -69,6 +72,8 @@ pub struct Window {
     pace: Pace,
     full_batch_bytes: usize,
     failure: Option<Failure>,
+    /// Until when a failure may wait for its cause.
+    grace: Option<Instant>,
     /// Failures since the last record that got through.
     failures: u32,
     hold: Option<Instant>,
@@ -99,6 +104,7 @@ impl Window {
             pace: Pace::Batches(full_batch_bytes),
             full_batch_bytes,
             failure: None,
+            grace: None,
             failures: 0,
             hold: None,
         }
@@ -160,7 +166,14 @@ impl Window {
         if let Some(acknowledged) = self.settle() {
             return acknowledged;
         }
+        if self.failure == Some(Failure::Ended) && !self.records.is_empty() {
+            let until = *self.grace.get_or_insert(now + CAUSE);
+            if now < until {
+                return Next::Hold(until);
+            }
+        }
         if let Some(failure) = self.failure.take() {
+            self.grace = None;
             let refused = self.learn(failure, now);
             return Next::Restart { failure, refused };
         }
@@ -225,7 +238,7 @@ impl Window {
     fn learn(&mut self, failure: Failure, now: Instant) -> bool {
         let (first, longest) = match failure {
             Failure::TooLarge => return self.shrink(),
-            Failure::Broken => BROKEN,
+            Failure::Ended | Failure::Broken => BROKEN,
             Failure::Denied => {
                 let (left, then) = match self.pace {
                     Pace::Singly { left, then } => (left, then),

@@ -12,6 +12,7 @@ use protocol::control::Fact;
 pub const HEARTBEAT: Duration = Duration::from_secs(60);
 /// The progress of an epoch is stated at most this often.
 pub const PROGRESS: Duration = Duration::from_secs(10);
+
 /// What has been stated of what, and when.
 #[derive(Debug, Default)]
 pub struct Schedule {

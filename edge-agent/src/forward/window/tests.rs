@@ -100,6 +100,35 @@ fn what_was_delivered_before_a_failure_is_settled_first() {
 }
 
 #[test]
+fn an_end_waits_a_little_for_its_cause() {
+    let now = Instant::now();
+    for (under_way, cause, after_ms, expected) in [
+        (1, None, 0, Next::Hold(now + CAUSE)),
+        (1, None, 499, Next::Hold(now + CAUSE)),
+        (1, None, 500, restart(Failure::Ended)),
+        (1, Some(Failure::TooLarge), 1, restart(Failure::TooLarge)),
+        (1, Some(Failure::Denied), 1, restart(Failure::Denied)),
+        (1, Some(Failure::Broken), 1, restart(Failure::Broken)),
+        (0, None, 0, restart(Failure::Ended)),
+    ] {
+        let mut window = Window::new(FULL_BATCH_BYTES);
+        send(&mut window, under_way, 100);
+        window.failed(Failure::Ended);
+        if under_way > 0 {
+            assert_eq!(window.next(now), Next::Hold(now + CAUSE));
+            assert_eq!(window.room(), 0);
+        }
+        cause.map(|cause| window.failed(cause));
+        let later = now + Duration::from_millis(after_ms);
+        assert_eq!(
+            window.next(later),
+            expected,
+            "{cause:?} after {after_ms} ms"
+        );
+    }
+}
+
+#[test]
 fn pauses_grow_with_each_failure_and_start_anew_after_a_delivery() {
     for (failure, pauses_ms) in [
         (
