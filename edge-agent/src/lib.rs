@@ -10,5 +10,7 @@ pub mod decode;
 pub mod forward;
 pub mod ingest;
 pub mod link;
+pub mod quarantine;
 pub mod queue;
 pub mod source;
+pub mod stage;

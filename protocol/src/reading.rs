@@ -30,6 +30,9 @@ pub struct Timestamp(i64);
 pub struct TimeError(String);
 
 impl Timestamp {
+    /// 1970-01-01 UTC.
+    pub const UNIX_EPOCH: Self = Self(0);
+
     /// Takes microseconds since 1970.
     ///
     /// # Errors
