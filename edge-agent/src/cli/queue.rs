@@ -99,8 +99,9 @@ fn stat(arguments: &StatArguments) -> Result<(), Exit> {
     let (dir, max_bytes, lanes) = arguments.lanes()?;
     let now = Clock::new().now().wall;
     for topic in lanes {
-        let Seen { gateway, mut stat, .. } =
-            inspect::stat(&dir, &topic).with_context(|| unreadable(&dir.join(topic.as_str())))?;
+        let Seen {
+            gateway, mut stat, ..
+        } = inspect::stat(&dir, &topic).with_context(|| unreadable(&dir.join(topic.as_str())))?;
         stat.max_bytes = max_bytes;
         match arguments.format {
             Format::Text => print(&format!("{}\n", stat_line(&topic, &stat, now)))?,
@@ -246,7 +247,12 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_three() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1 000"), (12_345_678, "12 345 678")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1 000"),
+            (12_345_678, "12 345 678"),
+        ] {
             assert_eq!(grouped(number), text);
         }
     }
