@@ -60,8 +60,10 @@ const FIXED: [(&str, &str); 8] = [
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("kafka setting {key}: {reason}")]
 pub struct SettingError {
-    key: String,
-    reason: String,
+    /// Its name.
+    pub key: String,
+    /// What librdkafka says.
+    pub reason: String,
 }
 
 /// What happened to a producer.
