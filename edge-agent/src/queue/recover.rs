@@ -6,9 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io,
-    os::unix::fs::FileExt,
+    fs, io,
     path::Path,
     sync::{Arc, Condvar, Mutex},
     time::Instant,
@@ -17,9 +15,12 @@ use std::{
 use protocol::{Epoch, GatewayId, Topic, control::LossReason};
 
 use super::{
-    Now, OpenError, Opened, block,
+    Now, OpenError, Opened,
+    active::Active,
+    block,
     book::{Book, EpochEntry, LossEntry},
-    envelope::{self, EnvelopeError},
+    directory::{clear_dead, lock, newer, other_bytes, segment_numbers},
+    envelope::EnvelopeError,
     files,
     head::{self, Found, Head},
     lane::{Info, Lane, Life, State, segment_dir},
@@ -27,15 +28,12 @@ use super::{
     reader::Reader,
     segment::{Segment, SegmentError},
     summary::{Run, Summary},
-    writer::{Active, Writer},
+    writer::Writer,
 };
 use crate::{config, conservation::Conservation};
 
-/// Quarantined segments kept for a human, per lane.
-const MAX_BAD: usize = 4;
 /// Blocks scanned at a time.
 const SCAN_BLOCKS: usize = 64;
-const LANE_VERSION: u8 = 1;
 
 /// What the directory holds.
 #[derive(Default)]
@@ -128,6 +126,7 @@ pub(super) fn open(
         settings: settings.clone(),
         memory: survey.memory.unwrap_or_default(),
         epoch: None,
+        epoch_durable: false,
         next_block: next_block.unwrap_or(1),
         next_segment: survey.next_segment,
         active,
@@ -141,125 +140,6 @@ pub(super) fn open(
         reader: Reader::new(Arc::clone(&lane), settings.clone()),
         lane,
     })
-}
-
-fn newer(path: &Path, error: EnvelopeError) -> OpenError {
-    match error {
-        EnvelopeError::Newer(found) => OpenError::Newer {
-            path: path.to_owned(),
-            found: found.into(),
-            known: 1,
-        },
-        EnvelopeError::Damaged => OpenError::Io {
-            path: path.to_owned(),
-            source: io::ErrorKind::InvalidData.into(),
-        },
-    }
-}
-
-/// The file `lane`: envelope around postcard of (gateway, topic). Locked while a process has the lane.
-fn lock(path: &Path, gateway: &GatewayId, topic: &Topic) -> Result<File, OpenError> {
-    let name = path.join("lane");
-    let io = |source| OpenError::Io {
-        path: name.clone(),
-        source,
-    };
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&name)
-        .map_err(io)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::InUse(path.to_owned())),
-        Err(error) => return Err(io(error.into())),
-    }
-    let bytes = fs::read(&name).map_err(io)?;
-    match lane_of(&bytes) {
-        Ok((owner, _)) if owner != *gateway => Err(OpenError::Foreign {
-            path: path.to_owned(),
-            owner,
-        }),
-        Ok(_) => Ok(file),
-        Err(error @ EnvelopeError::Newer(_)) => Err(newer(&name, error)),
-        Err(EnvelopeError::Damaged) => {
-            let body = lane_body(gateway, topic);
-            file.set_len(0)
-                .and_then(|()| file.write_all_at(&body, 0))
-                .and_then(|()| file.sync_all())
-                .and_then(|()| files::sync_dir(path))
-                .map_err(io)?;
-            Ok(file)
-        }
-    }
-}
-
-/// The bytes of the file `lane`.
-pub(super) fn lane_body(gateway: &GatewayId, topic: &Topic) -> Vec<u8> {
-    let body = postcard::to_allocvec(&(gateway, topic)).unwrap_or_default();
-    envelope::seal(LANE_VERSION, &body)
-}
-
-/// Whose lane it is, and of which topic.
-pub(super) fn lane_of(bytes: &[u8]) -> Result<(GatewayId, Topic), EnvelopeError> {
-    let body = envelope::open(bytes, LANE_VERSION)?;
-    postcard::from_bytes(body).map_err(|_| EnvelopeError::Damaged)
-}
-
-/// Deletes what a crash left half deleted, and the oldest of what is in quarantine.
-fn clear_dead(path: &Path) -> io::Result<()> {
-    let mut bad = Vec::new();
-    for entry in fs::read_dir(path.join("segments"))? {
-        let entry = entry?.path();
-        match entry.extension().and_then(|extension| extension.to_str()) {
-            Some("dead") => fs::remove_dir_all(&entry)?,
-            Some("bad") => bad.push(entry),
-            _ => {}
-        }
-    }
-    bad.sort();
-    let surplus = bad.len().saturating_sub(MAX_BAD);
-    for entry in &bad[..surplus] {
-        fs::remove_dir_all(entry)?;
-    }
-    Ok(())
-}
-
-fn other_bytes(path: &Path) -> u64 {
-    let segments = path.join("segments");
-    let bad: u64 = fs::read_dir(&segments)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|entry| {
-            entry
-                .extension()
-                .is_some_and(|extension| extension == "bad")
-        })
-        .map(|entry| files::dir_bytes(&entry))
-        .sum();
-    bad + fs::metadata(path.join("head")).map_or(0, |meta| meta.len())
-}
-
-/// Numbers of the segments, and the next free one.
-pub(super) fn segment_numbers(path: &Path) -> io::Result<(Vec<u32>, u32)> {
-    let (mut numbers, mut next) = (Vec::new(), 1);
-    for entry in fs::read_dir(path.join("segments"))? {
-        let name = entry?.file_name();
-        let name = name.to_string_lossy();
-        let digits = name.split('.').next().unwrap_or_default();
-        if let Ok(number) = digits.parse::<u32>() {
-            next = next.max(number + 1);
-            if digits.len() == name.len() {
-                numbers.push(number);
-            }
-        }
-    }
-    numbers.sort_unstable();
-    Ok((numbers, next))
 }
 
 fn survey(path: &Path, settings: &config::Queue) -> Result<Survey, OpenError> {
