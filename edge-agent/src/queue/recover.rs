@@ -66,24 +66,11 @@ pub(super) fn open(
     files::create_dir(&path).map_err(io)?;
     files::create_dir(&path.join("segments")).map_err(io)?;
     let lock = lock(&path, gateway, topic)?;
+    // Before anything is touched: a newer program may have written it.
+    let found = read_head(&path)?;
     clear_dead(&path).map_err(io)?;
-    let found = head::read(&path)
-        .map_err(|error| newer(&path.join("head"), error))?
-        .map_err(io)?;
     let mut survey = survey(&path, settings)?;
-    let (mut book, trusted) = match found {
-        Found::Book { book, newest } => (book, newest),
-        Found::Nothing => (Book::default(), false),
-        Found::Damaged => {
-            tracing::warn!(lane = %topic, "queue head is damaged, recovering from the segments");
-            (Book::default(), false)
-        }
-    };
-    if !trusted {
-        adopt(&mut book, &survey);
-    }
-    reconcile(&mut book, &survey, now);
-
+    let book = recover_book(found, &path, &survey, now);
     let mut state = State {
         book,
         dirty: true,
@@ -101,11 +88,8 @@ pub(super) fn open(
         since: Instant::now(),
         fresh: false,
     });
-    let next_block = survey
-        .segments
-        .values()
-        .map(|summary| summary.next_block)
-        .max();
+    let ends = survey.segments.values().map(|summary| summary.next_block);
+    let next_block = ends.max().unwrap_or(1);
     let recovered = fill(&mut state, survey.segments, active.as_ref(), &path);
     conservation.recovered(recovered);
     let lane = Arc::new(Lane {
@@ -127,7 +111,7 @@ pub(super) fn open(
         memory: survey.memory.unwrap_or_default(),
         epoch: None,
         epoch_durable: false,
-        next_block: next_block.unwrap_or(1),
+        next_block,
         next_segment: survey.next_segment,
         active,
         reserved: std::collections::VecDeque::new(),
@@ -180,6 +164,7 @@ fn survey(path: &Path, settings: &config::Queue) -> Result<Survey, OpenError> {
                 limit = scanned.summary.first_block;
                 survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));
                 let takes_more = survey.memory.is_none()
+                    && scanned.whole
                     && scanned.segment.bytes() < settings.segment_bytes / 4 * 3;
                 survey.memory.get_or_insert(scanned.memory);
                 if takes_more {
@@ -201,6 +186,8 @@ struct Scanned {
     segment: Segment,
     summary: Summary,
     memory: Memory,
+    /// No block is damaged.
+    whole: bool,
 }
 
 fn scan(dir: &Path, limit: u64, replay: bool) -> Result<Scanned, SegmentError> {
@@ -217,6 +204,7 @@ fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, Segm
     let (mut memory, first_block) = Memory::read(&segment.carry()?).map_err(unknown)?;
     let mut from = 0;
     let mut summary: Option<Summary> = None;
+    let mut whole = true;
     loop {
         let blocks = segment.blocks(from, limit, SCAN_BLOCKS)?;
         let Some((last, _)) = blocks.last() else {
@@ -237,6 +225,7 @@ fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, Segm
                     tracing::warn!(segment = %segment.dir().display(), block = number,
                         "queue block is damaged");
                     summary.next_block = number + 1;
+                    whole = false;
                 }
                 Err(newer) => return Err(unknown(newer)),
             }
@@ -246,7 +235,32 @@ fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, Segm
         segment,
         summary: summary.unwrap_or_else(|| Summary::new(first_block.unwrap_or(1))),
         memory,
+        whole,
     })
+}
+
+fn read_head(path: &Path) -> Result<Found, OpenError> {
+    let name = path.join("head");
+    head::read(path)
+        .map_err(|error| newer(&name, error))?
+        .map_err(|source| OpenError::Io { path: name, source })
+}
+
+/// The book as the head has it, put right by what the segments hold.
+fn recover_book(found: Found, path: &Path, survey: &Survey, now: Now) -> Book {
+    let (mut book, trusted) = match found {
+        Found::Book { book, newest } => (book, newest),
+        Found::Nothing => (Book::default(), false),
+        Found::Damaged => {
+            tracing::warn!(lane = %path.display(), "queue head is damaged, recovering from the segments");
+            (Book::default(), false)
+        }
+    };
+    if !trusted {
+        adopt(&mut book, survey);
+    }
+    reconcile(&mut book, survey, now);
+    book
 }
 
 /// Takes epochs into the book that the segments hold and the book does not know: the newest slot of the
