@@ -27,6 +27,8 @@ use mongodb::{
     },
 };
 
+use crate::excerpt::excerpt;
+
 /// MongoDB cannot say that a write is durable: unreachable, in an election, too slow, out of space.
 /// Never a statement about the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +43,7 @@ impl Outage {
         let line = text.lines().next().unwrap_or_default();
         let cause = line.find("I/O error: ").map_or(line, |at| &line[at..]);
         let cause = cause.split(", labels:").next().unwrap_or(cause);
-        Self(cause[..cause.floor_char_boundary(200)].into())
+        Self(excerpt(cause, 200).into())
     }
 }
 
