@@ -55,6 +55,9 @@ pub enum StoreError {
     Uri(String),
 }
 
+/// A server that is there answers a ping within this.
+const PING: Duration = Duration::from_millis(2500);
+
 /// A database, connected when it is first used.
 #[derive(Clone)]
 pub struct Store {
@@ -114,8 +117,12 @@ impl Store {
     /// # Errors
     /// [`Outage`].
     pub async fn ping(&self) -> Result<(), Outage> {
-        let ping = self.database.run_command(doc! { "ping": 1 });
-        self.within(async { ping.await }).await.map(|_| ())
+        let ping = async { self.database.run_command(doc! { "ping": 1 }).await };
+        match tokio::time::timeout(PING, ping).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Outage::new(error)),
+            Err(_) => Err(Outage::new(format_args!("no answer within {PING:?}"))),
+        }
     }
 
     /// Runs an operation within the deadline; every failure counts as an outage.

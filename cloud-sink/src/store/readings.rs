@@ -60,7 +60,8 @@ impl Store {
         let mut verdicts = vec![Verdict::Written; entries.len()];
         let mut taken = Vec::new();
         // Bisection: a range that is refused as a whole is tried in halves, down to the one document.
-        let mut ranges = VecDeque::from([0..entries.len()]);
+        let mut ranges = VecDeque::new();
+        ranges.push_back(0..entries.len());
         while let Some(range) = ranges.pop_front() {
             match self.insert_once(collection, &entries[range.clone()]).await {
                 Reply::Done(refused) => {
