@@ -290,3 +290,6 @@ pub fn look(settings: &Settings) -> Result<Vec<(String, Option<usize>)>, Consume
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests;
