@@ -186,7 +186,11 @@ fn serve_mqtt() -> Result<SocketAddr> {
     };
     std::thread::Builder::new()
         .name("rumqttd".to_owned())
-        .spawn(move || rumqttd::Broker::new(config).start())?;
+        .spawn(move || {
+            if let Err(error) = rumqttd::Broker::new(config).start() {
+                eprintln!("rumqttd ended: {error}");
+            }
+        })?;
     wait::until_true("rumqttd to listen", Duration::from_secs(10), || {
         TcpStream::connect(listen)?;
         Ok(true)

@@ -6,6 +6,7 @@
 //! service   how each service is prepared, started and known to be ready
 //! stack     several services with their ports and data: `dev/stack`, or a test's own
 //! embedded  Kafka and MQTT without Java and root, in one helper process
+//! daemon    edge-agent and cloud-sink as processes with a configuration and a status page
 //! rig       one pipeline: agent, sink, devices, on services that can be taken away
 //! demo      the main job, watched
 //! ```
@@ -16,9 +17,13 @@
 #![allow(clippy::print_stdout)]
 
 pub mod cache;
+pub mod daemon;
+pub mod demo;
 pub mod embedded;
+pub mod interrupt;
 pub mod port;
 pub mod process;
+pub mod rig;
 pub mod service;
 pub mod stack;
 pub mod wait;
@@ -54,4 +59,14 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     beside.ok_or_else(|| {
         anyhow::anyhow!("{name} is not built; run `cargo build --workspace` (dev/test does)")
     })
+}
+
+/// The last lines of a log, for the message of a failure.
+#[must_use]
+pub fn end_of(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let end = lines.len().saturating_sub(20);
+    format!("end of {}:\n{}", log.display(), lines[end..].join("\n"))
 }

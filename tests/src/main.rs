@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::{embedded, service::Kind, stack};
+use harness::{demo, embedded, service::Kind, stack};
 
 /// Services and demonstrations for people who work on this project.
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Command {
         /// Topics to create, NAME or NAME:PARTITIONS.
         topics: Vec<embedded::TopicSpec>,
     },
+    /// The whole way with plugs pulled, watched, ending with the verdict.
+    Demo(demo::Options),
 }
 
 #[derive(Subcommand)]
@@ -38,13 +40,18 @@ enum StackCommand {
     Status,
     /// Shell lines to `eval`: where clients connect.
     Env,
-    /// Start all, print the environment as one line of JSON, end all when the input ends.
-    Hold,
+    /// Run a command with the services' addresses in its environment; they end with it, unless
+    /// `up` started them.
+    Run {
+        /// The command.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<std::ffi::OsString>,
+    },
 }
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -52,15 +59,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Stack(command) => match command {
             StackCommand::Up { services } => stack::command::up(&services),
             StackCommand::Down => stack::command::down(),
             StackCommand::Status => stack::command::status(),
             StackCommand::Env => stack::command::env(),
-            StackCommand::Hold => stack::command::hold(),
+            StackCommand::Run { command } => return stack::command::run(&command),
         },
         Command::Embedded { topics } => embedded::serve(&topics),
-    }
+        Command::Demo(options) => return demo::run(&options),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -5,11 +5,7 @@ mod mongodb;
 mod mosquitto;
 mod registry;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
@@ -17,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cache::Cache,
-    port,
+    end_of, port,
     process::{Identity, Process},
     wait,
 };
@@ -286,12 +282,4 @@ fn java(cache: &Cache, heap: &str) -> Result<Command> {
         // Otherwise it leaves a file in /tmp.
         .arg("-XX:-UsePerfData");
     Ok(java)
-}
-
-fn end_of(log: &Path) -> String {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    let end = lines.len().saturating_sub(20);
-    format!("end of {}:\n{}", log.display(), lines[end..].join("\n"))
 }

@@ -1,11 +1,15 @@
 //! `dev/stack`.
 
-use std::{io::Read, time::Instant};
+use std::{
+    ffi::OsString,
+    process::{Command, ExitCode},
+    time::Instant,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::Stack;
-use crate::service::Kind;
+use crate::service::{Kind, Service};
 
 /// Starts what does not run yet, and leaves it running.
 ///
@@ -89,14 +93,43 @@ pub fn env() -> Result<()> {
     Ok(())
 }
 
-/// A stack that lives as long as whoever holds the other end of our input.
+/// Runs a command with the environment of a stack: of the one that runs, else of one that lives as
+/// long as the command. Returns the command's exit code.
 ///
 /// # Errors
 /// Something did not start or could not be ended.
-pub fn hold() -> Result<()> {
-    let stack = Stack::up(&Kind::ALL)?;
-    let environment: std::collections::BTreeMap<_, _> = stack.environment().into_iter().collect();
-    println!("{}", serde_json::to_string(&environment)?);
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    stack.down()
+pub fn run(command: &[OsString]) -> Result<ExitCode> {
+    let (program, arguments) = command.split_first().context("no command was given")?;
+    let given = |kind: &Kind| std::env::var_os(kind.variable()).is_some();
+    let mut current = Stack::current()?;
+    if let Some(stack) = &mut current
+        && !stack.services().iter_mut().all(Service::runs)
+    {
+        current = None;
+    }
+    let own = match &current {
+        Some(_) => None,
+        None => {
+            let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !given(kind)).collect();
+            Some(Stack::up(&kinds)?)
+        }
+    };
+    let mut environment = Vec::new();
+    for stack in current.iter().chain(&own) {
+        environment.extend(stack.environment());
+    }
+    environment.retain(|(variable, _)| std::env::var_os(variable).is_none());
+    // Ctrl-C reaches the command as well, which is in our process group; we wait for its end.
+    let interrupt = crate::interrupt::Interrupt::catch()?;
+    let status = Command::new(program)
+        .args(arguments)
+        .envs(environment)
+        .status();
+    drop(interrupt);
+    if let Some(own) = own {
+        own.down()?;
+    }
+    let status = status.with_context(|| format!("start {}", program.display()))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
