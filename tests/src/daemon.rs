@@ -122,6 +122,7 @@ pub struct Daemon {
     dir: PathBuf,
     port: u16,
     process: Option<Process>,
+    ended_by_us: bool,
 }
 
 impl Daemon {
@@ -136,6 +137,7 @@ impl Daemon {
             dir: dir.to_owned(),
             port: port::free()?,
             process: None,
+            ended_by_us: false,
         };
         daemon.configure(config)?;
         Ok(daemon)
@@ -178,6 +180,7 @@ impl Daemon {
         command.args(["run", "-c"]).arg(self.config_file());
         command.current_dir(&self.dir);
         self.process = Some(Process::spawn(self.program, &mut command, &self.log())?);
+        self.ended_by_us = false;
         let what = format!("{} to live", self.program);
         let lives = wait::until(&what, Duration::from_secs(20), || {
             if !self.process.as_mut().is_some_and(Process::runs) {
@@ -203,6 +206,11 @@ impl Daemon {
             .with_context(|| format!("{program} was not started"))
     }
 
+    /// Whether it ended although nobody ended it.
+    pub fn ended_by_itself(&mut self) -> bool {
+        !self.ended_by_us && self.process.as_mut().is_some_and(|process| !process.runs())
+    }
+
     /// Whether it runs.
     pub fn runs(&mut self) -> bool {
         self.process.as_mut().is_some_and(Process::runs)
@@ -213,6 +221,7 @@ impl Daemon {
     /// # Errors
     /// It was not started.
     pub fn kill(&mut self) -> Result<()> {
+        self.ended_by_us = true;
         self.process()?.kill()
     }
 
@@ -221,7 +230,9 @@ impl Daemon {
     /// # Errors
     /// It was not started, or not gone `within`.
     pub fn stop(&mut self, within: Duration) -> Result<ExitStatus> {
-        let status = self.process()?.stop(within).context(self.end_of_log())?;
+        self.ended_by_us = true;
+        let stopped = self.process()?.stop(within);
+        let status = stopped.with_context(|| self.end_of_log())?;
         status.context("the exit status of a child is known")
     }
 
@@ -230,12 +241,7 @@ impl Daemon {
     /// # Errors
     /// Nobody answers, or not with 200.
     pub fn page(&self, path: &str) -> Result<String> {
-        let mut response = ureq::get(format!("{}{path}", self.url()))
-            .config()
-            .timeout_global(Some(Duration::from_secs(2)))
-            .build()
-            .call()?;
-        Ok(response.body_mut().read_to_string()?)
+        page(&format!("{}{path}", self.url()))
     }
 
     /// `/status.json`, as [`AgentStatus`] or [`SinkStatus`].
@@ -243,8 +249,7 @@ impl Daemon {
     /// # Errors
     /// Nobody answers, or something else.
     pub fn status<S: for<'de> Deserialize<'de>>(&self) -> Result<S> {
-        let text = self.page("/status.json")?;
-        serde_json::from_str(&text).with_context(|| format!("read status {text}"))
+        status_of(&self.url())
     }
 
     /// The last lines of its log.
@@ -252,4 +257,22 @@ impl Daemon {
     pub fn end_of_log(&self) -> String {
         crate::end_of(&self.log())
     }
+}
+
+/// `/status.json` of the daemon at `url`.
+///
+/// # Errors
+/// Nobody answers, or something else.
+pub fn status_of<S: for<'de> Deserialize<'de>>(url: &str) -> Result<S> {
+    let text = page(&format!("{url}/status.json"))?;
+    serde_json::from_str(&text).with_context(|| format!("read status {text}"))
+}
+
+fn page(url: &str) -> Result<String> {
+    let mut response = ureq::get(url)
+        .config()
+        .timeout_global(Some(Duration::from_secs(2)))
+        .build()
+        .call()?;
+    Ok(response.body_mut().read_to_string()?)
 }

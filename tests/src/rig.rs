@@ -318,14 +318,15 @@ fn address(addresses: &[(Kind, String)], kind: Kind) -> &str {
 fn sink_config(addresses: &[(Kind, String)], name: &str) -> String {
     let topics = kafka::Topics::new(name);
     format!(
-        "[kafka]\nbootstrap = \"{}\"\ngroup = \"{name}\"\ntopics = [\"{}\"]\n\
+        "[kafka]\nbootstrap = \"{}\"\ngroup = \"{name}\"\n\
          control_topic = \"{}\"\ndead_letter_topic = \"{}\"\n\n\
          [mongodb]\nuri = \"{}\"\ndatabase = \"{name}\"\n\n\
+         [[route]]\ntopic = \"{}\"\ncollection = \"readings\"\n\n\
          [status]\nlisten = \"{{{{status}}}}\"\n",
         address(addresses, Kind::Kafka),
-        topics.readings,
         topics.control,
         topics.dead_letters,
         address(addresses, Kind::Mongodb),
+        topics.readings,
     )
 }

@@ -65,6 +65,18 @@ impl Documents {
         self.all("readings")
     }
 
+    /// The newest reading of a device.
+    ///
+    /// # Errors
+    /// MongoDB does not answer.
+    pub fn newest_of(&self, device: &str) -> Result<Option<Document>> {
+        self.runtime.block_on(async {
+            let readings = self.readings();
+            let of_device = readings.find_one(doc! { "meta.device": device });
+            Ok(of_device.sort(doc! { "ts": -1 }).await?)
+        })
+    }
+
     /// Removes everything.
     ///
     /// # Errors

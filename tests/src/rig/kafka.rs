@@ -132,13 +132,30 @@ impl Kafka {
     /// # Errors
     /// Kafka refuses.
     pub fn create_topics(&self) -> Result<()> {
-        let admin: AdminClient<DefaultClientContext> = self.config().create()?;
-        let one = || TopicReplication::Fixed(1);
         let topics = [
-            NewTopic::new(self.readings(), PARTITIONS, one()),
-            NewTopic::new(self.control(), 1, one()).set("cleanup.policy", "compact"),
-            NewTopic::new(self.dead_letters(), 1, one()),
+            (self.readings(), PARTITIONS, false),
+            (self.control(), 1, true),
+            (self.dead_letters(), 1, false),
         ];
+        Self::create(&self.bootstrap, &topics)
+    }
+
+    /// Creates topics: name, partitions, whether compacted. Those that exist stay as they are.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub fn create(bootstrap: &str, topics: &[(&str, i32, bool)]) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .create()?;
+        let topics: Vec<NewTopic<'_>> = topics
+            .iter()
+            .map(|&(name, partitions, compacted)| {
+                let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+                let policy = if compacted { "compact" } else { "delete" };
+                topic.set("cleanup.policy", policy)
+            })
+            .collect();
         let options = AdminOptions::new().operation_timeout(Some(WITHIN));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
