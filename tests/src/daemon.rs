@@ -16,7 +16,8 @@ use crate::{port, process::Process, wait};
 pub struct Link {
     /// `serial`, `mqtt`, `kafka`, `disk`, `mongodb`.
     pub kind: String,
-    /// Which of them.
+    /// Which of them, where there are several.
+    #[serde(default)]
     pub name: String,
     /// `up`, `connecting`, `down`.
     pub state: String,
