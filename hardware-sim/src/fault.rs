@@ -267,11 +267,11 @@ impl Faults {
         }
     }
 
-    /// Bytes that mean nothing; none is zero or an end of line, so they are one piece.
+    /// Bytes that mean nothing, and are no UTF-8; none is zero or an end of line, so they are one piece.
     pub fn garbage(&mut self, length: usize) -> Vec<u8> {
-        (0..length)
-            .map(|_| self.rng.random_range(0x80..=0xff))
-            .collect()
+        let rng = &mut self.rng;
+        let rest = (1..length).map(|_| rng.random_range(0x80..=0xff));
+        std::iter::once(0xff).chain(rest).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command line: arguments, logging, exit code. Everything else is in the library.
 
 use std::{
-    io::{IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -12,12 +12,15 @@ use clap::{Parser, Subcommand, ValueEnum};
 use hardware_sim::{
     Options, Scenario, Sim,
     device::Kind,
-    scenario::Span,
+    scenario::{ScenarioError, Span},
     signal::Moment,
     verify::mongodb::{self, Place, VerifyError},
 };
 use protocol::GatewayId;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// Plays the devices of a plant, with faults, and keeps the truth.
 #[derive(Parser)]
@@ -114,20 +117,43 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         tracing::error!(error = format!("{error:#}"), "failed");
-        ExitCode::FAILURE
+        exit_code(&error)
     })
 }
 
 fn start_log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let layer = match format {
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(io::stderr)
+            .boxed(),
+        LogFormat::Text if io::stderr().is_terminal() => tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .with_target(false)
+            .boxed(),
+        LogFormat::Text => tracing_logfmt::builder()
+            .with_target(false)
+            .with_span_name(false)
+            .with_span_path(false)
+            .layer()
+            .with_writer(io::stderr)
+            .boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .init();
+}
+
+/// 78: the scenario is wrong; 69: MongoDB is not there; 1: anything else, also a verdict that is not clean.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<ScenarioError>() {
+        ExitCode::from(78)
+    } else if matches!(error.downcast_ref(), Some(VerifyError::Mongodb(_))) {
+        ExitCode::from(69)
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -206,7 +232,7 @@ fn verify(arguments: Verify) -> Result<ExitCode> {
         }
     })?;
     match arguments.format {
-        Format::Text => writeln!(std::io::stdout(), "{verdict}")?,
+        Format::Text => writeln!(io::stdout(), "{verdict}")?,
         Format::Json => print_line(&verdict)?,
     }
     Ok(if verdict.clean {
@@ -217,7 +243,7 @@ fn verify(arguments: Verify) -> Result<ExitCode> {
 }
 
 fn list_devices() -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     for kind in Kind::ALL {
         writeln!(out, "{:<12} {}", kind.as_str(), kind.describe())?;
         let names = kind.measure(&Moment::new(0, "d", 0, 0, 1000));
@@ -228,7 +254,7 @@ fn list_devices() -> Result<()> {
 }
 
 fn print_line(line: &impl serde::Serialize) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     serde_json::to_writer(&mut out, line)?;
     writeln!(out)?;
     Ok(out.flush()?)

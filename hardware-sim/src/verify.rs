@@ -5,7 +5,7 @@
 //! | lost | acknowledged to the device, and in no document |
 //! | duplicated | documents beyond the first of one (device, boot, sequence) |
 //! | altered | a document whose values are not bit by bit the ones sent |
-//! | disordered | within an epoch and device, a document after one with a greater (boot, sequence), both of which the simulator sent exactly once and in order |
+//! | disordered | of a device, a document after one with a greater (boot, sequence), both of which were sent exactly once and in order; "after" is by pipeline sequence within an epoch, and along the chain of epochs where the gateway told it |
 //! | unexpected | a document of this run that was never sent |
 //! | rejected | the agent refused a sound reading for good |
 //!
@@ -108,14 +108,22 @@ struct Expected {
     stored: bool,
 }
 
+/// The in-order (boot, sequence)s of one device in one epoch.
+#[derive(Clone, Copy)]
+struct Span {
+    lowest: (u32, u32),
+    highest: (u32, u32),
+}
+
 /// Takes the truth first, then the documents in the order of their ids.
 pub struct Comparison {
     devices: HashMap<String, u32>,
     expected: HashMap<Key, Expected>,
     first_boot: u32,
-    epoch: String,
-    /// By device: the highest in-order (boot, sequence) of the epoch.
-    newest: HashMap<u32, (u32, u32)>,
+    /// By epoch (with its gateway, as in `_id`) and device.
+    spans: BTreeMap<(String, u32), Span>,
+    /// Epoch to the one before it.
+    previous: HashMap<String, String>,
     verdict: Verdict,
 }
 
@@ -128,8 +136,8 @@ impl Comparison {
             devices: HashMap::new(),
             expected: HashMap::new(),
             first_boot: started_s,
-            epoch: String::new(),
-            newest: HashMap::new(),
+            spans: BTreeMap::new(),
+            previous: HashMap::new(),
             verdict: Verdict::default(),
         }
     }
@@ -192,21 +200,55 @@ impl Comparison {
                 .altered
                 .add(|| format!("{} has {:?}", describe(), document.values));
         }
-        let epoch = document.id.rsplit_once(':').map_or("", |(epoch, _)| epoch);
-        if epoch != self.epoch {
-            epoch.clone_into(&mut self.epoch);
-            self.newest.clear();
-        }
         if expected.in_order {
+            let epoch = document.id.rsplit_once(':').map_or("", |(epoch, _)| epoch);
             let (device, boot, seq) = key;
-            let newest = self.newest.entry(device).or_insert((boot, seq));
-            if (boot, seq) < *newest {
-                let after = *newest;
+            let at = (boot, seq);
+            let span = self
+                .spans
+                .entry((epoch.to_owned(), device))
+                .or_insert(Span {
+                    lowest: at,
+                    highest: at,
+                });
+            if at < span.highest {
+                let (boot, seq) = span.highest;
                 verdict
                     .disordered
-                    .add(|| format!("{} after {}/{}", describe(), after.0, after.1));
+                    .add(|| format!("{} after {boot}/{seq}", describe()));
             }
-            *newest = (*newest).max((boot, seq));
+            span.lowest = span.lowest.min(at);
+            span.highest = span.highest.max(at);
+        }
+    }
+
+    /// The gateway told that one epoch follows another; both with the gateway, as in `_id`.
+    pub fn follows(&mut self, epoch: String, previous: String) {
+        self.previous.insert(epoch, previous);
+    }
+
+    /// Order along the chain: what a device sent before an epoch ended is not in a later one.
+    fn check_chain(&mut self) {
+        for ((epoch, device), span) in &self.spans {
+            let mut before = self.previous.get(epoch);
+            // A chain that bites its tail is somebody else's finding; here it only must end.
+            for _ in 0..self.previous.len() {
+                let Some(earlier) = before else {
+                    break;
+                };
+                let highest =
+                    (self.spans.get(&(earlier.clone(), *device))).map(|span| span.highest);
+                if let Some((boot, seq)) = highest.filter(|highest| *highest > span.lowest) {
+                    let (lower_boot, lower_seq) = span.lowest;
+                    self.verdict.disordered.add(|| {
+                        format!(
+                            "{epoch} has {lower_boot}/{lower_seq}, {earlier} before it {boot}/{seq}"
+                        )
+                    });
+                    break;
+                }
+                before = self.previous.get(earlier);
+            }
         }
     }
 
@@ -221,6 +263,7 @@ impl Comparison {
     /// What came out. `truth_complete`: see [`Verdict::truth_complete`].
     #[must_use]
     pub fn verdict(mut self, truth_complete: bool) -> Verdict {
+        self.check_chain();
         let names: HashMap<u32, &String> = self.devices.iter().map(|(n, &at)| (at, n)).collect();
         let verdict = &mut self.verdict;
         let mut missing: Vec<Key> = Vec::new();
@@ -321,156 +364,4 @@ impl fmt::Display for Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::truth::tests::line;
-
-    const EPOCH: &str = "gw:00000000000a";
-
-    /// Pipeline sequence, source sequence, value.
-    fn stored(at: u32, seq: u32, power: f64) -> Stored {
-        Stored {
-            id: format!("{EPOCH}:{at:012x}"),
-            device: "d".into(),
-            source: Some((9, seq.into())),
-            values: BTreeMap::from([("power_w".into(), Exact::Float(power))]),
-        }
-    }
-
-    fn compare(truth: &[Line], documents: &[Stored]) -> Verdict {
-        let mut comparison = Comparison::new(5);
-        for line in truth {
-            comparison.expect(line.clone());
-        }
-        for document in documents {
-            comparison.see(document);
-        }
-        comparison.verdict(true)
-    }
-
-    fn acknowledged(count: u32) -> Vec<Line> {
-        (0..count)
-            .map(|seq| line("d", seq, State::Acknowledged, f64::from(seq)))
-            .collect()
-    }
-
-    fn counts(verdict: &Verdict) -> [u64; 5] {
-        [
-            &verdict.lost,
-            &verdict.duplicated,
-            &verdict.altered,
-            &verdict.disordered,
-            &verdict.unexpected,
-        ]
-        .map(|finding| finding.count)
-    }
-
-    #[test]
-    fn each_departure_from_the_truth_is_found_under_its_name() {
-        let good = || vec![stored(0, 0, 0.0), stored(1, 1, 1.0), stored(2, 2, 2.0)];
-        let with = |change: fn(&mut Vec<Stored>)| {
-            let mut documents = good();
-            change(&mut documents);
-            documents
-        };
-        for (what, documents, expected) in [
-            ("all there", good(), [0, 0, 0, 0, 0]),
-            ("lost", with(|d| drop(d.remove(1))), [1, 0, 0, 0, 0]),
-            (
-                "twice",
-                with(|d| d.push(stored(3, 0, 0.0))),
-                [0, 1, 0, 0, 0],
-            ),
-            (
-                "altered",
-                with(|d| d[1] = stored(1, 1, 1.0 + f64::EPSILON)),
-                [0, 0, 1, 0, 0],
-            ),
-            (
-                "other type",
-                with(|d| drop(d[1].values.insert("power_w".into(), Exact::Int(1)))),
-                [0, 0, 1, 0, 0],
-            ),
-            (
-                "a value more",
-                with(|d| drop(d[1].values.insert("x".into(), Exact::Int(1)))),
-                [0, 0, 1, 0, 0],
-            ),
-            (
-                "swapped values",
-                vec![stored(0, 0, 1.0), stored(1, 1, 0.0), stored(2, 2, 2.0)],
-                [0, 0, 2, 0, 0],
-            ),
-            (
-                "swapped order",
-                vec![stored(0, 1, 1.0), stored(1, 0, 0.0), stored(2, 2, 2.0)],
-                [0, 0, 0, 1, 0],
-            ),
-            (
-                "never sent",
-                with(|d| d.push(stored(3, 3, 3.0))),
-                [0, 0, 0, 0, 1],
-            ),
-            ("nothing", vec![], [3, 0, 0, 0, 0]),
-        ] {
-            let verdict = compare(&acknowledged(3), &documents);
-            assert_eq!(counts(&verdict), expected, "{what}: {verdict}");
-            assert_eq!(verdict.clean, expected == [0; 5], "{what}");
-        }
-    }
-
-    #[test]
-    fn what_was_not_acknowledged_is_no_obligation_but_must_be_exact() {
-        for (state, power, clean) in [
-            (State::Sent, None, true),
-            (State::Sent, Some(0.0), true),
-            (State::Sent, Some(1.0), false),
-            (State::Damaged, None, true),
-            (State::Damaged, Some(1.0), true),
-            (State::Acknowledged, None, false),
-            (State::Rejected, None, false),
-        ] {
-            let documents: Vec<_> = power.into_iter().map(|power| stored(0, 0, power)).collect();
-            let verdict = compare(&[line("d", 0, state, 0.0)], &documents);
-            assert_eq!(verdict.clean, clean, "{state:?} {power:?}");
-        }
-    }
-
-    #[test]
-    fn order_is_not_asked_of_what_was_sent_again_or_reordered_nor_across_epochs() {
-        let swapped = [stored(0, 1, 1.0), stored(1, 0, 0.0)];
-        let mut truth = acknowledged(2);
-        truth[0].sends = 2;
-        assert!(compare(&truth, &swapped).clean);
-        let mut truth = acknowledged(2);
-        truth[0].reordered = true;
-        assert!(compare(&truth, &swapped).clean);
-        let mut other_epoch = swapped;
-        other_epoch[1].id = "gw:00000000000b:000000000000".into();
-        assert!(compare(&acknowledged(2), &other_epoch).clean);
-    }
-
-    #[test]
-    fn declared_losses_explain_only_as_many_as_they_name() {
-        for (last, clean) in [(Some(0), false), (Some(1), true), (None, false)] {
-            let mut comparison = Comparison::new(5);
-            acknowledged(2)
-                .into_iter()
-                .for_each(|line| comparison.expect(line));
-            comparison.declare(0, last);
-            assert_eq!(comparison.verdict(true).clean, clean, "{last:?}");
-        }
-    }
-
-    #[test]
-    fn documents_of_earlier_runs_are_not_compared() {
-        let mut earlier = stored(0, 0, 0.0);
-        earlier.source = Some((4, 0));
-        let mut anonymous = stored(1, 0, 0.0);
-        anonymous.source = None;
-        let verdict = compare(&acknowledged(1), &[earlier, anonymous, stored(2, 0, 0.0)]);
-        assert!(verdict.clean, "{verdict}");
-        assert_eq!(verdict.not_compared, 2);
-        assert!(!compare(&[], &[]).clean, "an empty run proves nothing");
-    }
-}
+mod tests;

@@ -354,3 +354,48 @@ fn a_full_ring_stops_the_device_and_is_counted() {
     assert_eq!(sequences, (0..without_gap).collect::<Vec<_>>());
     assert_true(&rig.truth(Duration::ZERO), &agent);
 }
+
+#[test]
+fn a_line_that_a_fault_took_or_damaged_is_no_obligation() {
+    let scenario = r#"
+        [[device]]
+        id = "climate-1"
+        kind = "climate"
+        every = "4ms"
+        link = { pty = { mode = "lines", format = "json" } }
+        [[fault]]
+        kind = "corrupt"
+        rate = 0.2
+        [[fault]]
+        kind = "truncate"
+        rate = 0.2
+        [[fault]]
+        kind = "drop"
+        rate = 0.2
+        [[fault]]
+        kind = "garbage"
+        rate = 0.2
+    "#;
+    let mut rig = Rig::play(scenario);
+    let mut agent = Agent::open(&rig.port("climate-1"));
+    let mut bytes = Vec::new();
+    until("lines", || {
+        bytes.extend(agent.bytes());
+        rig.sim().counts().sent > 100
+    });
+    let truth = rig.truth(LONGEST);
+    bytes.extend(agent.bytes());
+    let whole: BTreeSet<_> = (bytes.split(|byte| *byte == b'\n'))
+        .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok())
+        .filter_map(|line| line["seq"].as_u64())
+        .collect();
+    for line in &truth {
+        let arrived = whole.contains(&line.seq.into());
+        assert_eq!(arrived, line.state == State::Sent, "{line:?}");
+    }
+    let damaged = truth
+        .iter()
+        .filter(|line| line.state == State::Damaged)
+        .count();
+    assert!(damaged > 20, "{damaged} of {}", truth.len());
+}

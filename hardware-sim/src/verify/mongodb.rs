@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use mongodb::{
-    Client,
+    Client, Database,
     bson::{Bson, Document, doc},
     options::ClientOptions,
 };
@@ -30,7 +30,7 @@ pub struct Place {
     pub uri: String,
     /// Database.
     pub database: String,
-    /// Collection of the readings; losses are in `losses` beside it.
+    /// Collection of the readings; `losses` and `epochs` are beside it.
     pub collection: String,
     /// Whose readings.
     pub gateway: GatewayId,
@@ -45,9 +45,15 @@ pub enum VerifyError {
     /// The truth does not say when the run began.
     #[error("truth file has no valid start time: {0}")]
     Started(jiff::Error),
-    /// MongoDB.
-    #[error("mongodb: {0}")]
-    Mongodb(#[from] mongodb::error::Error),
+    /// MongoDB. Not a source: the driver's text holds its own source already.
+    #[error("mongodb: {}", .0.kind)]
+    Mongodb(mongodb::error::Error),
+}
+
+impl From<mongodb::error::Error> for VerifyError {
+    fn from(error: mongodb::error::Error) -> Self {
+        Self::Mongodb(error)
+    }
 }
 
 /// Reads the truth, then MongoDB, and compares.
@@ -82,10 +88,19 @@ pub async fn verify(truth: &Path, place: &Place) -> Result<Verdict, VerifyError>
     while cursor.advance().await? {
         comparison.see(&stored(cursor.deserialize_current()?));
     }
-    let mut cursor = database
-        .collection::<Document>("losses")
-        .find(doc! { "gateway": gateway })
-        .await?;
+    read_facts(&database, gateway, &mut comparison).await?;
+    Ok(comparison.verdict(reader.complete))
+}
+
+/// What the gateway itself told: losses, and which epoch follows which.
+async fn read_facts(
+    database: &Database,
+    gateway: &str,
+    comparison: &mut Comparison,
+) -> Result<(), mongodb::error::Error> {
+    let facts = |name| database.collection::<Document>(name);
+    let ours = doc! { "gateway": gateway };
+    let mut cursor = facts("losses").find(ours.clone()).await?;
     while cursor.advance().await? {
         let loss = cursor.deserialize_current()?;
         let number = |name| integer(loss.get(name)).and_then(|n| u64::try_from(n).ok());
@@ -93,7 +108,16 @@ pub async fn verify(truth: &Path, place: &Place) -> Result<Verdict, VerifyError>
             comparison.declare(first, number("last"));
         }
     }
-    Ok(comparison.verdict(reader.complete))
+    let mut cursor = facts("epochs").find(ours).await?;
+    while cursor.advance().await? {
+        let fact = cursor.deserialize_current()?;
+        let previous = (fact.get_document("previous")).and_then(|link| link.get_str("epoch"));
+        if let (Ok(epoch), Ok(previous)) = (fact.get_str("epoch"), previous) {
+            let name = |epoch| format!("{gateway}:{epoch}");
+            comparison.follows(name(epoch), name(previous));
+        }
+    }
+    Ok(())
 }
 
 fn stored(document: Document) -> Stored {
