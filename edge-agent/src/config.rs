@@ -3,9 +3,62 @@
 //! The types here are what the rest of the agent sees: complete, checked, without a "maybe". Reading
 //! them from TOML, with every mistake and its place, is `config::load`.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+mod document;
+mod kafka;
+mod properties;
+mod sections;
+mod show;
+mod sources;
+mod value;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic};
+
+pub use document::Problem;
+pub use value::{show_bytes, show_duration};
+
+use document::{Document, Mistake};
+
+/// An annotated file: what has to be set, and every default as a comment.
+pub const SAMPLE: &str = include_str!("config/sample.toml");
+
+/// Whether secrets are needed, or only what is said of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// Read them: for `run`.
+    Read,
+    /// Leave them where they are: for `check` and `config show`, which may run elsewhere.
+    Leave,
+}
+
+/// Reads the configuration.
+///
+/// # Errors
+/// Every problem there is, in the order of the file.
+pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Vec<Problem>> {
+    match fs::read_to_string(path) {
+        Ok(text) => parse(path, &text, secrets),
+        Err(error) => {
+            let message = format!("cannot be read: {error}");
+            let fix = "name the file with -c; `edge-agent config sample` prints one to start from";
+            Err(vec![Mistake::fix(message, fix).at(path, None)])
+        }
+    }
+}
+
+fn parse(path: &Path, text: &str, secrets: Secrets) -> Result<Config, Vec<Problem>> {
+    let doc = Document::new(path, text);
+    match sections::read(&doc, secrets) {
+        Some(config) => Ok(config),
+        None => Err(doc.into_problems()),
+    }
+}
 
 /// Everything.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +75,16 @@ pub struct Config {
     pub kafka: Kafka,
     /// `[status]`: health, metrics.
     pub status: Status,
+}
+
+impl Config {
+    /// Every topic that a source writes to, each once: the lanes.
+    pub fn lanes(&self) -> impl Iterator<Item = &Topic> {
+        let serial = self.serial.iter().map(|serial| &serial.topic);
+        let mqtt = self.mqtt.iter().flat_map(|mqtt| &mqtt.subscribe);
+        let topics = serial.chain(mqtt.map(|subscription| &subscription.kafka_topic));
+        topics.collect::<BTreeSet<_>>().into_iter()
+    }
 }
 
 /// `[agent]`.
@@ -221,8 +284,8 @@ pub enum WhenFull {
     Block,
 }
 
-/// `[kafka]`.
-#[derive(Debug, Clone, PartialEq)]
+/// `[kafka]`. Its `Debug` hides secrets.
+#[derive(Clone, PartialEq)]
 pub struct Kafka {
     /// Settings for librdkafka, in its own names: from `bootstrap`, `properties_file` and `properties`.
     pub properties: BTreeMap<String, String>,
@@ -264,3 +327,6 @@ pub enum Secret {
     /// An environment variable.
     Env(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,509 @@
 //! Payload bytes to readings; pure, the same code in `run`, `probe` and `decode`.
+//!
+//! A format ([`json`], [`key_value`], [`csv`], [`number`]) hands each member of a payload to
+//! [`Members`], which knows the declared roles (device, time, sequence, boot) and keeps the rest as
+//! fields. [`Decoded::into_reading`] then adds what the payload does not say. One bad member never
+//! takes the others with it: it is named in [`Decoded::rejected`].
+//!
+//! # A field never changes its type
+//!
+//! A text does not say whether `21` is a whole quantity or a counter, and the next message may say
+//! `21.5`. So **every number is a [`Value::Float`]**, whole or not. A whole number of 2^53 or more
+//! would lose digits that way: it is rejected by name, not rounded. Devices that count so far send
+//! frames, which carry integers as such.
+
+pub mod csv;
+pub mod json;
+pub mod key_value;
+pub mod lines;
+pub mod number;
+pub mod template;
+
+use std::{borrow::Cow, time::Duration};
+
+use protocol::{
+    Clock, DeviceId, FieldError, FieldName, Fields, MAX_FIELDS, MAX_TEXT_BYTES, Metadata, Reading,
+    SourceId, Timestamp, Value,
+};
+
+use crate::{
+    clock::Moment,
+    config::{LineFormat, Roles, TimeFormat},
+    ingest::Rejection,
+};
+
+/// From here on a whole number may not be exact as a float: 2^53.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+/// Longest part of a member's name that is ever shown, in bytes.
+const EXCERPT_BYTES: usize = 80;
+/// A device's clock may be this much ahead of a synchronised one.
+const AHEAD_US: i64 = 5 * 60 * 1_000_000;
+/// No reading is older than the first agents: 2020-01-01. Guards against clocks that start in 1970.
+const EARLIEST_US: i64 = 1_577_836_800_000_000;
+/// While our own clock is not synchronised there is no "ahead"; then this, 2038-01-01, is the bound:
+/// one document beyond it would stop the expiry of a whole time-series collection.
+const LATEST_UNSYNCED_US: i64 = 2_145_916_800_000_000;
+
+/// What a payload says, before the agent adds what it does not say.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decoded {
+    /// The device as the payload names it.
+    pub device: Option<String>,
+    /// When it was measured, by the device.
+    pub time: Option<DeviceTime>,
+    /// Values, each name once, each value checked.
+    pub fields: Vec<(FieldName, Value)>,
+    /// The device's own number.
+    pub source: Option<SourceId>,
+    /// What the source knows of the device beyond its values.
+    pub meta: Vec<(FieldName, Box<str>)>,
+    /// Members that could not be kept: name (at most 80 bytes of it) and why.
+    pub rejected: Vec<(Box<str>, Problem)>,
+}
+
+/// When the device says it measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceTime {
+    /// By its own clock.
+    At(Timestamp),
+    /// This long before it arrived.
+    Age(Duration),
+}
+
+/// Why one member of a payload is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// NaN, an infinity, or beyond 64-bit floating point.
+    #[error("is not a finite number")]
+    NotFinite,
+    /// A whole number of 2^53 or more.
+    #[error("has more digits than a float keeps, send it as text")]
+    TooManyDigits,
+    /// Declared as a number and is none.
+    #[error("is not a number from 0 to 2^64-1")]
+    NotANumber,
+    /// Longer than [`MAX_TEXT_BYTES`].
+    #[error("has {0} bytes of text, {MAX_TEXT_BYTES} are allowed")]
+    TextTooLong(usize),
+    /// No canonical form.
+    #[error(
+        "has a name that is empty or longer than {} bytes",
+        FieldName::MAX_BYTES
+    )]
+    Name,
+    /// The same name, in its canonical form, more than once: none of them is kept.
+    #[error("appears more than once under the same canonical name")]
+    Twice,
+    /// Nested deeper than [`json::MAX_DEPTH`].
+    #[error("is nested deeper than {} levels", json::MAX_DEPTH)]
+    TooDeep,
+    /// A list longer than a reading may be.
+    #[error("is a list of more than {MAX_FIELDS} elements")]
+    TooLong,
+    /// Declared as the time and not written as declared.
+    #[error("is not a time in the declared format")]
+    NotATime,
+}
+
+/// Why a payload is no reading at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Bytes that are no text.
+    #[error("not UTF-8 at byte {0}")]
+    NotUtf8(usize),
+    /// Text that is not JSON; places count from 1.
+    #[error("not JSON at line {line} column {column}")]
+    NotJson {
+        /// Line.
+        line: usize,
+        /// Column in bytes.
+        column: usize,
+    },
+    /// JSON, but not an object.
+    #[error("not a JSON object; a bare value needs preset = \"number\"")]
+    NotAnObject,
+    /// Not `name=value`.
+    #[error("no name=value at byte {0}")]
+    NoPair(usize),
+    /// As many values as columns are needed.
+    #[error("{got} values for {expected} columns")]
+    Columns {
+        /// In the line.
+        got: usize,
+        /// Configured.
+        expected: usize,
+    },
+    /// A member with a role appears twice, so it says nothing.
+    #[error("member {0:?}, which has a role, appears twice")]
+    RoleTwice(Box<str>),
+    /// More members than a reading may have.
+    #[error("more than {MAX_FIELDS} members")]
+    TooManyMembers,
+    /// Nothing that can be kept.
+    #[error("no value that can be kept ({0} rejected)")]
+    NoFields(usize),
+    /// Neither topic, payload nor configuration names the device.
+    #[error("no device is named; set device, {{device}} in the topic, or a device member")]
+    NoDevice,
+    /// A name that is no id.
+    #[error("device name cannot be used: {0}")]
+    Device(protocol::IdError),
+    /// The topic names the field, by a name that has no canonical form.
+    #[error("field name in the topic has no canonical form")]
+    FieldName,
+    /// More or longer metadata than allowed.
+    #[error("metadata cannot be used: {0}")]
+    Metadata(FieldError),
+}
+
+impl DecodeError {
+    /// The label it is counted under.
+    #[must_use]
+    pub fn rejection(&self) -> Rejection {
+        match self {
+            Self::NotUtf8(_)
+            | Self::NotJson { .. }
+            | Self::NotAnObject
+            | Self::NoPair(_)
+            | Self::Columns { .. } => Rejection::Malformed,
+            Self::RoleTwice(_) | Self::FieldName | Self::Metadata(_) => Rejection::BadValue,
+            Self::TooManyMembers => Rejection::TooLarge,
+            Self::NoFields(_) => Rejection::NoFields,
+            Self::NoDevice | Self::Device(_) => Rejection::NoDevice,
+        }
+    }
+}
+
+/// What the agent knows where the payload is silent.
+#[derive(Debug, Clone, Copy)]
+pub struct Defaults<'a> {
+    /// The device, unless the payload names it.
+    pub device: Option<&'a DeviceId>,
+    /// Metadata, overridden by what the source says.
+    pub meta: &'a Metadata,
+    /// A device's time older than this is not believed.
+    pub max_age: Duration,
+}
+
+impl Decoded {
+    /// Makes the reading that arrived at `at`.
+    ///
+    /// # Errors
+    /// No device, no field, or metadata beyond the bounds.
+    pub fn into_reading(
+        self,
+        defaults: &Defaults<'_>,
+        at: &Moment,
+    ) -> Result<Reading, DecodeError> {
+        let device = match (self.device, defaults.device) {
+            (Some(name), _) => DeviceId::encode(&name).map_err(DecodeError::Device)?,
+            (None, Some(device)) => device.clone(),
+            (None, None) => return Err(DecodeError::NoDevice),
+        };
+        let (time, clock) = judge(self.time, at, defaults.max_age);
+        let rejected = self.rejected.len();
+        let fields = Fields::new(self.fields).map_err(|error| match error {
+            FieldError::Count(0) => DecodeError::NoFields(rejected),
+            // Names are unique and values checked by `Members`, so only the count is left.
+            _ => DecodeError::TooManyMembers,
+        })?;
+        Ok(Reading {
+            device,
+            time,
+            clock,
+            fields,
+            source: self.source,
+            meta: merge(defaults.meta, self.meta)?,
+        })
+    }
+}
+
+/// Adds entries to metadata; the added ones win.
+///
+/// # Errors
+/// [`DecodeError::Metadata`].
+pub fn merge(base: &Metadata, added: Vec<(FieldName, Box<str>)>) -> Result<Metadata, DecodeError> {
+    if added.is_empty() {
+        return Ok(base.clone());
+    }
+    let mut entries: Vec<(FieldName, Box<str>)> = base
+        .iter()
+        .filter(|(name, _)| !added.iter().any(|(other, _)| other == *name))
+        .map(|(name, text)| (name.clone(), text.into()))
+        .collect();
+    entries.extend(added);
+    Metadata::new(entries).map_err(DecodeError::Metadata)
+}
+
+/// The time that counts, and what it is worth.
+fn judge(time: Option<DeviceTime>, at: &Moment, max_age: Duration) -> (Timestamp, Clock) {
+    let now = at.wall.as_micros();
+    let max_age = i64::try_from(max_age.as_micros()).unwrap_or(i64::MAX);
+    if let Some(DeviceTime::At(time)) = time {
+        let micros = time.as_micros();
+        let latest = if at.synced {
+            now.saturating_add(AHEAD_US)
+        } else {
+            LATEST_UNSYNCED_US
+        };
+        // A clock that is not synchronised is behind, not ahead (it resumes where it stopped), so the
+        // lower bound holds in either case.
+        let earliest = now.saturating_sub(max_age).max(EARLIEST_US);
+        if (earliest..=latest).contains(&micros) {
+            return (time, Clock::Device);
+        }
+    }
+    let age = match time {
+        Some(DeviceTime::Age(age)) => i64::try_from(age.as_micros()).unwrap_or(i64::MAX),
+        _ => 0,
+    };
+    let age = if age > max_age { 0 } else { age };
+    let clock = if at.synced {
+        Clock::Synced
+    } else {
+        Clock::Unsynced {
+            boot: at.boot,
+            monotonic_us: at.monotonic_us.saturating_sub(age.unsigned_abs()),
+        }
+    };
+    let time = Timestamp::from_micros(now.saturating_sub(age)).unwrap_or(at.wall);
+    (time, clock)
+}
+
+/// Reads one line of text.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn line(bytes: &[u8], format: &LineFormat, roles: &Roles) -> Result<Decoded, DecodeError> {
+    match format {
+        LineFormat::Json => json::decode(bytes, roles),
+        LineFormat::KeyValue => key_value::decode(bytes, roles),
+        LineFormat::Csv { separator, columns } => csv::decode(bytes, *separator, columns, roles),
+    }
+}
+
+/// A member's value as its format writes it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Scalar<'a> {
+    Null,
+    Bool(bool),
+    /// The digits, unread.
+    Number(&'a str),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> Scalar<'a> {
+    /// Reads a text that has no quotes to tell numbers from words.
+    pub(crate) fn bare(text: &'a str) -> Self {
+        match text {
+            "" => Self::Null,
+            _ if text.eq_ignore_ascii_case("true") => Self::Bool(true),
+            _ if text.eq_ignore_ascii_case("false") => Self::Bool(false),
+            // Takes `nan` and `inf` for numbers as well, so that they are rejected and the field stays one.
+            _ if text.parse::<f64>().is_ok() => Self::Number(text),
+            _ => Self::Text(Cow::Borrowed(text)),
+        }
+    }
+
+    /// As a value.
+    pub(crate) fn value(self) -> Result<Option<Value>, Problem> {
+        match self {
+            Self::Null => Ok(None),
+            Self::Bool(state) => Ok(Some(Value::Bool(state))),
+            Self::Number(digits) => number_value(digits).map(Some),
+            Self::Text(text) if text.len() > MAX_TEXT_BYTES => {
+                Err(Problem::TextTooLong(text.len()))
+            }
+            Self::Text(text) => Ok(Some(Value::Text(text.into()))),
+        }
+    }
+
+    /// Checks a value that came typed, in a frame.
+    pub(crate) fn framed(value: Value) -> Result<Value, Problem> {
+        match &value {
+            Value::Float(number) if !number.is_finite() => Err(Problem::NotFinite),
+            Value::Text(text) if text.len() > MAX_TEXT_BYTES => {
+                Err(Problem::TextTooLong(text.len()))
+            }
+            _ => Ok(value),
+        }
+    }
+
+    /// Its characters, for members that name something.
+    fn word(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Null => None,
+            Self::Bool(state) => Some(if state { "true" } else { "false" }.into()),
+            Self::Number(text) => Some(text.into()),
+            Self::Text(text) => Some(text),
+        }
+    }
+}
+
+fn number_value(digits: &str) -> Result<Value, Problem> {
+    let number: f64 = digits.parse().map_err(|_| Problem::NotFinite)?;
+    if !number.is_finite() {
+        Err(Problem::NotFinite)
+    } else if number.abs() >= EXACT_BELOW && !digits.contains(['.', 'e', 'E']) {
+        Err(Problem::TooManyDigits)
+    } else {
+        Ok(Value::Float(number))
+    }
+}
+
+/// A member's own spelling, cut for people.
+pub(crate) fn excerpt(text: &str) -> Box<str> {
+    let mut end = text.len().min(EXCERPT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].into()
+}
+
+/// Collects the members of one payload.
+#[derive(Debug)]
+pub(crate) struct Members<'r> {
+    roles: &'r Roles,
+    decoded: Decoded,
+    sequence: Option<u64>,
+    boot: Option<u64>,
+    seen: [bool; 4],
+}
+
+impl<'r> Members<'r> {
+    pub(crate) fn new(roles: &'r Roles) -> Self {
+        Self {
+            roles,
+            decoded: Decoded::default(),
+            sequence: None,
+            boot: None,
+            seen: [false; 4],
+        }
+    }
+
+    /// Takes a member by its own name (for nested ones `outer_inner`).
+    pub(crate) fn put(&mut self, name: &str, scalar: Scalar<'_>) -> Result<(), DecodeError> {
+        let roles = self.roles;
+        let is = |role: &Option<String>| role.as_deref() == Some(name);
+        if is(&roles.device) {
+            self.once(0, name)?;
+            self.decoded.device = scalar.word().map(Cow::into_owned);
+        } else if is(&roles.time) {
+            self.once(1, name)?;
+            match device_time(scalar, roles.time_format) {
+                Ok(time) => self.decoded.time = time.map(DeviceTime::At),
+                Err(problem) => return self.reject(name, problem),
+            }
+        } else if is(&roles.sequence) {
+            self.once(2, name)?;
+            match scalar.word().map(|word| word.parse::<u64>()) {
+                None => {}
+                Some(Ok(sequence)) => self.sequence = Some(sequence),
+                Some(Err(_)) => return self.reject(name, Problem::NotANumber),
+            }
+        } else if is(&roles.boot) {
+            self.once(3, name)?;
+            self.boot = scalar.word().map(|word| boot_number(&word));
+        } else {
+            return self.field(name, scalar);
+        }
+        Ok(())
+    }
+
+    fn once(&mut self, role: usize, name: &str) -> Result<(), DecodeError> {
+        if std::mem::replace(&mut self.seen[role], true) {
+            return Err(DecodeError::RoleTwice(excerpt(name)));
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, name: &str, scalar: Scalar<'_>) -> Result<(), DecodeError> {
+        match (FieldName::normalise(name), scalar.value()) {
+            (_, Ok(None)) => Ok(()),
+            (Err(_), _) => self.reject(name, Problem::Name),
+            (Ok(_), Err(problem)) => self.reject(name, problem),
+            (Ok(canonical), Ok(Some(value))) => {
+                self.decoded.fields.push((canonical, value));
+                self.bounded()
+            }
+        }
+    }
+
+    /// Notes a member that cannot be kept.
+    pub(crate) fn reject(&mut self, name: &str, problem: Problem) -> Result<(), DecodeError> {
+        self.decoded.rejected.push((excerpt(name), problem));
+        self.bounded()
+    }
+
+    fn bounded(&self) -> Result<(), DecodeError> {
+        if self.decoded.fields.len() + self.decoded.rejected.len() > MAX_FIELDS {
+            return Err(DecodeError::TooManyMembers);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> Decoded {
+        unique(&mut self.decoded);
+        self.decoded.source = match (self.sequence, &self.roles.boot, self.boot) {
+            // A boot is declared but missing: without it the number is no identity.
+            (Some(_), Some(_), None) | (None, ..) => None,
+            (Some(sequence), _, boot) => Some(SourceId {
+                boot: boot.unwrap_or(0),
+                sequence,
+            }),
+        };
+        self.decoded
+    }
+}
+
+/// Moves every field whose canonical name is not unique to the rejected ones.
+pub(crate) fn unique(decoded: &mut Decoded) {
+    decoded.fields.sort_by(|a, b| a.0.cmp(&b.0));
+    if !decoded.fields.windows(2).any(|two| two[0].0 == two[1].0) {
+        return;
+    }
+    let fields = std::mem::take(&mut decoded.fields);
+    for group in fields.chunk_by(|a, b| a.0 == b.0) {
+        if let [one] = group {
+            decoded.fields.push(one.clone());
+        } else if let [(name, _), ..] = group {
+            decoded
+                .rejected
+                .push((name.as_str().into(), Problem::Twice));
+        }
+    }
+}
+
+/// A boot that is a number is itself; any other word is hashed, for all that counts is that it differs.
+fn boot_number(word: &str) -> u64 {
+    word.parse()
+        .unwrap_or_else(|_| xxhash_rust::xxh3::xxh3_64(word.as_bytes()))
+}
+
+fn device_time(scalar: Scalar<'_>, format: TimeFormat) -> Result<Option<Timestamp>, Problem> {
+    let Some(word) = scalar.word() else {
+        return Ok(None);
+    };
+    let per_unit = match format {
+        TimeFormat::Rfc3339 => {
+            return word.parse().map(Some).map_err(|_| Problem::NotATime);
+        }
+        TimeFormat::UnixSeconds => 1e6,
+        TimeFormat::UnixMillis => 1e3,
+    };
+    // Today's microseconds need 51 of a float's 53 bits, so rounding gives the microsecond written.
+    let micros = word.parse::<f64>().map_err(|_| Problem::NotATime)? * per_unit;
+    if !micros.is_finite() || micros.abs() >= EXACT_BELOW {
+        return Err(Problem::NotATime);
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked against 2^53 above"
+    )]
+    Timestamp::from_micros(micros.round() as i64)
+        .map(Some)
+        .map_err(|_| Problem::NotATime)
+}
+
+#[cfg(test)]
+mod tests;

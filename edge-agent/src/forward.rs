@@ -1,1 +1,214 @@
-//! From the queue to Kafka, in order, at most once removed.
+//! From the queue to Kafka, in order, forgotten only once Kafka has it.
+//!
+//! One thread and one producer per lane: [`Reader`] → [`uplink`] ([`window`] decides, [`producer`] is
+//! librdkafka) → delivery report → [`Reader::acknowledge`]. Invariant 2 on this side: the queue forgets
+//! what a delivery report names, never what was merely handed over.
+//!
+//! [`facts`] tells the sink what it must know beside the readings. These are the only modules of the
+//! agent that name rdkafka.
+
+pub mod facts;
+mod producer;
+mod record;
+mod uplink;
+mod window;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use protocol::{Topic, control::LossReason};
+use tracing::warn;
+
+use crate::{
+    clock::Clock,
+    config,
+    link::{LinkKind, LinkState, Links},
+    quarantine::Quarantine,
+    queue::Reader,
+    stage::{Stage, Stop},
+};
+pub use producer::{SettingError, check};
+use uplink::{Order, Uplink};
+
+/// Most entries taken out of the queue at once.
+const HANDFUL: usize = 500;
+/// How long a lane with nothing to do sleeps, at most.
+const IDLE: Duration = Duration::from_millis(250);
+/// Shortest and longest look for reports while nothing new comes.
+const NAP: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+/// What a lane's forwarder has done since the start, for metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Bytes of values and headers handed to the producer, before compression.
+    pub sent_bytes: AtomicU64,
+    /// Records Kafka acknowledged.
+    pub acknowledged: AtomicU64,
+    /// Records handed out again after a producer failed; some of them may be in Kafka twice.
+    pub resent: AtomicU64,
+    /// Records lost because Kafka refused exactly them.
+    pub refused: AtomicU64,
+    /// Producers that failed and were replaced.
+    pub restarts: AtomicU64,
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+/// What all forwarders share with the rest of the process.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The uplink's settings.
+    pub kafka: config::Kafka,
+    /// The time.
+    pub clock: Clock,
+    /// Where the state of the link is reported, by topic.
+    pub links: Links,
+    /// Where the bytes of refused records go.
+    pub quarantine: Quarantine,
+}
+
+/// Starts the forwarder of the lane whose topic this is. [`Stage::stop`] lets it drain the lane until
+/// the deadline.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(
+    topic: &Topic,
+    reader: Reader,
+    counters: Arc<Counters>,
+    around: Surroundings,
+) -> io::Result<Stage> {
+    let uplink = Uplink::new(
+        around.kafka,
+        topic.clone(),
+        around.clock.clone(),
+        around.links.clone(),
+        counters,
+    );
+    let lane = Lane {
+        topic: topic.clone(),
+        reader,
+        uplink,
+        clock: around.clock,
+        links: around.links,
+        quarantine: around.quarantine,
+        nap: NAP.0,
+    };
+    Stage::spawn(&format!("forward {topic}"), move |stop| lane.run(&stop))
+}
+
+struct Lane {
+    topic: Topic,
+    reader: Reader,
+    uplink: Uplink,
+    clock: Clock,
+    links: Links,
+    quarantine: Quarantine,
+    nap: Duration,
+}
+
+impl Lane {
+    fn run(mut self, stop: &Stop) -> Result<(), String> {
+        loop {
+            let is_drained = self.turn(stop)?;
+            if let Some(deadline) = stop.deadline()
+                && (is_drained || Instant::now() >= deadline)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One step; whether nothing is left to do.
+    fn turn(&mut self, stop: &Stop) -> Result<bool, String> {
+        match self.uplink.turn() {
+            Order::Acknowledge { count, offsets } => {
+                self.nap = NAP.0;
+                let now = self.clock.now().queue();
+                if let Err(error) = self.reader.acknowledge(count, &offsets, now) {
+                    // What is not known to be through is sent again after a crash, harmlessly.
+                    self.disk_failed(&error);
+                }
+            }
+            Order::Rewind { refused } => {
+                if let Some(value) = refused {
+                    self.lose_front(&value, stop)?;
+                }
+                self.reader.rewind();
+            }
+            Order::Wait => self.uplink.wait(NAP.1),
+            Order::More(room) => {
+                let now = self.clock.now().queue();
+                let entries = self
+                    .reader
+                    .next(room.min(HANDFUL), now)
+                    .map_err(|error| format!("lane {} cannot be read: {error}", self.topic))?;
+                if entries.is_empty() {
+                    return Ok(self.rest(stop));
+                }
+                self.nap = NAP.0;
+                self.uplink.take(entries);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sleeps until there may be something to do; whether nothing is left.
+    fn rest(&mut self, stop: &Stop) -> bool {
+        if self.uplink.under_way() > 0 {
+            self.reader.wait(self.nap);
+            self.nap = (2 * self.nap).min(NAP.1);
+            return false;
+        }
+        if stop.deadline().is_none() {
+            self.reader.wait(IDLE);
+        }
+        true
+    }
+
+    /// The oldest entry is too large for Kafka. Nothing passes it before its loss is durable.
+    fn lose_front(&mut self, value: &[u8], stop: &Stop) -> Result<(), String> {
+        let reason = LossReason::Refused;
+        let now = self.clock.now();
+        let detail = "kafka refuses the record for its size: raise the topic's max.message.bytes";
+        self.quarantine.keep(
+            now.wall,
+            self.topic.as_str(),
+            reason.as_str(),
+            detail.into(),
+            value,
+        );
+        while let Err(error) = self.reader.lose_front(reason, self.clock.now().queue()) {
+            self.disk_failed(&error);
+            if stop.deadline().is_some_and(|at| Instant::now() >= at) {
+                return Err(format!(
+                    "lane {}: a loss is not durable: {error}",
+                    self.topic
+                ));
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+        Ok(())
+    }
+
+    fn disk_failed(&self, error: &io::Error) {
+        let topic = &self.topic;
+        warn!(%topic, %error, "queue cursor cannot be written");
+        let state = LinkState::Down(error.to_string());
+        self.links.set(LinkKind::Disk, self.topic.as_str(), state);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,9 +14,9 @@
 
 use alloc::{boxed::Box, collections::BTreeMap, format, string::String, vec::Vec};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::{BootId, Epoch, GatewayId, Timestamp, Topic};
+use crate::{BootId, Epoch, GatewayId, Timestamp, Topic, record::json_reason};
 
 /// The version this build writes.
 pub const VERSION: u64 = 1;
@@ -52,12 +52,24 @@ pub struct EpochFact {
     /// Highest sequence up to which Kafka has, or a loss names, every reading.
     pub acknowledged: Option<u64>,
     /// Highest offset Kafka acknowledged, by partition.
+    #[serde(deserialize_with = "offsets")]
     pub offsets: BTreeMap<i32, i64>,
     /// No further reading will be committed in this epoch.
     pub closed: bool,
     /// When this was stated.
     #[serde(with = "crate::as_text")]
     pub at: Timestamp,
+}
+
+/// JSON's member names are texts, and behind serde's `tag` nobody turns them back into numbers.
+fn offsets<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<i32, i64>, D::Error> {
+    BTreeMap::<Box<str>, i64>::deserialize(from)?
+        .into_iter()
+        .map(|(partition, offset)| match partition.parse() {
+            Ok(partition) => Ok((partition, offset)),
+            Err(_) => Err(de::Error::custom("a partition is no number")),
+        })
+        .collect()
 }
 
 /// The link to the run before.
@@ -139,7 +151,8 @@ impl LossReason {
     }
 }
 
-/// Readings of a boot whose clock was not synchronised lie `offset_us` before the truth.
+/// The true time at which a boot began, found out once its clock was synchronised: with it, readings of
+/// that boot taken before can be dated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockCorrection {
     /// Whose.
@@ -257,12 +270,117 @@ impl Fact {
             .v
         {
             VERSION => serde_json::from_slice(bytes).map_err(malformed),
+            0 => Err(FactError::Malformed("there is no version 0".into())),
             version => Err(FactError::UnknownVersion(version)),
         }
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
 fn malformed(error: serde_json::Error) -> FactError {
-    FactError::Malformed(format!("{error}").into())
+    FactError::Malformed(json_reason(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(text: &str) -> Epoch {
+        text.parse().unwrap()
+    }
+
+    fn at() -> Timestamp {
+        Timestamp::from_micros(0).unwrap()
+    }
+
+    fn run() -> EpochFact {
+        EpochFact {
+            gateway: "gw7".parse().unwrap(),
+            lane: "telemetry.readings.v1".parse().unwrap(),
+            epoch: epoch("1f3a9c04d2be"),
+            previous: None,
+            committed: Some(5),
+            acknowledged: None,
+            offsets: [(0, 17), (11, i64::MAX)].into(),
+            closed: false,
+            at: at(),
+        }
+    }
+
+    fn loss(first: u64, last: u64) -> Fact {
+        Fact::Loss(Loss {
+            gateway: "gw7".parse().unwrap(),
+            lane: "telemetry.readings.v1".parse().unwrap(),
+            epoch: epoch("1f3a9c04d2be"),
+            first,
+            last: Some(last),
+            reason: LossReason::TooOld,
+            merged: false,
+            possibly_delivered: false,
+            at: at(),
+        })
+    }
+
+    #[test]
+    fn an_epoch_with_offsets_reads_back() {
+        let fact = Fact::Epoch(run());
+        assert_eq!(Fact::decode(&fact.encode().unwrap()), Ok(fact));
+    }
+
+    #[test]
+    fn a_partition_that_is_no_number_is_malformed() {
+        let text = String::from_utf8(Fact::Epoch(run()).encode().unwrap()).unwrap();
+        let text = text.replace("\"11\"", "\"x\"");
+        assert!(matches!(
+            Fact::decode(text.as_bytes()),
+            Err(FactError::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn the_same_fact_keeps_its_key_and_another_has_another() {
+        let mut later = run();
+        (later.committed, later.closed, later.at) =
+            (Some(9), true, Timestamp::from_micros(1).unwrap());
+        assert_eq!(Fact::Epoch(run()).key(), Fact::Epoch(later).key());
+        assert_eq!(loss(7, 8).key(), loss(7, 12).key(), "a loss may widen");
+
+        let keys = [
+            Fact::Epoch(run()).key(),
+            loss(7, 8).key(),
+            loss(8, 8).key(),
+            Fact::ClockCorrection(ClockCorrection {
+                gateway: "gw7".parse().unwrap(),
+                boot: BootId(7),
+                boot_time_us: 0,
+                at: at(),
+            })
+            .key(),
+            Fact::Heartbeat(Heartbeat {
+                gateway: "gw7".parse().unwrap(),
+                version: "0.1.0".into(),
+                clock_synced: true,
+                lanes: Vec::new(),
+                at: at(),
+            })
+            .key(),
+        ];
+        assert_eq!(
+            keys,
+            [
+                "gw7/telemetry.readings.v1/1f3a9c04d2be",
+                "gw7/telemetry.readings.v1/1f3a9c04d2be/000000000007",
+                "gw7/telemetry.readings.v1/1f3a9c04d2be/000000000008",
+                "gw7/0000000000000007",
+                "gw7",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_reason_is_written_as_its_word() {
+        for reason in LossReason::ALL {
+            let json = serde_json::to_string(&reason).unwrap();
+            assert_eq!(json, format!("\"{}\"", reason.as_str()));
+        }
+    }
 }

@@ -5,7 +5,7 @@ use core::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{Reading, Value};
+use crate::{IdError, Reading, Value, ids::hex16};
 
 /// 64 bits over device, values and source identity; not over time, metadata, hops or encoding.
 ///
@@ -85,8 +85,10 @@ impl fmt::Debug for Digest {
 }
 
 impl FromStr for Digest {
-    type Err = core::num::ParseIntError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        u64::from_str_radix(text, 16).map(Self)
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        hex16(text)
+            .map(Self)
+            .ok_or(IdError::Hex16 { kind: "digest" })
     }
 }

@@ -27,6 +27,10 @@
 //! Whoever gets a hello with `reply` answers with one without. An agent that meets a boot it does not
 //! know sends a hello with `reply`; the device answers and sends the reading again. `boot` must differ
 //! from start to start (random, or a counter in flash); `sequence` counts from 0 within it.
+//! Between the newest reading sent and the oldest not acknowledged lie fewer than 64: so far back a reading
+//! sent again is recognised.
+//!
+//! For firmware authors: `docs/protocol.md`, `c/edge_frame.h`, `vectors/v1.json`.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 
@@ -206,6 +210,10 @@ impl Frame {
     /// Why it is no frame. The CRC is judged before the version, so "unknown version" never means damage.
     pub fn decode(stuffed: &[u8]) -> Result<Self, FrameError> {
         let plain = cobs::decode_vec(stuffed).map_err(|_| FrameError::Cobs)?;
+        // The stuffed form of a longer frame with many zeros can be as short as that of an allowed one.
+        if plain.len() > MAX_FRAME_BYTES {
+            return Err(FrameError::TooLong);
+        }
         let Some((checked, crc)) = plain.split_last_chunk::<4>() else {
             return Err(FrameError::TooShort(plain.len()));
         };

@@ -137,3 +137,89 @@ impl Headers {
         read
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Clock, Fields, Metadata, Reading, Value};
+    use alloc::vec;
+
+    fn record() -> Record {
+        let fields = vec![("voltage_v".parse().unwrap(), Value::Float(230.2))];
+        Record {
+            id: "gw7:1f3a9c04d2be:00000001584d".parse().unwrap(),
+            digest: Digest(0x4711_fa3a_9c04_d2be),
+            reading: Reading {
+                device: "meter-1".parse().unwrap(),
+                time: "2026-11-23T21:04:07.113Z".parse().unwrap(),
+                clock: Clock::Synced,
+                fields: Fields::new(fields).unwrap(),
+                source: None,
+                meta: Metadata::default(),
+            },
+        }
+    }
+
+    fn micros(micros: i64) -> Option<Timestamp> {
+        Timestamp::from_micros(micros).ok()
+    }
+
+    #[test]
+    fn what_the_agent_writes_the_sink_reads() {
+        let hops = Hops {
+            received: micros(-5),
+            committed: None,
+            sent: micros(7),
+        };
+        let record = record();
+        let written = of(&record, "application/json", &hops);
+        let read = Headers::read(written.iter().map(|(name, text)| (*name, text.as_bytes())));
+        assert_eq!(
+            read,
+            Headers {
+                id: Some(record.id),
+                digest: Some(record.digest),
+                content_type: Some("application/json".into()),
+                event_type: Some(READING_V1.into()),
+                hops,
+            }
+        );
+    }
+
+    #[test]
+    fn the_newest_header_counts_and_the_unreadable_is_absent() {
+        let headers: [(&str, &[u8]); 7] = [
+            (ID, b"gw7:1f3a9c04d2be:00000001584d"),
+            (ID, b"not one of ours"),
+            (DIGEST, b"4711fa3a9c04d2be"),
+            (DIGEST, b"0000000000000001"),
+            (CONTENT_TYPE, b" Application/JSON ; charset=utf-8"),
+            (TYPE, &[0xff]),
+            ("traceparent", b"00-"),
+        ];
+        let read = Headers::read(headers.into_iter());
+        assert_eq!(read.id, None);
+        assert_eq!(read.digest, Some(Digest(1)));
+        assert_eq!(read.content_type.as_deref(), Some("application/json"));
+        assert_eq!(read.event_type, None);
+    }
+
+    #[test]
+    fn hops_that_cannot_be_read_are_unknown() {
+        for (text, received, committed, sent) in [
+            ("1,2,3", micros(1), micros(2), micros(3)),
+            ("1,-,3", micros(1), None, micros(3)),
+            ("1", micros(1), None, None),
+            ("x,2", None, micros(2), None),
+            ("9223372036854775807,2,3,4", None, micros(2), micros(3)),
+            ("", None, None, None),
+        ] {
+            let hops = Hops::from_header(text);
+            assert_eq!(
+                (hops.received, hops.committed, hops.sent),
+                (received, committed, sent),
+                "{text}"
+            );
+        }
+    }
+}

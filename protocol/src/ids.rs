@@ -5,7 +5,7 @@
 use alloc::{boxed::Box, format, string::String};
 use core::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// Why a text is no id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +35,12 @@ pub enum IdError {
     /// Not of the form `gateway:eeeeeeeeeeee:ssssssssssss`, or a number out of 48 bits.
     #[error("record id must be gateway:epoch:sequence with 12 hex digits each")]
     RecordId,
+    /// A digest or a boot id that is not written as this crate writes it.
+    #[error("{kind} must be 16 digits of 0-9 a-f")]
+    Hex16 {
+        /// What the text should have been.
+        kind: &'static str,
+    },
 }
 
 fn check(
@@ -153,21 +159,24 @@ impl DeviceId {
     /// # Errors
     /// [`IdError::Length`] when the name is empty or too long once encoded.
     pub fn encode(name: &str) -> Result<Self, IdError> {
-        let mut encoded = String::with_capacity(name.len());
+        let stays = |b: u8| {
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'/' | b'+' | b'-')
+        };
+        // Measured before it is built: a name may be a whole message of somebody's.
+        let got = name.bytes().map(|b| if stays(b) { 1 } else { 3 }).sum();
+        if got > Self::MAX_BYTES {
+            return Err(IdError::Length {
+                kind: "device id",
+                max: Self::MAX_BYTES,
+                got,
+            });
+        }
+        let mut encoded = String::with_capacity(got);
         for byte in name.bytes() {
-            if byte.is_ascii_alphanumeric()
-                || matches!(byte, b'.' | b'_' | b'~' | b'/' | b'+' | b'-')
-            {
+            if stays(byte) {
                 encoded.push(char::from(byte));
             } else {
                 encoded.push_str(&format!("%{byte:02X}"));
-            }
-            if encoded.len() > Self::MAX_BYTES {
-                return Err(IdError::Length {
-                    kind: "device id",
-                    max: Self::MAX_BYTES,
-                    got: name.len(),
-                });
             }
         }
         Self::new(encoded)
@@ -242,9 +251,11 @@ impl fmt::Display for BootId {
 }
 
 impl FromStr for BootId {
-    type Err = core::num::ParseIntError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        u64::from_str_radix(text, 16).map(Self)
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        hex16(text)
+            .map(Self)
+            .ok_or(IdError::Hex16 { kind: "boot id" })
     }
 }
 
@@ -258,6 +269,7 @@ pub struct RecordId {
     /// The run of the lane's writer that gave it.
     pub epoch: Epoch,
     /// Counts from 0 within the epoch, without gaps; below 2^48.
+    #[serde(deserialize_with = "sequence")]
     pub sequence: u64,
 }
 
@@ -266,12 +278,29 @@ impl RecordId {
     pub const MAX_48: u64 = (1 << 48) - 1;
 }
 
-fn hex12(text: &str) -> Result<u64, IdError> {
-    let digits = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if text.len() != 12 || !text.bytes().all(digits) {
-        return Err(IdError::RecordId);
+fn sequence<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    match u64::deserialize(from)? {
+        sequence if sequence > RecordId::MAX_48 => Err(de::Error::custom(IdError::RecordId)),
+        sequence => Ok(sequence),
     }
-    u64::from_str_radix(text, 16).map_err(|_| IdError::RecordId)
+}
+
+/// One text for one number: fixed width, lower case, no sign.
+fn hex(text: &str, digits: usize) -> Option<u64> {
+    let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if text.len() != digits || !text.bytes().all(digit) {
+        return None;
+    }
+    u64::from_str_radix(text, 16).ok()
+}
+
+fn hex12(text: &str) -> Result<u64, IdError> {
+    hex(text, 12).ok_or(IdError::RecordId)
+}
+
+/// What digests and boot ids are written in.
+pub(crate) fn hex16(text: &str) -> Option<u64> {
+    hex(text, 16)
 }
 
 impl fmt::Display for RecordId {
@@ -323,6 +352,46 @@ mod tests {
         ] {
             assert!(text.parse::<RecordId>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_sequence_beyond_48_bits_is_no_record_id_in_any_form() {
+        let json = |sequence: u64| {
+            serde_json::from_str::<RecordId>(&format!(
+                "{{\"gateway\":\"gw7\",\"epoch\":1,\"sequence\":{sequence}}}"
+            ))
+        };
+        assert!(json(RecordId::MAX_48).is_ok());
+        assert!(json(RecordId::MAX_48 + 1).is_err());
+        assert!(
+            "gw7:000000000001:1000000000000"
+                .parse::<RecordId>()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn boot_ids_have_one_spelling() {
+        let boot: BootId = "00000000000000ff".parse().unwrap();
+        assert_eq!(boot, BootId(255));
+        for text in ["ff", "+0000000000000ff", "00000000000000FF", ""] {
+            assert!(text.parse::<BootId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn device_names_are_encoded_byte_by_byte_and_measured_before() {
+        let id = DeviceId::encode("Küche 1%").unwrap();
+        assert_eq!(id.as_str(), "K%C3%BCche%201%25");
+        assert!(DeviceId::encode("").is_err());
+        assert_eq!(
+            DeviceId::encode(&"ü".repeat(50)),
+            Err(IdError::Length {
+                kind: "device id",
+                max: 128,
+                got: 300
+            })
+        );
     }
 
     #[test]

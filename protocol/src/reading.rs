@@ -1,6 +1,11 @@
 //! What one device measured at one time.
 
-use alloc::{boxed::Box, format, string::String, vec::Vec};
+use alloc::{
+    boxed::Box,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +30,9 @@ pub struct Timestamp(i64);
 pub struct TimeError(String);
 
 impl Timestamp {
+    /// 1970-01-01 UTC.
+    pub const UNIX_EPOCH: Self = Self(0);
+
     /// Takes microseconds since 1970.
     ///
     /// # Errors
@@ -191,9 +199,11 @@ impl FieldName {
         Ok(Self(text))
     }
 
-    /// Makes a canonical name of any other, by a rule that never changes: ASCII letters become lower
-    /// case, `µ` is `u`, `°` is `deg`, superscript 2 and 3 are digits, any other letter is `u` and its
-    /// code in hex, runs of everything else are one `_`. `PM2.5` is `pm2_5`.
+    /// Makes a canonical name of any other, by a rule that never changes (so it asks no Unicode table,
+    /// which each Rust release renews): ASCII letters become lower case, `µ` is `u`, `°` is `deg`, `℃` is
+    /// `degc`, super- and subscript digits are digits; ASCII signs, the signs of Latin-1, U+2000 to U+206F
+    /// and the byte order mark separate, a run of them is one `_`; any other character is `u` and its code in
+    /// hex. `PM2.5` is `pm2_5`, `CO₂` is `co2`.
     ///
     /// # Errors
     /// [`FieldError::Name`] when nothing is left or too much.
@@ -201,14 +211,20 @@ impl FieldName {
         let mut name = String::with_capacity(text.len());
         let mut gap = false;
         for c in text.chars() {
+            let separates = matches!(c,
+                '\0'..='\u{bf}' | '×' | '÷' | '\u{2000}'..='\u{206f}' | '\u{feff}');
             let piece: Option<String> = match c {
                 'µ' | 'μ' => Some("u".into()),
                 '°' => Some("deg".into()),
+                '℃' => Some("degc".into()),
+                '¹' => Some("1".into()),
                 '²' => Some("2".into()),
                 '³' => Some("3".into()),
+                '⁰' | '⁴'..='⁹' => Some((u32::from(c) - 0x2070).to_string()),
+                '₀'..='₉' => Some((u32::from(c) - 0x2080).to_string()),
                 c if c.is_ascii_alphanumeric() => Some(c.to_ascii_lowercase().into()),
-                c if c.is_alphanumeric() => Some(format!("u{:04x}", u32::from(c))),
-                _ => None,
+                _ if separates => None,
+                c => Some(format!("u{:04x}", u32::from(c))),
             };
             match piece {
                 Some(piece) => {
@@ -234,9 +250,10 @@ impl FieldName {
     }
 }
 
-fn excerpt(text: &str) -> Box<str> {
+/// The first 80 bytes or a little less: what of a payload may appear in an error.
+pub(crate) fn excerpt(text: &str) -> Box<str> {
     text.char_indices()
-        .take_while(|(at, _)| *at < 80)
+        .take_while(|(at, c)| at + c.len_utf8() <= 80)
         .map(|(_, c)| c)
         .collect::<String>()
         .into()
@@ -426,7 +443,7 @@ pub struct Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::{string::ToString, vec};
+    use alloc::vec;
 
     fn name(text: &str) -> FieldName {
         FieldName::new(text).unwrap()
@@ -441,6 +458,13 @@ mod tests {
             ("$where", "where"),
             ("a..b", "a_b"),
             ("tür", "tu00fcr"),
+            ("CO₂ [ppm]", "co2_ppm"),
+            ("Q⁴·s⁻¹", "q4_su207b1"),
+            ("\u{feff}temp ℃", "temp_degc"),
+            ("a\u{2013}b\u{a0}c", "a_b_c"),
+            ("a\0b×c", "a_b_c"),
+            ("Ω", "u03a9"),
+            ("😀", "u1f600"),
             ("1.8.0", "1_8_0"),
         ] {
             assert_eq!(FieldName::normalise(given).unwrap().as_str(), canonical);

@@ -3,9 +3,9 @@
 pub mod json;
 pub mod postcard;
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, format};
 
-use crate::{Digest, Reading, RecordId};
+use crate::{Digest, Reading, RecordId, reading::excerpt};
 
 /// A reading that has become durable at a gateway.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,4 +28,20 @@ pub enum RecordError {
     /// Not what the version promises.
     #[error("malformed record: {0}")]
     Malformed(Box<str>),
+}
+
+/// What a JSON parser says, without the payload it may quote in full.
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
+pub(crate) fn json_reason(error: serde_json::Error) -> Box<str> {
+    let said = format!("{error}");
+    if said.len() <= 160 {
+        return said.into();
+    }
+    format!(
+        "{}… at line {} column {}",
+        excerpt(&said),
+        error.line(),
+        error.column()
+    )
+    .into()
 }

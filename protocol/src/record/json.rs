@@ -19,7 +19,7 @@ use serde::{
     ser::SerializeMap,
 };
 
-use super::{Record, RecordError};
+use super::{Record, RecordError, json_reason};
 use crate::{
     BootId, Clock, DeviceId, Digest, Epoch, FieldName, Fields, GatewayId, Metadata, Reading,
     RecordId, SourceId, Timestamp, Value, reading::MAX_FIELDS,
@@ -136,7 +136,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
         .v
     {
         Some(VERSION) => {}
-        Some(version) => return Err(RecordError::UnknownVersion(version)),
+        Some(version) if version > VERSION => return Err(RecordError::UnknownVersion(version)),
+        Some(_) => return Err(RecordError::Malformed("there is no version 0".into())),
         None => return Err(RecordError::Malformed("no version member \"v\"".into())),
     }
     let read: Read = serde_json::from_slice(bytes).map_err(malformed)?;
@@ -180,9 +181,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
 fn malformed(error: serde_json::Error) -> RecordError {
-    RecordError::Malformed(format!("{error}").into())
+    RecordError::Malformed(json_reason(error))
 }
 
 struct JsonFields<'a>(&'a Fields);

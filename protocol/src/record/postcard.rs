@@ -5,7 +5,7 @@
 //! reading     device str | time zigzag varint (us) | clock variant | fields seq | source option | metadata seq
 //! ```
 //!
-//! postcard describes nothing and forgives nothing, so version 1 is frozen by `tests/v1.rs`; a change is
+//! postcard describes nothing and forgives nothing, so version 1 is frozen by `tests/v1`; a change is
 //! a version 2 beside it.
 
 use alloc::{format, vec::Vec};
@@ -67,6 +67,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
 pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     let body = match bytes.split_first() {
         Some((&VERSION, body)) => body,
+        Some((&0, _)) => return Err(RecordError::Malformed("there is no version 0".into())),
         Some((&version, _)) => return Err(RecordError::UnknownVersion(version.into())),
         None => return Err(RecordError::Malformed("no bytes".into())),
     };
@@ -90,7 +91,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     })
 }
 
-/// Appends a bare reading, as blocks and frames hold it, to `out`; its length must be kept elsewhere.
+/// Appends a bare reading, as the queue's blocks hold it, to `out`; its length must be kept elsewhere.
 ///
 /// # Errors
 /// Never for a reading made by this crate's constructors.

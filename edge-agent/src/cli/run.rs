@@ -1,0 +1,68 @@
+//! `edge-agent run`.
+
+use anyhow::Context;
+use clap::Args;
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{ConfigFile, Exit};
+use crate::{
+    config::Secrets,
+    telemetry::{self, LogFormat},
+};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Form of the log on stderr; RUST_LOG chooses levels
+    #[arg(long, value_enum, default_value_t)]
+    log: LogFormat,
+}
+
+/// Runs until a signal.
+///
+/// # Errors
+/// [`Exit`].
+pub fn run(arguments: &Arguments) -> Result<(), Exit> {
+    telemetry::init(arguments.log);
+    let config = arguments.config.load(Secrets::Read)?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    runtime.block_on(async {
+        let shutdown = on_signals().context("no signal handlers")?;
+        crate::run::run(config, shutdown).await
+    })?;
+    Ok(())
+}
+
+/// Cancelled by the first SIGTERM or SIGINT; the second ends the process.
+fn on_signals() -> std::io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = CancellationToken::new();
+    let first = shutdown.clone();
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        first.cancel();
+        either(&mut terminate, &mut interrupt).await;
+        warn!("second signal: ending at once; what is not acknowledged will come again");
+        std::process::exit(1);
+    });
+    Ok(shutdown)
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,217 @@
+//! The tables of the file, one function each, and the rules between them.
+//!
+//! A function returns `None` only when it has noted a problem, and only after it has read every key,
+//! so that each mistake is found whatever else is wrong.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use protocol::{GatewayId, Metadata};
+
+use super::{
+    Agent, Config, Mqtt, Queue, Secrets, Serial, Status, WhenFull,
+    document::{Document, Mistake, Table},
+    kafka,
+    sources::Sources,
+    value,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Reads the whole file; a configuration only when nothing is wrong.
+pub fn read(doc: &Document<'_>, secrets: Secrets) -> Option<Config> {
+    let root = doc.parse();
+    let config = read_root(&Table::root(doc, &root), secrets);
+    config.filter(|_| doc.is_clean())
+}
+
+fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
+    let agent = section(root, "agent", "gateway = \"gw7\"").map(|table| agent(&table));
+    let queue = root
+        .table("queue")
+        .map_or_else(Queue::default, |table| queue(&table));
+    let kafka = section(root, "kafka", "topic = \"telemetry.readings.v1\"")
+        .map(|table| kafka::read(&table, secrets));
+    let status = root
+        .table("status")
+        .map_or_else(Status::default, |table| status(&table));
+    let (agent, kafka) = (agent.flatten(), kafka.flatten());
+    let mut sources = Sources {
+        gateway: agent.as_ref().map(|agent| &agent.gateway),
+        topic: kafka.as_ref().map(|kafka| &kafka.topic),
+        control_topic: kafka.as_ref().map(|kafka| &kafka.control_topic),
+        when_full: queue.when_full,
+        secrets,
+        names: Unique::default(),
+        ports: Unique::default(),
+        sessions: Unique::default(),
+    };
+    let serial: Option<Vec<Serial>> = each(root, "serial", |table| sources.serial(table));
+    let mqtt: Option<Vec<Mqtt>> = each(root, "mqtt", |table| sources.mqtt(table));
+    Some(Config {
+        serial: serial?,
+        mqtt: mqtt?,
+        agent: agent?,
+        queue,
+        kafka: kafka?,
+        status,
+    })
+}
+
+fn section<'d, 't>(
+    root: &Table<'d, 't>,
+    name: &'static str,
+    example: &str,
+) -> Option<Table<'d, 't>> {
+    if root.span_of(name).is_none() {
+        let fix = format!("add [{name}] with {example}");
+        root.doc().note(
+            root.span(),
+            Mistake::fix(format!("[{name}] is missing"), fix),
+        );
+    }
+    root.table(name)
+}
+
+/// Reads every table of a list, even after one that is wrong.
+pub fn each<T>(
+    parent: &Table<'_, '_>,
+    key: &'static str,
+    mut read: impl FnMut(&Table<'_, '_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let read: Vec<Option<T>> = parent.tables(key).iter().map(&mut read).collect();
+    read.into_iter().collect()
+}
+
+fn agent(table: &Table<'_, '_>) -> Option<Agent> {
+    let gateway = table.required(
+        "gateway",
+        "write gateway = \"gw7\": it names this box in every record, for ever",
+        value::parsed::<GatewayId>,
+    );
+    let state_dir = table.or(
+        "state_dir",
+        PathBuf::from("/var/lib/edge-agent"),
+        value::path,
+    );
+    let shutdown_timeout = table.or(
+        "shutdown_timeout",
+        Duration::from_secs(10),
+        value::duration(Duration::ZERO..=Duration::from_secs(600)),
+    );
+    let meta = table.or("meta", Metadata::default(), value::metadata);
+    Some(Agent {
+        gateway: gateway?,
+        state_dir,
+        shutdown_timeout,
+        meta,
+    })
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            max_bytes: 2 << 30,
+            max_age: 30 * DAY,
+            min_free_bytes: 64 << 20,
+            when_full: WhenFull::DropOldest,
+            commit_every: Duration::from_millis(100),
+            segment_bytes: 8 << 20,
+            segment_age: Duration::from_secs(3600),
+        }
+    }
+}
+
+fn queue(table: &Table<'_, '_>) -> Queue {
+    let default = Queue::default();
+    let words = [
+        ("drop-oldest", WhenFull::DropOldest),
+        ("drop-newest", WhenFull::DropNewest),
+        ("block", WhenFull::Block),
+    ];
+    let second = Duration::from_secs(1);
+    let queue = Queue {
+        max_bytes: table.or(
+            "max_bytes",
+            default.max_bytes,
+            value::bytes(1 << 20..=1 << 42),
+        ),
+        max_age: table.or(
+            "max_age",
+            default.max_age,
+            value::duration(second..=3650 * DAY),
+        ),
+        min_free_bytes: table.or(
+            "min_free_bytes",
+            default.min_free_bytes,
+            value::bytes(0..=1 << 40),
+        ),
+        when_full: table.or("when_full", default.when_full, value::one_of(words)),
+        commit_every: table.or(
+            "commit_every",
+            default.commit_every,
+            value::duration(Duration::from_millis(1)..=10 * second),
+        ),
+        segment_bytes: table.or(
+            "segment_bytes",
+            default.segment_bytes,
+            value::bytes(1 << 16..=1 << 28),
+        ),
+        segment_age: table.or(
+            "segment_age",
+            default.segment_age,
+            value::duration(second..=30 * DAY),
+        ),
+    };
+    // Whole segments are dropped: with fewer, "full" would throw away most of the queue.
+    if queue.max_bytes / 4 < queue.segment_bytes {
+        let least = value::show_bytes(queue.segment_bytes * 4);
+        let message = format!("must hold at least four segments, {least}");
+        let fix = "raise queue.max_bytes or lower queue.segment_bytes";
+        table.wrong("max_bytes", Mistake::fix(message, fix));
+    }
+    queue
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            listen: Some(([127, 0, 0, 1], 9600).into()),
+        }
+    }
+}
+
+fn status(table: &Table<'_, '_>) -> Status {
+    let listen = table.or(
+        "listen",
+        Status::default().listen,
+        |value| match value::text(value)?.as_str() {
+            "off" => Ok(None),
+            address => address.parse().map(Some).map_err(|_| {
+                let message = format!("is not an address with a port: \"{address}\"");
+                Mistake::fix(message, "write \"127.0.0.1:9600\" or \"off\"")
+            }),
+        },
+    );
+    Status { listen }
+}
+
+/// Values that may stand only once, with the line of the first.
+#[derive(Default)]
+pub struct Unique(BTreeMap<String, usize>);
+
+impl Unique {
+    /// Notes the second of two.
+    pub fn check(&mut self, table: &Table<'_, '_>, key: &'static str, value: &str) {
+        let at = table.span_of(key).unwrap_or(table.span()).start;
+        let line = table.doc().place(at).0;
+        match self.0.get(value) {
+            Some(first) => {
+                let message = format!("\"{value}\" is taken already, on line {first}");
+                table.wrong(key, Mistake::new(message));
+            }
+            None => {
+                self.0.insert(value.to_owned(), line);
+            }
+        }
+    }
+}

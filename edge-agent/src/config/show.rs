@@ -1,0 +1,213 @@
+//! The effective configuration as TOML: what [`super::load`] would read the same again, but for secrets.
+
+use std::collections::BTreeMap;
+
+use protocol::Metadata;
+use toml::{Table, Value};
+
+use super::{
+    Config, LineFormat, Mqtt, MqttPreset, Roles, Secret, Serial, SerialMode, Subscription,
+    TimeFormat, ValueFormat, WhenFull,
+    value::{show_bytes, show_duration},
+};
+
+/// Collects the keys that have a value.
+#[derive(Default)]
+struct Keys(Table);
+
+impl Keys {
+    fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(key.to_owned(), value.into());
+        self
+    }
+
+    fn maybe(self, key: &str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.set(key, value),
+            None => self,
+        }
+    }
+
+    fn meta(self, meta: &Metadata) -> Self {
+        let entries: Table = meta
+            .iter()
+            .map(|(name, text)| (name.to_string(), text.into()))
+            .collect();
+        self.maybe("meta", (!entries.is_empty()).then_some(entries))
+    }
+
+    fn roles(self, roles: &Roles) -> Self {
+        let format = match roles.time_format {
+            TimeFormat::Rfc3339 => "rfc3339",
+            TimeFormat::UnixSeconds => "unix-seconds",
+            TimeFormat::UnixMillis => "unix-millis",
+        };
+        let member = |name: &String| Table::from_iter([("field".to_owned(), name.clone().into())]);
+        self.maybe("device", roles.device.as_ref().map(member))
+            .maybe("time", roles.time.clone())
+            .maybe("time_format", roles.time.as_ref().map(|_| format))
+            .maybe("sequence", roles.sequence.clone())
+            .maybe("boot", roles.boot.clone())
+    }
+}
+
+impl Config {
+    /// As TOML, without secrets.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let agent = Keys::default()
+            .set("gateway", self.agent.gateway.as_str())
+            .set("state_dir", text(&self.agent.state_dir))
+            .set(
+                "shutdown_timeout",
+                show_duration(self.agent.shutdown_timeout),
+            )
+            .meta(&self.agent.meta);
+        let listen = match self.status.listen {
+            Some(address) => address.to_string(),
+            None => "off".to_owned(),
+        };
+        let serial: Vec<Value> = self.serial.iter().map(|s| show_serial(s).into()).collect();
+        let mqtt: Vec<Value> = self.mqtt.iter().map(|m| show_mqtt(m).into()).collect();
+        Keys::default()
+            .set("agent", agent.0)
+            .maybe("serial", (!serial.is_empty()).then_some(serial))
+            .maybe("mqtt", (!mqtt.is_empty()).then_some(mqtt))
+            .set("queue", self.show_queue())
+            .set("kafka", self.show_kafka())
+            .set("status", Keys::default().set("listen", listen).0)
+            .0
+            .to_string()
+    }
+
+    fn show_queue(&self) -> Table {
+        let queue = &self.queue;
+        let when_full = match queue.when_full {
+            WhenFull::DropOldest => "drop-oldest",
+            WhenFull::DropNewest => "drop-newest",
+            WhenFull::Block => "block",
+        };
+        Keys::default()
+            .set("max_bytes", show_bytes(queue.max_bytes))
+            .set("max_age", show_duration(queue.max_age))
+            .set("min_free_bytes", show_bytes(queue.min_free_bytes))
+            .set("when_full", when_full)
+            .set("commit_every", show_duration(queue.commit_every))
+            .set("segment_bytes", show_bytes(queue.segment_bytes))
+            .set("segment_age", show_duration(queue.segment_age))
+            .0
+    }
+
+    fn show_kafka(&self) -> Table {
+        let value = match self.kafka.value {
+            ValueFormat::Json => "json",
+            ValueFormat::Postcard => "postcard",
+        };
+        let properties: BTreeMap<&str, &str> = self.kafka.shown();
+        let properties: Table = properties
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        Keys::default()
+            .set("topic", self.kafka.topic.as_str())
+            .set("control_topic", self.kafka.control_topic.as_str())
+            .set("value", value)
+            .set("properties", properties)
+            .0
+    }
+}
+
+fn text(path: &std::path::Path) -> String {
+    path.display().to_string()
+}
+
+fn show_serial(serial: &Serial) -> Table {
+    let keys = Keys::default()
+        .set("name", serial.name.clone())
+        .set("port", text(&serial.port))
+        .set("baud", i64::from(serial.baud))
+        .set("topic", serial.topic.as_str())
+        .meta(&serial.meta);
+    let SerialMode::Lines(lines) = &serial.mode else {
+        return keys.set("mode", "frames").0;
+    };
+    let keys = keys
+        .set("mode", "lines")
+        .roles(&lines.roles)
+        .maybe(
+            "device",
+            lines.device.as_ref().map(|device| device.as_str()),
+        )
+        .set(
+            "max_line_bytes",
+            i64::try_from(lines.max_line_bytes).unwrap_or(i64::MAX),
+        );
+    match &lines.format {
+        LineFormat::Json => keys.set("format", "json").0,
+        LineFormat::KeyValue => keys.set("format", "key-value").0,
+        LineFormat::Csv { separator, columns } => {
+            keys.set("format", "csv")
+                .set("separator", char::from(*separator).to_string())
+                .set("columns", columns.clone())
+                .0
+        }
+    }
+}
+
+fn show_mqtt(mqtt: &Mqtt) -> Table {
+    let url = &mqtt.url;
+    let scheme = if url.tls { "mqtts" } else { "mqtt" };
+    let host = if url.host.contains(':') {
+        format!("[{}]", url.host)
+    } else {
+        url.host.clone()
+    };
+    let password = mqtt.password.as_ref().map(|secret| {
+        let (key, place) = match secret {
+            Secret::Credential(name) => ("credential", name.clone()),
+            Secret::File(path) => ("file", text(path)),
+            Secret::Env(name) => ("env", name.clone()),
+        };
+        Keys::default().set(key, place).0
+    });
+    let subscribe: Vec<Value> = mqtt
+        .subscribe
+        .iter()
+        .map(|subscription| show_subscription(subscription).into())
+        .collect();
+    Keys::default()
+        .set("name", mqtt.name.clone())
+        .set("url", format!("{scheme}://{host}:{}", url.port))
+        .set("client_id", mqtt.client_id.clone())
+        .maybe("username", mqtt.username.clone())
+        .maybe("password", password)
+        .maybe("tls_ca", mqtt.tls_ca.as_deref().map(text))
+        .set("max_packet_bytes", show_bytes(mqtt.max_packet_bytes as u64))
+        .set("max_inflight", i64::from(mqtt.max_inflight))
+        .set("subscribe", subscribe)
+        .0
+}
+
+fn show_subscription(subscription: &Subscription) -> Table {
+    let preset = match subscription.preset {
+        MqttPreset::Json => "json",
+        MqttPreset::Number => "number",
+    };
+    Keys::default()
+        .set("topic", subscription.topic.clone())
+        .set("preset", preset)
+        .roles(&subscription.roles)
+        .maybe(
+            "device",
+            subscription.device.as_ref().map(|device| device.as_str()),
+        )
+        .maybe(
+            "field",
+            subscription.field.as_ref().map(|field| field.as_str()),
+        )
+        .set("qos", i64::from(subscription.qos))
+        .set("retained", subscription.retained)
+        .set("kafka_topic", subscription.kafka_topic.as_str())
+        .meta(&subscription.meta)
+        .0
+}

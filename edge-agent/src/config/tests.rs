@@ -1,0 +1,292 @@
+//! What is read right, what is refused and where, and that nothing secret is ever shown.
+
+use std::path::Path;
+
+use super::*;
+
+const MINIMAL: &str = "
+[agent]
+gateway = \"gw7\"
+[kafka]
+bootstrap = \"localhost:9092\"
+topic = \"readings\"
+";
+
+fn read(text: &str) -> Result<Config, Vec<Problem>> {
+    parse(Path::new("agent.toml"), text, Secrets::Leave)
+}
+
+#[track_caller]
+fn config(text: &str) -> Config {
+    read(text).unwrap_or_else(|problems| panic!("{}", lines(&problems)))
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}
+
+/// Turns every line that begins with `#` and no space into TOML.
+fn uncommented(sample: &str) -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(toml) if !toml.starts_with(' ') => format!("{toml}\n"),
+        _ => format!("{line}\n"),
+    };
+    sample.lines().map(line).collect()
+}
+
+/// The sample with everything in force but the file it cannot have.
+fn full_sample() -> String {
+    let all = uncommented(SAMPLE);
+    let with_file: Vec<&str> = all
+        .lines()
+        .filter(|line| !line.starts_with("properties_file"))
+        .collect();
+    with_file.join("\n")
+}
+
+#[test]
+fn the_sample_is_what_has_to_be_set_and_nothing_else() {
+    let minimal = MINIMAL.replace("\"readings\"", "\"telemetry.readings.v1\"");
+    assert_eq!(config(SAMPLE), config(&minimal));
+}
+
+#[test]
+fn the_defaults_shown_in_the_sample_are_the_defaults() {
+    let (shown, default) = (config(&full_sample()), config(SAMPLE));
+    assert_eq!(shown.queue, default.queue);
+    assert_eq!(shown.status, default.status);
+    assert_eq!(shown.kafka.control_topic, default.kafka.control_topic);
+    assert_eq!(shown.kafka.value, default.kafka.value);
+    assert_eq!(shown.agent.state_dir, default.agent.state_dir);
+    assert_eq!(shown.agent.shutdown_timeout, default.agent.shutdown_timeout);
+
+    let bare = config(&format!(
+        "{SAMPLE}
+[[serial]]
+name = \"meter\"
+port = \"/dev/serial/by-id/usb-FTDI_FT232R_A10K-if00-port0\"
+mode = \"frames\"
+meta = {{ room = \"cellar\" }}
+[[serial]]
+name = \"climate\"
+port = \"/dev/ttyACM0\"
+mode = \"lines\"
+device = \"climate-1\"
+format = \"csv\"
+columns = [\"seq\", \"boot\", \"time\", \"temperature_c\", \"\", \"humidity_pct\"]
+time = \"time\"
+sequence = \"seq\"
+boot = \"boot\"
+[[mqtt]]
+name = \"house\"
+url = \"mqtts://10.0.0.2\"
+username = \"edge\"
+password = {{ credential = \"mqtt_house\" }}
+tls_ca = \"/etc/edge-agent/ca.pem\"
+subscribe = [
+  {{ topic = \"plant/{{site}}/{{device}}\", time = \"ts\", sequence = \"seq\", boot = \"boot\", meta = {{ floor = \"1\" }} }},
+  {{ topic = \"garden/soil/moisture\", preset = \"number\", device = \"soil-1\", field = \"moisture_pct\" }},
+]
+"
+    ));
+    assert_eq!(shown.serial, bare.serial);
+    assert_eq!(shown.mqtt, bare.mqtt);
+}
+
+#[test]
+fn the_sample_shows_every_setting() {
+    let text = uncommented(SAMPLE);
+    let doc = Document::new(Path::new("sample.toml"), &text);
+    let _ = sections::read(&doc, Secrets::Leave);
+    for setting in doc.asked() {
+        let key = setting.rsplit('.').next().unwrap();
+        let shown = |line: &str| {
+            line.starts_with(&format!("{key} =")) || line.trim_matches(['[', ']']) == setting
+        };
+        assert!(text.lines().any(shown), "{setting} is not in the sample");
+    }
+}
+
+#[test]
+fn what_is_shown_reads_back_as_the_same() {
+    let without_secret =
+        full_sample().replace(", \"sasl.password\" = { credential = \"kafka\" }", "");
+    for text in [MINIMAL, &without_secret] {
+        let original = config(text);
+        assert_eq!(config(&original.show()), original, "{}", original.show());
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (secret, properties) = (
+        dir.path().join("secret"),
+        dir.path().join("client.properties"),
+    );
+    fs::write(&secret, "hunter2-toml\n").unwrap();
+    fs::write(
+        &properties,
+        "sasl.username=KEY\nsasl.password=hunter2-file\n",
+    )
+    .unwrap();
+    let text = format!(
+        "{MINIMAL}properties_file = {properties:?}
+properties = {{ \"ssl.key.password\" = {{ file = {secret:?} }}, \"client.id\" = {{ file = {secret:?} }} }}
+[[mqtt]]
+name = \"house\"
+url = \"mqtt://h\"
+username = \"u\"
+password = {{ file = {secret:?} }}
+subscribe = [{{ topic = \"a/{{device}}\" }}]
+"
+    );
+    let config = parse(Path::new("agent.toml"), &text, Secrets::Read)
+        .unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+    assert_eq!(config.kafka.properties["sasl.password"], "hunter2-file");
+    assert_eq!(config.kafka.properties["ssl.key.password"], "hunter2-toml");
+    assert_eq!(
+        config.kafka.secret_properties,
+        ["client.id", "sasl.password", "ssl.key.password"]
+    );
+    for shown in [config.show(), format!("{config:?}"), format!("{config:#?}")] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("KEY"), "{shown}");
+    }
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_without_being_repeated() {
+    let text = format!("{MINIMAL}properties = {{ \"sasl.password\" = \"hunter2\" }}\n");
+    let problems = lines(&read(&text).unwrap_err());
+    assert!(
+        problems.contains("must not stand in the file"),
+        "{problems}"
+    );
+    assert!(!problems.contains("hunter2"), "{problems}");
+}
+
+#[test]
+fn a_missing_secret_stops_run_but_not_check() {
+    let text = format!(
+        "{MINIMAL}properties = {{ \"sasl.password\" = {{ env = \"EDGE_AGENT_NO_SUCH\" }} }}\n"
+    );
+    assert!(read(&text).is_ok());
+    let problems = parse(Path::new("agent.toml"), &text, Secrets::Read).unwrap_err();
+    assert_eq!(
+        lines(&problems),
+        "agent.toml:7:16: kafka.properties.sasl.password cannot be had: \
+         environment variable EDGE_AGENT_NO_SUCH is not set"
+    );
+}
+
+#[test]
+fn every_problem_is_found_in_one_run_in_the_order_of_the_file() {
+    let problems = read(
+        "[agent]\ngateway = \"GW 7\"\nshutdown = \"10s\"\n[queue]\nmax_age = 30\n[kafka]\nvalue = \"xml\"\n",
+    )
+    .unwrap_err();
+    let places: Vec<usize> = problems.iter().filter_map(|p| Some(p.at?.0)).collect();
+    assert_eq!(places, [2, 3, 5, 6, 6, 7], "{}", lines(&problems));
+}
+
+#[test]
+fn an_empty_file_says_what_has_to_be_in_it() {
+    assert_eq!(
+        lines(&read("").unwrap_err()),
+        "agent.toml:1:1: [agent] is missing\n  fix: add [agent] with gateway = \"gw7\"\n\
+         agent.toml:1:1: [kafka] is missing\n  fix: add [kafka] with topic = \"telemetry.readings.v1\""
+    );
+}
+
+#[test]
+fn a_missing_file_says_how_to_start() {
+    let problems = load(Path::new("/nonexistent/agent.toml"), Secrets::Leave).unwrap_err();
+    let text = lines(&problems);
+    assert!(
+        text.starts_with("/nonexistent/agent.toml: cannot be read"),
+        "{text}"
+    );
+    assert!(text.contains("config sample"), "{text}");
+}
+
+#[test]
+fn confluents_file_is_read_unchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("client.properties");
+    fs::write(
+        &file,
+        "# Required connection configs\nbootstrap.servers=pkc-1.confluent.cloud:9092\n\
+         security.protocol=SASL_SSL\nsasl.mechanisms=PLAIN\nsasl.username=KEY\n\
+         sasl.password=a/b+c==\n\nsession.timeout.ms=45000\nclient.id=ccloud-1\n\
+         schema.registry.url=https://psrc-1\nbasic.auth.user.info=K:S\n",
+    )
+    .unwrap();
+    let config = config(&format!(
+        "[agent]\ngateway = \"gw7\"\n[kafka]\nproperties_file = {file:?}\ntopic = \"t\"\n"
+    ));
+    assert_eq!(config.kafka.properties["sasl.password"], "a/b+c==");
+    assert_eq!(
+        config.kafka.properties["bootstrap.servers"],
+        "pkc-1.confluent.cloud:9092"
+    );
+    assert_eq!(config.kafka.properties.len(), 7);
+}
+
+#[test]
+fn mistakes_in_the_properties_file_are_placed_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("client.properties");
+    let text =
+        format!("[agent]\ngateway = \"gw7\"\n[kafka]\nproperties_file = {file:?}\ntopic = \"t\"\n");
+    for (content, expected) in [
+        (
+            "a=1\nsasl.username={{ CLUSTER_API_KEY }}\n",
+            ":2:1: sasl.username still holds the placeholder {{ CLUSTER_API_KEY }}",
+        ),
+        ("nonsense\n", ":1:1: the line is not of the form name=value"),
+        ("a=1\na=2\n", ":2:1: a stands here a second time"),
+        (
+            "bootstrap.servers=h:1\nacks=1\n",
+            ":2:1: acks must be all: ",
+        ),
+        (
+            "bootstrap.servers=h:1\nmessage.timeout.ms=300000\n",
+            ":2:1: message.timeout.ms must be 0: ",
+        ),
+        (
+            "sasl.jaas.config=x\n",
+            ":1:1: sasl.jaas.config is for Java clients",
+        ),
+    ] {
+        fs::write(&file, content).unwrap();
+        let problems = lines(&read(&text).unwrap_err());
+        let expected = format!("{}{expected}", file.display());
+        assert_eq!(
+            problems.lines().filter(|l| !l.starts_with("  fix")).count(),
+            1,
+            "{problems}"
+        );
+        assert!(problems.starts_with(&expected), "{expected}\n{problems}");
+    }
+}
+
+#[test]
+fn each_mistake_is_named_with_its_place_and_remedy() {
+    let all = include_str!("mistakes.txt");
+    let mut cases = 0;
+    for case in all.split("\n\n").filter(|case| !case.starts_with('#')) {
+        let (input, expected) = case.split_once("\n>>>\n").unwrap();
+        let text = match input.strip_prefix("…") {
+            Some(addition) => format!("{MINIMAL}{}\n", addition.trim_start()),
+            None => input.to_owned(),
+        };
+        match read(&text) {
+            Ok(_) => panic!("accepted: {input}"),
+            Err(problems) => assert_eq!(lines(&problems).trim(), expected.trim(), "in {input}"),
+        }
+        cases += 1;
+    }
+    assert!(cases > 80, "{cases} cases found");
+}

@@ -1,0 +1,407 @@
+//! librdkafka: its settings, one producer's life, and what its error codes mean.
+//!
+//! What the settings promise, and what the operator's own may therefore not change:
+//! - `enable.idempotence`, `acks=all`: no doubles and no disorder within a producer's life.
+//! - `enable.gapless.guarantee`: once a record fails for good, the producer ends instead of sending what
+//!   stands behind it. This is what keeps the order when a failed record is sent again by the next one.
+//! - `message.timeout.ms=0`: librdkafka never gives up by itself (its default drops after five minutes
+//!   and lets later records pass). Reconnecting and its back-off are librdkafka's.
+//! - small buffers: the queue on disk is the buffer.
+//! - `partitioner=murmur2_random`: the partition that Java tools would choose for the same key.
+
+use std::sync::{
+    Mutex, PoisonError,
+    mpsc::{self, Receiver, Sender},
+};
+
+use rdkafka::{
+    ClientConfig, ClientContext, Message as _, Statistics,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{DeliveryResult, OwnedHeaders},
+    producer::{BaseRecord, ProducerContext, ThreadedProducer},
+};
+use tracing::{debug, warn};
+
+use super::window::{FULL_BATCH_BYTES, Failure};
+use crate::{
+    config,
+    link::{LinkKind, LinkState, Links},
+};
+
+/// Settings of ours that an operator may overrule.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("client.id", "edge-agent"),
+    ("compression.type", "zstd"),
+    ("linger.ms", "5"),
+    ("reconnect.backoff.max.ms", "10000"),
+    // Connections through mobile networks and NAT die silently.
+    ("socket.keepalive.enable", "true"),
+    // How often the state of the link is looked at while nothing is sent.
+    ("statistics.interval.ms", "2000"),
+];
+
+/// Settings that the promises rest on.
+const FIXED: [(&str, &str); 8] = [
+    ("enable.idempotence", "true"),
+    ("enable.gapless.guarantee", "true"),
+    ("acks", "all"),
+    ("message.timeout.ms", "0"),
+    ("partitioner", "murmur2_random"),
+    ("queue.buffering.max.messages", "8000"),
+    ("queue.buffering.max.kbytes", "8192"),
+    ("allow.auto.create.topics", "false"),
+];
+
+/// A setting librdkafka refuses. Its value is not told: it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("kafka setting {key}: {reason}")]
+pub struct SettingError {
+    /// Its name.
+    pub key: String,
+    /// What librdkafka says.
+    pub reason: String,
+}
+
+/// What happened to a producer.
+#[derive(Debug)]
+pub enum Event {
+    /// The record is in Kafka.
+    Delivered {
+        /// The number it was sent with.
+        ticket: usize,
+        /// Where.
+        partition: i32,
+        /// Where.
+        offset: i64,
+    },
+    /// A record, or the producer as a whole, has failed.
+    Failed {
+        /// What it means.
+        failure: Failure,
+        /// What Kafka said.
+        reason: String,
+    },
+}
+
+/// What became of the attempt to hand a record over.
+pub enum Sent {
+    /// It is on its way.
+    Yes,
+    /// The producer's buffer is full: again, after some reports.
+    Later,
+    /// As [`Event::Failed`].
+    Failed(Failure, String),
+}
+
+/// One producer, from its making to its first failure.
+pub struct Session {
+    producer: ThreadedProducer<Context>,
+    /// Reports, in the order of the partition. Bounded by what is under way.
+    pub events: Receiver<Event>,
+}
+
+/// All settings for a producer whose batches have at most `batch_bytes`.
+fn settings(kafka: &config::Kafka, batch_bytes: usize) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    let own = &kafka.properties;
+    for (key, value) in DEFAULTS {
+        settings.set(key, value);
+    }
+    for (key, value) in own {
+        settings.set(key, value);
+    }
+    for (key, value) in FIXED {
+        settings.set(key, value);
+    }
+    settings.set(
+        "batch.size",
+        batch_bytes.min(full_batch_bytes(kafka)).to_string(),
+    );
+    let is_tls = own
+        .get("security.protocol")
+        .is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
+    if is_tls && !own.contains_key("ssl.ca.location") && !own.contains_key("ssl.ca.pem") {
+        // The OpenSSL built in has no path of its own to the system's authorities.
+        settings.set("ssl.ca.location", "probe");
+    }
+    settings
+}
+
+/// The operator's `batch.size`, or librdkafka's.
+pub fn full_batch_bytes(kafka: &config::Kafka) -> usize {
+    let own = kafka.properties.get("batch.size");
+    own.and_then(|size| size.parse().ok())
+        .unwrap_or(FULL_BATCH_BYTES)
+}
+
+/// Checks the settings as librdkafka does, without connecting.
+///
+/// # Errors
+/// The first setting it refuses.
+pub fn check(kafka: &config::Kafka) -> Result<(), SettingError> {
+    match settings(kafka, FULL_BATCH_BYTES).create_native_config() {
+        Ok(_) => Ok(()),
+        Err(KafkaError::ClientConfig(_, reason, key, _)) => Err(SettingError { key, reason }),
+        Err(error) => Err(SettingError {
+            key: "?".into(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+impl Session {
+    /// Makes a producer; connecting goes on behind it. `link` is reported under that name, as up already
+    /// when it is connected if `trusts_connection`.
+    ///
+    /// # Errors
+    /// What librdkafka says: a file it cannot read, no thread.
+    pub fn open(
+        kafka: &config::Kafka,
+        batch_bytes: usize,
+        links: &Links,
+        link: &str,
+        trusts_connection: bool,
+    ) -> Result<Self, String> {
+        let (to, events) = mpsc::channel();
+        let context = Context {
+            events: to,
+            links: links.clone(),
+            link: link.into(),
+            trusts_connection,
+            trouble: Mutex::new(None),
+        };
+        settings(kafka, batch_bytes)
+            .create_with_context(context)
+            .map(|producer| Self { producer, events })
+            .map_err(|error| match error {
+                KafkaError::ClientConfig(_, reason, key, _) => {
+                    SettingError { key, reason }.to_string()
+                }
+                error => error.to_string(),
+            })
+    }
+
+    /// Hands a record over; returns at once.
+    pub fn send(
+        &self,
+        topic: &str,
+        key: &str,
+        value: &[u8],
+        headers: OwnedHeaders,
+        timestamp_ms: i64,
+        ticket: usize,
+    ) -> Sent {
+        let record = BaseRecord::with_opaque_to(topic, ticket)
+            .key(key)
+            .payload(value)
+            .headers(headers)
+            .timestamp(timestamp_ms);
+        match self.producer.send(record) {
+            Ok(()) => Sent::Yes,
+            Err((error, _)) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => Sent::Later,
+                Some(code) => Sent::Failed(meaning(code), code.to_string()),
+                None => Sent::Failed(Failure::Broken, error.to_string()),
+            },
+        }
+    }
+}
+
+/// What an error code asks for.
+fn meaning(code: RDKafkaErrorCode) -> Failure {
+    use RDKafkaErrorCode as E;
+    match code {
+        E::MessageSizeTooLarge | E::InvalidMessageSize | E::MessageBatchTooLarge => {
+            Failure::TooLarge
+        }
+        E::TopicAuthorizationFailed
+        | E::ClusterAuthorizationFailed
+        | E::SaslAuthenticationFailed
+        | E::Authentication
+        | E::UnknownTopic
+        | E::UnknownTopicOrPartition
+        | E::UnknownPartition
+        | E::InvalidTopic
+        | E::InvalidRecord
+        | E::InvalidTimestamp
+        | E::PolicyViolation
+        | E::UnsupportedForMessageFormat
+        | E::UnsupportedCompressionType
+        | E::InvalidRequiredAcks => Failure::Denied,
+        _ => Failure::Broken,
+    }
+}
+
+/// Takes librdkafka's callbacks, on the producer's own thread.
+struct Context {
+    events: Sender<Event>,
+    links: Links,
+    link: String,
+    /// Whether a connection is as good as a delivery: not while Kafka denies what we send.
+    trusts_connection: bool,
+    /// What went wrong last, since the link was up.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Context {
+    fn up(&self) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.links.set(LinkKind::Kafka, &self.link, LinkState::Up);
+    }
+
+    fn down(&self, reason: String) {
+        self.links
+            .set(LinkKind::Kafka, &self.link, LinkState::Down(reason));
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody listens when the session is being thrown away.
+        drop(self.events.send(event));
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+        self.tell(match result {
+            Ok(message) => Event::Delivered {
+                ticket,
+                partition: message.partition(),
+                offset: message.offset(),
+            },
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code();
+                Event::Failed {
+                    failure: code.map_or(Failure::Broken, meaning),
+                    reason: code.map_or_else(|| error.to_string(), |code| code.to_string()),
+                }
+            }
+        });
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        // The states of links and failures are told by us, once; librdkafka repeats them for ever.
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                warn!(fac, message, "librdkafka");
+            }
+            _ => debug!(fac, message, "librdkafka"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => self.tell(Event::Failed {
+                failure: Failure::Broken,
+                reason: reason.into(),
+            }),
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                let trouble = trouble.clone().unwrap_or_else(|| in_short(reason));
+                self.down(trouble);
+            }
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+                self.down(in_short(reason));
+            }
+            _ => {
+                let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                *trouble = Some(in_short(reason));
+            }
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let mut brokers = statistics.brokers.values();
+        if self.trusts_connection && brokers.any(|broker| broker.state == "UP") {
+            self.up();
+        }
+    }
+}
+
+/// librdkafka's reasons end with durations and counts that differ from try to try, which would make each
+/// of them news.
+fn in_short(reason: &str) -> String {
+    let line = reason.lines().next().unwrap_or_default();
+    let line = line.split(" (after ").next().unwrap_or_default();
+    line.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn kafka(properties: &[(&str, &str)]) -> config::Kafka {
+        config::Kafka {
+            properties: properties
+                .iter()
+                .map(|(key, value)| ((*key).into(), (*value).into()))
+                .collect::<BTreeMap<_, _>>(),
+            secret_properties: vec![],
+            topic: "t".parse().unwrap(),
+            control_topic: "c".parse().unwrap(),
+            value: config::ValueFormat::Json,
+        }
+    }
+
+    #[test]
+    fn promises_are_not_up_to_the_operator_the_rest_is() {
+        let settings = settings(
+            &kafka(&[
+                ("acks", "0"),
+                ("message.timeout.ms", "1000"),
+                ("compression.type", "none"),
+                ("batch.size", "50000"),
+                ("security.protocol", "SASL_SSL"),
+            ]),
+            FULL_BATCH_BYTES,
+        );
+        for (key, value) in [
+            ("acks", "all"),
+            ("message.timeout.ms", "0"),
+            ("enable.gapless.guarantee", "true"),
+            ("compression.type", "none"),
+            ("batch.size", "50000"),
+            ("ssl.ca.location", "probe"),
+        ] {
+            assert_eq!(settings.get(key), Some(value), "{key}");
+        }
+        let plain = super::settings(&kafka(&[]), 20_000);
+        assert_eq!(plain.get("ssl.ca.location"), None);
+        assert_eq!(plain.get("batch.size"), Some("20000"));
+    }
+
+    #[test]
+    fn a_setting_that_does_not_exist_is_named_without_its_value() {
+        check(&kafka(&[("bootstrap.servers", "127.0.0.1:9")])).unwrap();
+        let error = check(&kafka(&[("sasl.pasword", "hunter2")])).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("sasl.pasword"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn every_error_is_either_size_or_a_matter_for_people_or_passes() {
+        use RDKafkaErrorCode as E;
+        for (code, failure) in [
+            (E::MessageSizeTooLarge, Failure::TooLarge),
+            (E::MessageBatchTooLarge, Failure::TooLarge),
+            (E::TopicAuthorizationFailed, Failure::Denied),
+            (E::UnknownTopic, Failure::Denied),
+            (E::InvalidRecord, Failure::Denied),
+            (E::PurgeQueue, Failure::Broken),
+            (E::PurgeInflight, Failure::Broken),
+            (E::Fatal, Failure::Broken),
+            (E::GaplessGuarantee, Failure::Broken),
+            (E::MessageTimedOut, Failure::Broken),
+            (E::NotEnoughReplicas, Failure::Broken),
+            (E::Unknown, Failure::Broken),
+        ] {
+            assert_eq!(meaning(code), failure, "{code:?}");
+        }
+    }
+}

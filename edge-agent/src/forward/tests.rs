@@ -1,0 +1,322 @@
+//! The uplink against librdkafka's own mock broker, with a queue that is a vector.
+
+mod lane;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use protocol::{
+    Clock as ReadingClock, DeviceId, Digest, Epoch, FieldName, Fields, GatewayId, Metadata,
+    Reading, Record, RecordId, Timestamp, Topic, Value, record::json,
+};
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
+
+use super::{
+    Counters,
+    uplink::{Order, Uplink},
+};
+use crate::{
+    clock::Clock,
+    config,
+    link::{LinkState, Links},
+    queue::Entry,
+};
+
+const TOPIC: &str = "telemetry.readings.v1";
+const PARTITIONS: i32 = 3;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker, an uplink to it, and the part of the queue's contract that the uplink relies on.
+struct Rig {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    uplink: Uplink,
+    links: Links,
+    counters: Arc<Counters>,
+    entries: VecDeque<Entry>,
+    handed_out: usize,
+    acknowledged: usize,
+    refused: Vec<u64>,
+}
+
+fn entry(sequence: u64) -> Entry {
+    let now = Timestamp::from_micros(1_700_000_000_000_000).unwrap();
+    let name = FieldName::new("temperature_c").unwrap();
+    let reading = Reading {
+        device: DeviceId::new("meter-1").unwrap(),
+        time: now,
+        clock: ReadingClock::Synced,
+        fields: Fields::new(vec![(name, Value::Float(21.0))]).unwrap(),
+        source: None,
+        meta: Metadata::default(),
+    };
+    Entry {
+        record: Record {
+            id: RecordId {
+                gateway: GatewayId::new("gw7").unwrap(),
+                epoch: Epoch::from_random(7),
+                sequence,
+            },
+            digest: Digest::of(&reading),
+            reading,
+        },
+        received: now,
+        committed: now,
+    }
+}
+
+impl Rig {
+    fn new(readings: u64) -> Self {
+        let rig = Self::without_topic(readings);
+        rig.cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
+        rig
+    }
+
+    fn without_topic(readings: u64) -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        let kafka = config::Kafka {
+            properties: [
+                ("bootstrap.servers".into(), cluster.bootstrap_servers()),
+                ("reconnect.backoff.max.ms".into(), "200".into()),
+                ("statistics.interval.ms".into(), "200".into()),
+                ("topic.metadata.propagation.max.ms".into(), "500".into()),
+                ("topic.metadata.refresh.interval.ms".into(), "1000".into()),
+            ]
+            .into(),
+            secret_properties: vec![],
+            topic: TOPIC.parse().unwrap(),
+            control_topic: "control".parse().unwrap(),
+            value: config::ValueFormat::Json,
+        };
+        let (links, counters) = (Links::default(), Arc::new(Counters::default()));
+        let topic: Topic = TOPIC.parse().unwrap();
+        let clock = Clock::new();
+        let uplink = Uplink::new(kafka, topic, clock, links.clone(), Arc::clone(&counters));
+        Self {
+            cluster,
+            uplink,
+            links,
+            counters,
+            entries: (0..readings).map(entry).collect(),
+            handed_out: 0,
+            acknowledged: 0,
+            refused: vec![],
+        }
+    }
+
+    fn fail(&self, errors: &[RDKafkaRespErr]) {
+        self.cluster.request_errors(RDKafkaApiKey::Produce, errors);
+    }
+
+    fn step(&mut self) {
+        match self.uplink.turn() {
+            Order::Acknowledge { count, .. } => {
+                self.entries.drain(..count);
+                self.handed_out -= count;
+                self.acknowledged += count;
+            }
+            Order::Rewind { refused } => {
+                if let Some(value) = refused {
+                    let record = json::decode(&value).unwrap();
+                    let front = self.entries.pop_front().unwrap();
+                    assert_eq!(record, front.record, "the bytes kept are not those refused");
+                    self.refused.push(record.id.sequence);
+                }
+                self.handed_out = 0;
+            }
+            Order::More(room) => {
+                let left = self.entries.range(self.handed_out..);
+                let more: Vec<Entry> = left.take(room.min(500)).cloned().collect();
+                if more.is_empty() {
+                    self.uplink.wait(Duration::from_millis(10));
+                }
+                self.handed_out += more.len();
+                self.uplink.take(more);
+            }
+            Order::Wait => self.uplink.wait(Duration::from_millis(10)),
+        }
+    }
+
+    /// Steps until the condition holds.
+    fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(self) {
+            assert!(Instant::now() < deadline, "waited in vain: {what}");
+            self.step();
+        }
+    }
+
+    fn drain(&mut self) {
+        self.until("everything is settled", |rig| rig.entries.is_empty());
+    }
+
+    fn link(&self) -> LinkState {
+        self.links.snapshot().remove(0).2
+    }
+
+    /// Sequences in the topic, in the order of the partition; all must be in the same one.
+    fn topic(&self, distinct: usize) -> Vec<u64> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.cluster.bootstrap_servers())
+            .set("group.id", "reader")
+            .create()
+            .unwrap();
+        let mut all = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            all.add_partition_offset(TOPIC, partition, Offset::Beginning)
+                .unwrap();
+        }
+        consumer.assign(&all).unwrap();
+        let mut seen = Vec::new();
+        let mut different = BTreeSet::new();
+        let mut partition = None;
+        let deadline = Instant::now() + PATIENCE;
+        while different.len() < distinct {
+            assert!(
+                Instant::now() < deadline,
+                "only {} arrived",
+                different.len()
+            );
+            let Some(message) = consumer.poll(Duration::from_millis(100)) else {
+                continue;
+            };
+            let message = message.unwrap();
+            assert_eq!(message.key(), Some(&b"gw7"[..]));
+            assert_eq!(
+                *partition.get_or_insert(message.partition()),
+                message.partition()
+            );
+            let record = json::decode(message.payload().unwrap()).unwrap();
+            different.insert(record.id.sequence);
+            seen.push(record.id.sequence);
+        }
+        seen
+    }
+}
+
+/// What remains when everything that came before is left out.
+fn first_seen(sequences: &[u64]) -> Vec<u64> {
+    let mut seen = BTreeSet::new();
+    let mut first = sequences.to_vec();
+    first.retain(|sequence| seen.insert(*sequence));
+    first
+}
+
+#[test]
+fn a_backlog_arrives_complete_in_order_and_once() {
+    let mut rig = Rig::new(12_000);
+    rig.drain();
+    assert_eq!(rig.topic(12_000), (0..12_000).collect::<Vec<_>>());
+    assert_eq!(rig.link(), LinkState::Up);
+    assert_eq!(rig.counters.acknowledged.load(Ordering::Relaxed), 12_000);
+    assert_eq!(rig.counters.resent.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_broker_that_goes_away_costs_neither_a_reading_nor_the_order() {
+    let mut rig = Rig::new(3000);
+    rig.until("some got through", |rig| rig.acknowledged >= 500);
+    rig.cluster.broker_down(1).unwrap();
+    rig.entries.extend((3000..6000).map(entry));
+    rig.until("the link is down", |rig| {
+        matches!(rig.link(), LinkState::Down(_))
+    });
+    assert!(!rig.entries.is_empty());
+    rig.cluster.broker_up(1).unwrap();
+    rig.drain();
+    assert_eq!(first_seen(&rig.topic(6000)), (0..6000).collect::<Vec<_>>());
+    assert_eq!(rig.link(), LinkState::Up);
+}
+
+#[test]
+fn errors_that_pass_are_librdkafkas_own_business() {
+    use RDKafkaRespErr::{
+        RD_KAFKA_RESP_ERR__TRANSPORT as TRANSPORT,
+        RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS as NOT_ENOUGH_REPLICAS,
+        RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION as NOT_LEADER,
+    };
+    let mut rig = Rig::new(2000);
+    rig.fail(&[NOT_LEADER, NOT_LEADER, TRANSPORT, NOT_ENOUGH_REPLICAS]);
+    rig.drain();
+    assert_eq!(rig.topic(2000), (0..2000).collect::<Vec<_>>());
+    assert_eq!(rig.counters.restarts.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_batch_refused_for_its_size_is_split_and_nothing_of_it_lost() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as TOO_LARGE;
+    let mut rig = Rig::new(2000);
+    rig.fail(&[TOO_LARGE, TOO_LARGE]);
+    rig.drain();
+    assert_eq!(first_seen(&rig.topic(2000)), (0..2000).collect::<Vec<_>>());
+    assert_eq!(rig.refused, [0; 0]);
+    assert_eq!(rig.counters.restarts.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_record_that_is_refused_alone_is_lost_with_its_bytes_and_no_other() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as TOO_LARGE;
+    // 30 records are one batch of less than twice the smallest: not halved, but sent singly at once.
+    let mut rig = Rig::new(30);
+    rig.fail(&[TOO_LARGE; 2]);
+    rig.drain();
+    assert_eq!(rig.refused, [0]);
+    assert_eq!(rig.topic(29), (1..30).collect::<Vec<_>>());
+    assert_eq!(rig.counters.refused.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_missing_permission_holds_everything_and_drops_nothing() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as DENIED;
+    let mut rig = Rig::new(1000);
+    rig.fail(&[DENIED]);
+    rig.until("the link is down", |rig| {
+        matches!(rig.link(), LinkState::Down(_))
+    });
+    assert_eq!(rig.entries.len(), 1000);
+    rig.drain();
+    assert_eq!(first_seen(&rig.topic(1000)), (0..1000).collect::<Vec<_>>());
+    assert_eq!(rig.refused, [0; 0]);
+    assert_eq!(rig.link(), LinkState::Up);
+}
+
+#[test]
+fn a_fatal_error_gives_a_new_producer_and_the_same_order() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER as OUT_OF_ORDER;
+    let mut rig = Rig::new(4000);
+    rig.until("some got through", |rig| rig.acknowledged > 0);
+    rig.fail(&[OUT_OF_ORDER]);
+    rig.entries.extend((4000..6000).map(entry));
+    rig.drain();
+    assert_eq!(first_seen(&rig.topic(6000)), (0..6000).collect::<Vec<_>>());
+    assert!(rig.counters.restarts.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn a_topic_that_does_not_exist_holds_everything_until_it_is_made() {
+    let mut rig = Rig::without_topic(500);
+    rig.until("the link is down", |rig| {
+        matches!(rig.link(), LinkState::Down(_))
+    });
+    let held = Instant::now();
+    rig.until("a second probe", |_| {
+        held.elapsed() > Duration::from_millis(1500)
+    });
+    assert!(
+        matches!(rig.link(), LinkState::Down(_)),
+        "a connection alone is no way into the topic"
+    );
+    assert_eq!(rig.entries.len(), 500);
+    rig.cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
+    rig.drain();
+    assert_eq!(first_seen(&rig.topic(500)), (0..500).collect::<Vec<_>>());
+}

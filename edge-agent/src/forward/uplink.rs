@@ -1,0 +1,265 @@
+//! One lane's way into its topic: a window, and the producer that serves it now.
+//!
+//! Knows nothing of the queue: it takes entries and gives orders for it, so that the whole of it runs
+//! in tests against a broker alone.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    sync::mpsc::RecvTimeoutError,
+    time::{Duration, Instant},
+};
+
+use protocol::Topic;
+use tracing::{error, info, warn};
+
+use super::{
+    Counters,
+    producer::{Event, Sent, Session, full_batch_bytes},
+    record,
+    window::{Failure, Next, Window},
+};
+use crate::{
+    clock::Clock,
+    config,
+    link::{LinkKind, LinkState, Links},
+    queue::Entry,
+};
+
+/// What the queue is to do.
+#[derive(Debug)]
+pub enum Order {
+    /// The oldest `count` entries are in Kafka.
+    Acknowledge {
+        /// How many.
+        count: usize,
+        /// Highest offset of each partition.
+        offsets: BTreeMap<i32, i64>,
+    },
+    /// Hand out again everything that is not settled, but first lose the oldest if it is too large:
+    /// these are its bytes.
+    Rewind {
+        /// Value of the record that was refused.
+        refused: Option<Vec<u8>>,
+    },
+    /// Hand out so many more, if there are.
+    More(usize),
+    /// Come back after some reports, or time.
+    Wait,
+}
+
+/// The way of one lane.
+pub struct Uplink {
+    kafka: config::Kafka,
+    topic: Topic,
+    clock: Clock,
+    links: Links,
+    counters: Arc<Counters>,
+    window: Window,
+    session: Option<Session>,
+    /// Handed out by the queue, but not taken by the producer yet.
+    waiting: VecDeque<Entry>,
+    /// The value that was sent last.
+    value: Vec<u8>,
+    /// What the last failure said.
+    reason: String,
+    until: Option<Instant>,
+    /// Kafka denied what was sent last.
+    is_denied: bool,
+}
+
+impl Uplink {
+    pub fn new(
+        kafka: config::Kafka,
+        topic: Topic,
+        clock: Clock,
+        links: Links,
+        counters: Arc<Counters>,
+    ) -> Self {
+        links.set(LinkKind::Kafka, topic.as_str(), LinkState::Connecting);
+        Self {
+            window: Window::new(full_batch_bytes(&kafka)),
+            kafka,
+            topic,
+            clock,
+            links,
+            counters,
+            session: None,
+            waiting: VecDeque::new(),
+            value: Vec::new(),
+            reason: String::new(),
+            until: None,
+            is_denied: false,
+        }
+    }
+
+    /// Entries handed out and not settled.
+    pub fn under_way(&self) -> usize {
+        self.window.len() + self.waiting.len()
+    }
+
+    /// Waits for a report, or until a pause is over, at most so long.
+    pub fn wait(&mut self, at_most: Duration) {
+        let pause = self
+            .until
+            .map(|until| until.saturating_duration_since(Instant::now()));
+        let at_most = pause.unwrap_or(at_most).min(at_most);
+        let Some(session) = &self.session else {
+            return std::thread::sleep(at_most);
+        };
+        match session.events.recv_timeout(at_most) {
+            Ok(event) => self.note(event),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                self.failed(Failure::Broken, "the producer's thread ended".into());
+            }
+        }
+    }
+
+    /// Takes the reports that are there and says what the queue is to do.
+    pub fn turn(&mut self) -> Order {
+        while let Some(event) = self.session.as_ref().and_then(|s| s.events.try_recv().ok()) {
+            self.note(event);
+        }
+        let now = Instant::now();
+        self.until = None;
+        match self.window.next(now) {
+            Next::Acknowledge { count, offsets } => {
+                self.is_denied = false;
+                self.report(LinkState::Up);
+                Counters::add(&self.counters.acknowledged, count as u64);
+                Order::Acknowledge { count, offsets }
+            }
+            Next::Restart { failure, refused } => self.restart(failure, refused),
+            Next::Hold(until) => {
+                self.until = Some(until);
+                Order::Wait
+            }
+            Next::Full => Order::Wait,
+            Next::Send(room) => {
+                let room = room - self.send(room);
+                if self.waiting.is_empty() && room > 0 {
+                    Order::More(room)
+                } else {
+                    Order::Wait
+                }
+            }
+        }
+    }
+
+    /// Takes entries, in the order of the queue.
+    pub fn take(&mut self, entries: Vec<Entry>) {
+        self.waiting.extend(entries);
+        self.send(self.window.room());
+    }
+
+    fn report(&self, state: LinkState) {
+        self.links.set(LinkKind::Kafka, self.topic.as_str(), state);
+    }
+
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Delivered {
+                ticket,
+                partition,
+                offset,
+            } => self.window.delivered(ticket, partition, offset),
+            Event::Failed { failure, reason } => self.failed(failure, reason),
+        }
+    }
+
+    fn failed(&mut self, failure: Failure, reason: String) {
+        if self.window.failed(failure) {
+            self.reason = reason;
+        }
+    }
+
+    /// Throws the producer away, with everything it had.
+    fn restart(&mut self, failure: Failure, refused: bool) -> Order {
+        let (topic, reason) = (&self.topic, &self.reason);
+        let again = self.under_way() - usize::from(refused);
+        Counters::add(&self.counters.resent, again as u64);
+        Counters::add(&self.counters.restarts, 1);
+        let batch_bytes = self.window.batch_bytes();
+        match failure {
+            Failure::TooLarge if refused => {
+                Counters::add(&self.counters.refused, 1);
+                error!(%topic, reason, "kafka refuses a record for its size, quarantined");
+            }
+            Failure::TooLarge => {
+                warn!(%topic, reason, batch_bytes, "kafka refuses a batch for its size, sending smaller ones");
+            }
+            Failure::Broken => {
+                info!(%topic, reason, again, "producer failed, starting a new one");
+                self.report(LinkState::Down(reason.clone()));
+            }
+            Failure::Denied => {
+                self.is_denied = true;
+                // The state of the link tells it once.
+                self.report(LinkState::Down(reason.clone()));
+            }
+        }
+        // Dropping it purges what it still has; those reports mean nothing any more.
+        self.session = None;
+        self.waiting.clear();
+        self.window.restarted();
+        Order::Rewind {
+            refused: refused.then(|| std::mem::take(&mut self.value)),
+        }
+    }
+
+    /// Hands at most `room` waiting entries to the producer; returns how many it took.
+    fn send(&mut self, room: usize) -> usize {
+        let mut sent = 0;
+        while sent < room
+            && let Some(entry) = self.waiting.front_mut()
+        {
+            let session = match &mut self.session {
+                Some(session) => session,
+                none => {
+                    let (batch, link) = (self.window.batch_bytes(), self.topic.as_str());
+                    match Session::open(&self.kafka, batch, &self.links, link, !self.is_denied) {
+                        Ok(session) => none.insert(session),
+                        Err(reason) => {
+                            self.failed(Failure::Broken, reason);
+                            break;
+                        }
+                    }
+                }
+            };
+            let now = self.clock.now();
+            record::correct(&mut entry.record, &now);
+            let encoded = record::encode(entry, self.kafka.value, now.wall, &mut self.value);
+            let encoded = match encoded {
+                Ok(encoded) => encoded,
+                Err(error) => {
+                    self.failed(Failure::Broken, error.to_string());
+                    break;
+                }
+            };
+            let ticket = self.window.ticket();
+            let key = entry.record.id.gateway.as_str();
+            let time = now.wall.as_millis();
+            let topic = self.topic.as_str();
+            match session.send(topic, key, &self.value, encoded.headers, time, ticket) {
+                Sent::Yes => {
+                    self.window.sent(encoded.bytes);
+                    Counters::add(&self.counters.sent_bytes, encoded.bytes as u64);
+                    self.waiting.pop_front();
+                    sent += 1;
+                }
+                Sent::Later => break,
+                Sent::Failed(failure, reason) => {
+                    // A record that is refused here counts as under way, so that it can be the one.
+                    if failure == Failure::TooLarge && self.window.len() == 0 {
+                        self.window.sent(encoded.bytes);
+                        self.waiting.pop_front();
+                    }
+                    self.failed(failure, reason);
+                    break;
+                }
+            }
+        }
+        sent
+    }
+}

@@ -1,0 +1,223 @@
+//! What every source does with what it read: hand it over, or reject it, and count either.
+
+use std::{
+    fmt::Display,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use protocol::{Metadata, Reading, Topic};
+
+use super::counters::Counters;
+use crate::{
+    clock::{Clock, Moment},
+    decode::{DecodeError, Decoded, Defaults, Problem},
+    ingest::{Answer, Closed, Gate, Message, Origin, Rejection},
+    link::{LinkState, Links},
+};
+
+/// At most one line a minute about single values that were left out.
+const NOTE_EVERY: Duration = Duration::from_secs(60);
+
+/// One source's way to the rest of the agent.
+#[derive(Debug)]
+pub(super) struct Intake {
+    pub(super) outlet: Outlet,
+    pub(super) links: Links,
+    pub(super) clock: Clock,
+    pub(super) counters: Arc<Counters>,
+    pub(super) max_age: Duration,
+    noted: Mutex<Option<Instant>>,
+}
+
+/// Where messages go.
+#[derive(Debug)]
+pub(super) enum Outlet {
+    Gate(Gate),
+    /// To a test, which gives the receipts itself.
+    #[cfg(test)]
+    Test {
+        messages: std::sync::mpsc::Sender<Message>,
+        rejected: std::sync::mpsc::Sender<(Rejection, String, Vec<u8>)>,
+    },
+}
+
+impl Intake {
+    pub(super) fn new(
+        outlet: Outlet,
+        links: Links,
+        clock: Clock,
+        counters: Arc<Counters>,
+        max_age: Duration,
+    ) -> Self {
+        Self {
+            outlet,
+            links,
+            clock,
+            counters,
+            max_age,
+            noted: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    pub(super) fn link(&self, state: LinkState) {
+        self.links
+            .set(self.counters.kind, &self.counters.name, state);
+    }
+
+    /// Makes the reading, noting what had to be left out of it.
+    pub(super) fn reading(
+        &self,
+        mut decoded: Decoded,
+        defaults: &Defaults<'_>,
+        at: &Moment,
+    ) -> Result<Reading, DecodeError> {
+        let rejected = std::mem::take(&mut decoded.rejected);
+        if decoded.fields.is_empty() {
+            return Err(DecodeError::NoFields(rejected.len()));
+        }
+        let reading = decoded.into_reading(defaults, at)?;
+        self.note(&reading, &rejected);
+        Ok(reading)
+    }
+
+    fn note(&self, reading: &Reading, rejected: &[(Box<str>, Problem)]) {
+        let Some((name, problem)) = rejected.first() else {
+            return;
+        };
+        self.counters
+            .fields_rejected(u64::try_from(rejected.len()).unwrap_or(u64::MAX));
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.is_none_or(|then| then.elapsed() >= NOTE_EVERY) {
+            *noted = Some(Instant::now());
+            tracing::warn!(
+                source = self.counters.name,
+                device = %reading.device,
+                member = ?name,
+                %problem,
+                total = self.counters.seen().fields_rejected,
+                "member left out of a reading"
+            );
+        }
+    }
+
+    /// Hands over one reading from a thread; waits while ingest cannot take it.
+    pub(super) fn hand_over(
+        &self,
+        lane: &Topic,
+        reading: Reading,
+        at: &Moment,
+        answer: Option<Answer>,
+    ) -> Result<(), Closed> {
+        self.counters.received(1);
+        let message = message(lane, reading, Origin::Unknown, at, answer);
+        match &self.outlet {
+            Outlet::Gate(gate) => gate.blocking_send(message),
+            #[cfg(test)]
+            Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed),
+        }
+    }
+
+    /// Hands over one reading from a task; waits while ingest cannot take it.
+    pub(super) async fn send(
+        &self,
+        lane: &Topic,
+        reading: Reading,
+        origin: Origin,
+        at: &Moment,
+        answer: Option<Answer>,
+    ) -> Result<(), Closed> {
+        self.counters.received(1);
+        let message = message(lane, reading, origin, at, answer);
+        match &self.outlet {
+            Outlet::Gate(gate) => gate.send(message).await,
+            #[cfg(test)]
+            Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed),
+        }
+    }
+
+    /// Counts an input that is no reading and gives its bytes to the quarantine.
+    pub(super) fn reject(&self, reason: Rejection, detail: &dyn Display, bytes: &[u8]) {
+        self.counters.rejected(reason);
+        match &self.outlet {
+            Outlet::Gate(gate) => gate.reject(&self.counters.name, reason, 1, detail, bytes),
+            #[cfg(test)]
+            Outlet::Test { rejected, .. } => {
+                let _gone = rejected.send((reason, detail.to_string(), bytes.to_vec()));
+            }
+        }
+    }
+}
+
+fn message(
+    lane: &Topic,
+    reading: Reading,
+    origin: Origin,
+    at: &Moment,
+    answer: Option<Answer>,
+) -> Message {
+    Message {
+        lane: lane.clone(),
+        readings: vec![reading],
+        origin,
+        received: at.wall,
+        answer,
+    }
+}
+
+/// Metadata of the whole box under that of one source.
+pub(super) fn source_meta(box_wide: &Metadata, own: &Metadata) -> Result<Metadata, DecodeError> {
+    crate::decode::merge(
+        box_wide,
+        own.iter()
+            .map(|(name, text)| (name.clone(), text.into()))
+            .collect(),
+    )
+}
+
+/// The far end of an [`Outlet::Test`].
+#[cfg(test)]
+pub(super) struct Far {
+    pub(super) messages: std::sync::mpsc::Receiver<Message>,
+    pub(super) rejected: std::sync::mpsc::Receiver<(Rejection, String, Vec<u8>)>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) links: Links,
+}
+
+#[cfg(test)]
+impl Far {
+    pub(super) fn new(kind: crate::link::LinkKind) -> (Intake, Self) {
+        let (messages, got) = std::sync::mpsc::channel();
+        let (rejected, refused) = std::sync::mpsc::channel();
+        let far = Self {
+            messages: got,
+            rejected: refused,
+            counters: Arc::new(Counters::new("source", kind)),
+            links: Links::default(),
+        };
+        let intake = Intake::new(
+            Outlet::Test { messages, rejected },
+            far.links.clone(),
+            Clock::default(),
+            Arc::clone(&far.counters),
+            Duration::from_secs(86_400),
+        );
+        (intake, far)
+    }
+
+    /// The next message; a test that waits for one in vain has failed.
+    pub(super) fn message(&self) -> Message {
+        self.messages.recv_timeout(Duration::from_secs(5)).unwrap()
+    }
+
+    pub(super) fn rejection(&self) -> Rejection {
+        self.rejected
+            .recv_timeout(Duration::from_secs(5))
+            .unwrap()
+            .0
+    }
+}

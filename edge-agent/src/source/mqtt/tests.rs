@@ -1,0 +1,285 @@
+//! Against a broker of plain bytes, so that each packet and each break is the test's own.
+
+use std::path::PathBuf;
+
+use protocol::{GatewayId, Metadata, Topic, Value};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::*;
+use crate::{
+    config::{MqttPreset, MqttUrl, Roles, Subscription},
+    ingest::{Message, Outcome},
+    link::LinkKind,
+    source::intake::Far,
+};
+
+const LONG: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(200);
+
+const CONNECT: u8 = 0x10;
+const PUBACK: u8 = 0x40;
+const SUBSCRIBE: u8 = 0x82;
+const DISCONNECT: u8 = 0xe0;
+
+struct Rig {
+    far: Far,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), SourceError>>,
+    listener: TcpListener,
+}
+
+impl Rig {
+    async fn new(max_inflight: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (intake, far) = Far::new(LinkKind::Mqtt);
+        let shutdown = CancellationToken::new();
+        let settings = Mqtt {
+            name: "house".into(),
+            url: MqttUrl {
+                tls: false,
+                host: "127.0.0.1".into(),
+                port: listener.local_addr().unwrap().port(),
+            },
+            client_id: "edge-agent-gw7-house".into(),
+            username: None,
+            password: None,
+            tls_ca: None,
+            max_packet_bytes: 1000,
+            max_inflight,
+            subscribe: vec![Subscription {
+                topic: "plant/{device}".into(),
+                preset: MqttPreset::Json,
+                roles: Roles::default(),
+                qos: 1,
+                retained: false,
+                device: None,
+                field: None,
+                kafka_topic: Topic::new("t").unwrap(),
+                meta: Metadata::default(),
+            }],
+        };
+        let agent = Agent {
+            gateway: GatewayId::new("gw7").unwrap(),
+            state_dir: PathBuf::new(),
+            shutdown_timeout: LONG,
+            meta: Metadata::default(),
+        };
+        let broker = Broker::new(&settings, &agent, intake, shutdown.clone()).unwrap();
+        Self {
+            far,
+            shutdown,
+            task: tokio::spawn(broker.run()),
+            listener,
+        }
+    }
+
+    /// Lets the agent in; asserts that it subscribes exactly when it should.
+    async fn accept(&self, session_present: bool, subscribes: bool) -> Wire {
+        let (stream, _) = timeout(LONG, self.listener.accept())
+            .await
+            .unwrap()
+            .unwrap();
+        let mut wire = Wire(stream);
+        let (kind, connect) = wire.packet().await;
+        assert_eq!(kind, CONNECT);
+        assert_eq!(connect[7] & 2, 0, "the session must be persistent");
+        wire.send(&[0x20, 2, u8::from(session_present), 0]).await;
+        if subscribes {
+            let (kind, subscribe) = wire.packet().await;
+            assert_eq!(kind, SUBSCRIBE);
+            assert!(subscribe.ends_with(b"plant/+\x01"));
+            wire.send(&[0x90, 3, subscribe[0], subscribe[1], 1]).await;
+        }
+        wire
+    }
+
+    fn message(&self) -> Message {
+        self.far.message()
+    }
+
+    async fn end(self) {
+        self.shutdown.cancel();
+        timeout(LONG, self.task).await.unwrap().unwrap().unwrap();
+    }
+}
+
+struct Wire(TcpStream);
+
+impl Wire {
+    async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+    }
+
+    async fn packet(&mut self) -> (u8, Vec<u8>) {
+        timeout(LONG, self.read()).await.unwrap()
+    }
+
+    async fn read(&mut self) -> (u8, Vec<u8>) {
+        let kind = self.0.read_u8().await.unwrap();
+        let length = self.0.read_u8().await.unwrap();
+        assert!(length < 128, "the agent sends nothing large");
+        let mut body = vec![0; length.into()];
+        self.0.read_exact(&mut body).await.unwrap();
+        (kind, body)
+    }
+
+    async fn puback(&mut self) -> u16 {
+        let (kind, body) = self.packet().await;
+        assert_eq!(kind, PUBACK);
+        u16::from_be_bytes([body[0], body[1]])
+    }
+
+    async fn silent(&mut self) {
+        assert!(timeout(SHORT, self.read()).await.is_err());
+    }
+
+    async fn publish(&mut self, flags: u8, packet_id: u16, payload: &[u8]) {
+        let topic = b"plant/m1";
+        let length = 2 + topic.len() + 2 + payload.len();
+        let mut packet = vec![0x30 | QOS_1 | flags];
+        let mut rest = length;
+        while rest >= 128 {
+            packet.push(u8::try_from(rest % 128).unwrap() | 128);
+            rest /= 128;
+        }
+        packet.push(u8::try_from(rest).unwrap());
+        packet.extend_from_slice(&[0, 8]);
+        packet.extend_from_slice(topic);
+        packet.extend_from_slice(&packet_id.to_be_bytes());
+        packet.extend_from_slice(payload);
+        self.send(&packet).await;
+    }
+}
+
+const QOS_1: u8 = 2;
+const RETAIN: u8 = 1;
+const DUP: u8 = 8;
+
+fn answer(message: &Message) {
+    let answer = message.answer.as_ref().unwrap();
+    let (token, outcome) = (answer.token, Outcome::Stored);
+    let _nobody_there = answer.to.send(Receipt { token, outcome });
+}
+
+fn value(message: &Message) -> f64 {
+    match message.readings[0].fields.get("v") {
+        Some(Value::Float(value)) => *value,
+        other => panic!("no value: {other:?}"),
+    }
+}
+
+fn may_repeat(message: &Message) -> bool {
+    matches!(
+        message.origin,
+        Origin::Mqtt {
+            may_repeat: true,
+            ..
+        }
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_acknowledges_mqtt_only_after_commit_and_in_the_order_of_arrival() {
+    let rig = Rig::new(100).await;
+    let mut wire = rig.accept(false, true).await;
+    for (id, payload) in [(7, r#"{"v":1}"#), (3, r#"{"v":2}"#)] {
+        wire.publish(0, id, payload.as_bytes()).await;
+    }
+    let (first, second) = (rig.message(), rig.message());
+    assert_eq!((value(&first), value(&second)), (1.0, 2.0));
+    answer(&second);
+    wire.silent().await;
+    answer(&first);
+    assert_eq!((wire.puback().await, wire.puback().await), (7, 3));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_that_comes_after_a_break_acknowledges_nothing_on_the_new_connection() {
+    let rig = Rig::new(100).await;
+    let mut wire = rig.accept(false, true).await;
+    wire.publish(0, 1, br#"{"v":1}"#).await;
+    let before = rig.message();
+    assert!(!may_repeat(&before));
+    drop(wire);
+    let mut wire = rig.accept(true, false).await;
+    answer(&before);
+    wire.silent().await;
+    wire.publish(DUP, 1, br#"{"v":1}"#).await;
+    let again = rig.message();
+    assert!(may_repeat(&again));
+    wire.silent().await;
+    answer(&again);
+    assert_eq!(wire.puback().await, 1);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_subscribes_again_when_the_broker_lost_the_session() {
+    let rig = Rig::new(100).await;
+    drop(rig.accept(true, true).await);
+    drop(rig.accept(false, true).await);
+    let _wire = rig.accept(true, false).await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_reading_is_acknowledged_in_its_turn_and_stops_nobody() {
+    let rig = Rig::new(100).await;
+    let mut wire = rig.accept(false, true).await;
+    wire.publish(0, 1, br#"{"v":1}"#).await;
+    wire.publish(0, 2, b"\xff garbage").await;
+    wire.publish(0, 3, &[b' '; 100_000]).await;
+    wire.publish(RETAIN, 4, br#"{"v":4}"#).await;
+    wire.publish(0, 5, br#"{"v":5}"#).await;
+    let (first, last) = (rig.message(), rig.message());
+    assert_eq!((value(&first), value(&last)), (1.0, 5.0));
+    assert_eq!(rig.far.rejection(), Rejection::Malformed);
+    assert_eq!(rig.far.rejection(), Rejection::TooLarge);
+    assert_eq!(rig.far.counters.seen().skipped, 1);
+    wire.silent().await;
+    answer(&first);
+    for id in 1..=4 {
+        assert_eq!(wire.puback().await, id);
+    }
+    answer(&last);
+    assert_eq!(wire.puback().await, 5);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_is_taken_than_may_wait_for_receipts() {
+    let rig = Rig::new(2).await;
+    let mut wire = rig.accept(false, true).await;
+    for id in 1..=3 {
+        wire.publish(0, id, br#"{"v":1}"#).await;
+    }
+    let first = rig.message();
+    let _second = rig.message();
+    wire.silent().await;
+    assert!(rig.far.messages.try_recv().is_err());
+    answer(&first);
+    assert_eq!(wire.puback().await, 1);
+    rig.message();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_acknowledges_what_was_taken_and_says_goodbye() {
+    let rig = Rig::new(100).await;
+    let mut wire = rig.accept(false, true).await;
+    wire.publish(0, 1, br#"{"v":1}"#).await;
+    let message = rig.message();
+    rig.shutdown.cancel();
+    wire.publish(0, 2, br#"{"v":2}"#).await;
+    wire.silent().await;
+    answer(&message);
+    assert_eq!(wire.puback().await, 1);
+    assert_eq!(wire.packet().await.0, DISCONNECT);
+    assert!(rig.far.messages.try_recv().is_err());
+    rig.end().await;
+}

@@ -1,0 +1,376 @@
+//! Serial lines; the only module that names serialport.
+//!
+//! A thread per port: read, decide, write what is due, read again. While receipts are outstanding it
+//! looks for them every few milliseconds, else it sleeps in the read. A read of nothing, or any error
+//! but a timeout, means that the device is gone: the port is closed at once, for as long as it is held
+//! open the kernel gives a device that comes back another number.
+//!
+//! While ingest cannot take more (queue full and `when_full = "block"`), the thread waits at the gate and
+//! the kernel buffers some 4 KiB; a framed device sends again what was not acknowledged.
+
+mod session;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    thread,
+    time::{Duration, Instant},
+};
+
+use protocol::{
+    GatewayId, Metadata,
+    frame::{Decoder, Frame, FrameError},
+};
+use serialport::{SerialPort, TTYPort};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    SourceError,
+    backoff::{Backoff, random},
+    intake::{Intake, source_meta},
+};
+use crate::{
+    config::{Agent, LineFormat, Lines, Serial, SerialMode},
+    decode::{
+        self, Defaults,
+        lines::{Line, Splitter},
+    },
+    ingest::{Answer, Closed, Receipt, Rejection},
+    link::LinkState,
+};
+use session::{Session, Step};
+
+/// Longest sleep in a read: how late a shutdown may be noticed, and the silence that proves that the
+/// next byte begins a line.
+const IDLE: Duration = Duration::from_millis(200);
+/// Sleep in a read while receipts are outstanding: how late an acknowledgement may be.
+const WAITING: Duration = Duration::from_millis(4);
+/// Longest wait before the port is tried again.
+const REOPEN: Duration = Duration::from_secs(3);
+
+/// One serial line, not running yet.
+#[derive(Debug)]
+pub(super) struct Port {
+    settings: Serial,
+    gateway: GatewayId,
+    meta: Metadata,
+    intake: Intake,
+    shutdown: CancellationToken,
+    patience: Duration,
+}
+
+/// Why an open port was left.
+enum End {
+    Gone(String),
+    Closed,
+    Shutdown,
+}
+
+impl From<Closed> for End {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+fn gone(what: &str, error: &std::io::Error) -> End {
+    End::Gone(format!("{what}: {error}"))
+}
+
+impl Port {
+    pub(super) fn new(
+        settings: &Serial,
+        agent: &Agent,
+        intake: Intake,
+        shutdown: CancellationToken,
+    ) -> Result<Self, SourceError> {
+        Ok(Self {
+            settings: settings.clone(),
+            gateway: agent.gateway.clone(),
+            meta: source_meta(&agent.meta, &settings.meta).map_err(SourceError::Meta)?,
+            intake,
+            shutdown,
+            patience: agent.shutdown_timeout,
+        })
+    }
+
+    /// Runs until the shutdown or the end of ingest.
+    pub(super) fn run(self) -> Result<(), SourceError> {
+        let mut backoff = Backoff::new(REOPEN);
+        let mut opened_before = false;
+        self.intake.link(LinkState::Connecting);
+        while !self.shutdown.is_cancelled() {
+            let why = match self.open() {
+                Err(error) => error.to_string(),
+                Ok(port) => {
+                    if std::mem::replace(&mut opened_before, true) {
+                        self.intake.counters.reconnected();
+                    }
+                    self.intake.link(LinkState::Up);
+                    let since = Instant::now();
+                    let end = match &self.settings.mode {
+                        SerialMode::Frames => self.frames(port),
+                        SerialMode::Lines(lines) => self.lines(port, lines),
+                    };
+                    if since.elapsed() >= REOPEN {
+                        backoff.reset();
+                    }
+                    match end {
+                        End::Gone(why) => why,
+                        End::Shutdown => break,
+                        // Ingest may end before us once both were asked to.
+                        End::Closed if self.shutdown.is_cancelled() => break,
+                        End::Closed => return Err(Closed.into()),
+                    }
+                }
+            };
+            self.intake.link(LinkState::Down(why));
+            self.pause(backoff.wait(random()));
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> serialport::Result<TTYPort> {
+        let path = self.settings.port.to_string_lossy();
+        serialport::new(path, self.settings.baud)
+            .timeout(IDLE)
+            .open_native()
+    }
+
+    fn pause(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        while !self.shutdown.is_cancelled() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(IDLE));
+        }
+    }
+
+    /// `mode = "frames"`.
+    fn frames(&self, port: TTYPort) -> End {
+        let (to, receipts) = unbounded_channel();
+        let mut talk = Talk {
+            place: self,
+            session: Session::new(self.gateway.clone()),
+            decoder: Decoder::new(),
+            port,
+            out: Vec::new(),
+            raw: Vec::new(),
+            to,
+            receipts,
+        };
+        match talk.run() {
+            Ok(()) => End::Shutdown,
+            Err(end) => end,
+        }
+    }
+
+    /// `mode = "lines"`.
+    fn lines(&self, mut port: TTYPort, lines: &Lines) -> End {
+        // The rest of a JSON object is no object, but the rest of a number is a number.
+        let in_step = lines.format == LineFormat::Json;
+        let mut splitter = Splitter::new(lines.max_line_bytes, in_step);
+        let mut buffer = [0; 1024];
+        while !self.shutdown.is_cancelled() {
+            let read = match read(&mut port, &mut buffer) {
+                Ok(Some(read)) => read,
+                Ok(None) => {
+                    splitter.silence();
+                    continue;
+                }
+                Err(end) => return end,
+            };
+            for line in buffer[..read].iter().filter_map(|&b| splitter.push(b)) {
+                if let Err(closed) = self.line(line, lines) {
+                    return closed.into();
+                }
+            }
+        }
+        End::Shutdown
+    }
+
+    fn line(&self, line: Line, lines: &Lines) -> Result<(), Closed> {
+        let now = self.intake.now();
+        let bytes = match line {
+            Line::Whole(bytes) => bytes,
+            Line::Tail(_) => {
+                self.intake.counters.skipped();
+                return Ok(());
+            }
+            Line::TooLong(bytes) => {
+                let max = lines.max_line_bytes;
+                let detail = format!("line is longer than max_line_bytes = {max}");
+                self.intake.reject(Rejection::TooLarge, &detail, &bytes);
+                return Ok(());
+            }
+        };
+        let defaults = Defaults {
+            device: lines.device.as_ref(),
+            meta: &self.meta,
+            max_age: self.intake.max_age,
+        };
+        let reading = decode::line(&bytes, &lines.format, &lines.roles)
+            .and_then(|decoded| self.intake.reading(decoded, &defaults, &now));
+        match reading {
+            Ok(reading) => self
+                .intake
+                .hand_over(&self.settings.topic, reading, &now, None),
+            Err(error) => {
+                self.intake.reject(error.rejection(), &error, &bytes);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// One open port in the framed mode.
+struct Talk<'p> {
+    place: &'p Port,
+    session: Session,
+    decoder: Decoder,
+    port: TTYPort,
+    out: Vec<u8>,
+    /// The bytes of the frame in hand, for the quarantine.
+    raw: Vec<u8>,
+    to: UnboundedSender<Receipt>,
+    receipts: UnboundedReceiver<Receipt>,
+}
+
+impl Talk<'_> {
+    fn run(&mut self) -> Result<(), End> {
+        let hello = self.session.opened(&self.place.intake.now());
+        self.say(&hello);
+        let mut buffer = [0; 1024];
+        let mut deadline = None;
+        loop {
+            while let Ok(receipt) = self.receipts.try_recv() {
+                if let Some(ack) = self.session.receipt(receipt) {
+                    self.say(&ack);
+                }
+            }
+            self.write()?;
+            if self.place.shutdown.is_cancelled() {
+                let until = *deadline.get_or_insert_with(|| Instant::now() + self.place.patience);
+                if !self.session.waits() || Instant::now() >= until {
+                    return Ok(());
+                }
+                thread::sleep(WAITING);
+                continue;
+            }
+            let patience = if self.session.waits() { WAITING } else { IDLE };
+            self.port
+                .set_timeout(patience)
+                .map_err(|error| End::Gone(error.to_string()))?;
+            if let Some(read) = read(&mut self.port, &mut buffer)? {
+                for &byte in &buffer[..read] {
+                    self.byte(byte)?;
+                }
+            }
+        }
+    }
+
+    fn byte(&mut self, byte: u8) -> Result<(), Closed> {
+        if byte == 0 {
+            self.raw.clear();
+            self.raw.extend_from_slice(self.decoder.pending());
+        }
+        match self.decoder.push(byte) {
+            None => Ok(()),
+            Some(Ok(frame)) => self.frame(frame),
+            Some(Err(error)) => {
+                let reason = match &error {
+                    FrameError::TooLong | FrameError::CannotSend(_) => Rejection::TooLarge,
+                    FrameError::Cobs | FrameError::TooShort(_) | FrameError::Crc { .. } => {
+                        Rejection::Damaged
+                    }
+                    FrameError::UnknownVersion(_) | FrameError::UnknownKind(_) => {
+                        Rejection::UnknownVersion
+                    }
+                    FrameError::Body { .. } => Rejection::Malformed,
+                };
+                self.place.intake.reject(reason, &error, &self.raw);
+                Ok(())
+            }
+        }
+    }
+
+    fn frame(&mut self, frame: Frame) -> Result<(), Closed> {
+        let place = self.place;
+        let now = place.intake.now();
+        match self.session.frame(frame, &now) {
+            Step::Nothing => {}
+            Step::Deferred => place.intake.counters.deferred(),
+            Step::Write(frame) => self.say(&frame),
+            Step::DeviceDropped(more) => {
+                place.intake.counters.device_dropped(more.into());
+                let source = &place.settings.name;
+                tracing::error!(source, readings = more, "device dropped readings itself");
+            }
+            Step::Take { token, decoded } => {
+                let defaults = Defaults {
+                    device: None,
+                    meta: &place.meta,
+                    max_age: place.intake.max_age,
+                };
+                match place.intake.reading(decoded, &defaults, &now) {
+                    Ok(reading) => {
+                        let to = self.to.clone();
+                        let answer = Some(Answer { token, to });
+                        place
+                            .intake
+                            .hand_over(&place.settings.topic, reading, &now, answer)?;
+                    }
+                    Err(error) => {
+                        place.intake.reject(error.rejection(), &error, &self.raw);
+                        if let Some(ack) = self.session.refused(token) {
+                            self.say(&ack);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, frame: &Frame) {
+        if let Err(error) = frame.encode(&mut self.out) {
+            // Ours are far below the bound; only a gateway id could have made one larger.
+            tracing::error!(source = self.place.settings.name, %error, "frame not sent");
+        }
+    }
+
+    /// Writes what is due. A device that does not listen gets no second chance: what it was not told it
+    /// sends again.
+    fn write(&mut self) -> Result<(), End> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = self.port.write_all(&self.out);
+        self.out.clear();
+        match written {
+            Err(error) if error.kind() != ErrorKind::TimedOut => Err(gone("write", &error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Bytes read, or `None` when there were none in time.
+fn read(port: &mut TTYPort, buffer: &mut [u8]) -> Result<Option<usize>, End> {
+    match port.read(buffer) {
+        Ok(0) => Err(End::Gone("device is gone".into())),
+        Ok(read) => Ok(Some(read)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::TimedOut | ErrorKind::Interrupted | ErrorKind::WouldBlock
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(gone("read", &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
