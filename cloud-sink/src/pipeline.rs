@@ -1,0 +1,530 @@
+//! The sink loop: records in, documents out, offsets after both.
+//!
+//! ```text
+//! consumer thread ─▶ take ─▶ decode ─▶ batch ─▶ insert (several at once) ─▶ settle ─▶ store offset
+//!                              └─ dead letter ─▶ dead-letter topic ──────────▲
+//! ```
+//!
+//! One task owns all of the state, so there is nothing to lock; inserts, facts and dead letters run as
+//! jobs beside it and come back with what became of each record. An offset is stored only over records
+//! that are settled (see [`Tracker`]), so a crash at any point repeats work and never skips any.
+//!
+//! What is in flight is bounded by the [`Gate`]'s bytes, taken when the consumer thread hands a record
+//! over and given back when the record is settled or dropped from here.
+
+mod assignment;
+mod job;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, mpsc::SyncSender},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use tokio::{sync::mpsc, task::JoinSet, time::sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::{
+    assignment::Assignments,
+    job::{Finished, Job, Parts},
+};
+use crate::{
+    batch::{Batcher, Limits},
+    conservation::{Conservation, Settled},
+    dead_letter::DeadLetter,
+    decode::{self, Reason, Undecodable},
+    kafka::{Delivered, Event, Gate, Offsets},
+    link::{LinkKind, LinkState, Links},
+    message::Message,
+    outage::Outage,
+    store::{
+        facts::FactEntry,
+        incidents::Incident,
+        readings::{Entry, Verdict},
+    },
+    telemetry::Telemetry,
+};
+
+/// Inserts at once: enough to hide a round trip, few enough to stay small.
+const MAX_JOBS: usize = 4;
+/// Records taken from the channel at a time.
+const TAKE: usize = 512;
+/// Longest wait for records in flight when partitions go.
+const HANDOVER: Duration = Duration::from_secs(4);
+/// Longest wait for records in flight at the end.
+const STOP: Duration = Duration::from_secs(8);
+/// Between two tries of dead letters that were not taken.
+const DEAD_LETTER_RETRY: Duration = Duration::from_secs(1);
+
+/// What records of a topic become.
+#[derive(Debug, Clone)]
+pub enum Destination {
+    /// Documents.
+    Readings {
+        /// Where.
+        collection: Arc<str>,
+        /// Removed this long after they are written.
+        keep: Option<Duration>,
+        /// With the gateway's hop times.
+        hops: bool,
+    },
+    /// Facts.
+    Control,
+}
+
+/// What the pipeline works with.
+pub struct Ends {
+    /// Records.
+    pub messages: mpsc::UnboundedReceiver<Delivered>,
+    /// Partitions that come and go.
+    pub events: mpsc::UnboundedReceiver<Event>,
+    /// Where offsets go.
+    pub offsets: Offsets,
+    /// Holds Kafka back.
+    pub gate: Arc<Gate>,
+    /// MongoDB and the dead-letter topic.
+    pub parts: Arc<Parts>,
+}
+
+pub use job::Parts as Outlets;
+
+/// Everything between the consumer thread and MongoDB.
+pub struct Pipeline {
+    ends: Ends,
+    destinations: HashMap<Arc<str>, Destination>,
+    links: Links,
+    kept: Arc<Conservation>,
+    telemetry: Arc<Telemetry>,
+    assignments: Assignments,
+    readings: HashMap<Arc<str>, Batcher<Entry>>,
+    facts: Batcher<FactEntry>,
+    dead: Batcher<DeadLetter>,
+    /// Full batches that wait for a free job or for MongoDB.
+    waiting: VecDeque<Job>,
+    jobs: JoinSet<Finished>,
+    outage: Option<Outage>,
+    /// Dead letters that were not taken, and when to try again.
+    dead_waiting: Option<(Instant, Vec<DeadLetter>)>,
+    handover: Option<Handover>,
+    stopping: Option<Instant>,
+}
+
+struct Handover {
+    partitions: Vec<crate::message::Partition>,
+    until: Instant,
+    done: SyncSender<()>,
+}
+
+impl Pipeline {
+    /// Puts the parts together.
+    pub fn new(
+        ends: Ends,
+        destinations: HashMap<Arc<str>, Destination>,
+        limits: Limits,
+        links: Links,
+        kept: Arc<Conservation>,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        let collections = destinations.values().filter_map(|to| match to {
+            Destination::Readings { collection, .. } => Some(collection.clone()),
+            Destination::Control => None,
+        });
+        Self {
+            readings: collections
+                .map(|name| (name, Batcher::new(limits)))
+                .collect(),
+            facts: Batcher::new(limits),
+            dead: Batcher::new(limits),
+            ends,
+            destinations,
+            links,
+            kept,
+            telemetry,
+            assignments: Assignments::default(),
+            waiting: VecDeque::new(),
+            jobs: JoinSet::new(),
+            outage: None,
+            dead_waiting: None,
+            handover: None,
+            stopping: None,
+        }
+    }
+
+    /// Runs until `stop`, then settles what is in flight within the deadline.
+    ///
+    /// # Errors
+    /// When the consumer thread is gone or a job panicked.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut taken = Vec::with_capacity(TAKE);
+        loop {
+            let wake = self.wake();
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if self.stopping.is_none() => self.stop(),
+                event = self.ends.events.recv() => {
+                    self.on_event(event.context("the kafka consumer ended")?);
+                }
+                Some(finished) = self.jobs.join_next() => {
+                    self.on_finished(finished.context("a job of the pipeline ended by itself")?);
+                }
+                count = self.ends.messages.recv_many(&mut taken, TAKE), if self.stopping.is_none() => {
+                    anyhow::ensure!(count > 0, "the kafka consumer ended");
+                    taken.drain(..).for_each(|delivered| self.take(delivered));
+                }
+                () = sleep_until(wake.into()) => {}
+            }
+            let now = Instant::now();
+            self.collect_due(now);
+            self.start_jobs(now);
+            self.finish_handover(now);
+            if self
+                .stopping
+                .is_some_and(|until| now >= until || self.is_idle())
+            {
+                break;
+            }
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// The next moment at which something is to be done without an event.
+    fn wake(&self) -> Instant {
+        let batches = self.readings.values().map(Batcher::due);
+        let others = [
+            self.facts.due(),
+            self.dead.due(),
+            self.outage.as_ref().map(Outage::retry_at),
+            self.dead_waiting.as_ref().map(|(at, _)| *at),
+            self.handover.as_ref().map(|handover| handover.until),
+            self.stopping,
+        ];
+        // Nothing to do at all: look again some time.
+        let idle = Instant::now() + Duration::from_secs(3600);
+        batches.chain(others).flatten().min().unwrap_or(idle)
+    }
+
+    // ---- records in
+
+    fn take(&mut self, delivered: Delivered) {
+        let Delivered {
+            generation,
+            message,
+        } = delivered;
+        if !self.assignments.take(&message.at, generation) {
+            // Of a partition that went, or read twice: nothing of it was counted.
+            self.ends.gate.release(message.size());
+            return;
+        }
+        self.kept.consumed(1);
+        let now = Instant::now();
+        match self.destinations.get(&message.at.partition.topic) {
+            Some(Destination::Readings {
+                collection,
+                keep,
+                hops,
+            }) => match decode::reading(&message, *hops) {
+                Ok(document) => {
+                    let document = document.expiring(keep.map(expiry));
+                    let bytes = message.size();
+                    let entry = Entry {
+                        message,
+                        generation,
+                        document,
+                    };
+                    let collection = collection.clone();
+                    let batcher = self.readings.get_mut(&collection);
+                    if let Some(entries) = batcher.and_then(|to| to.push(entry, bytes, now)) {
+                        self.waiting.push_back(Job::Insert(collection, entries));
+                    }
+                }
+                Err(cause) => self.bury(message, generation, cause),
+            },
+            Some(Destination::Control) => match decode::fact(&message) {
+                Ok(fact) => {
+                    let bytes = message.size();
+                    let entry = FactEntry {
+                        message,
+                        generation,
+                        fact,
+                    };
+                    if let Some(entries) = self.facts.push(entry, bytes, now) {
+                        self.waiting.push_back(Job::Facts(entries));
+                    }
+                }
+                // A tombstone forgets a fact in the topic; what the sink knows of it stays.
+                Err(Undecodable {
+                    reason: Reason::Empty,
+                    ..
+                }) => self.settle(&message, generation, Settled::Control),
+                Err(cause) => self.bury(message, generation, cause),
+            },
+            None => {
+                let detail = "no route for this topic";
+                let cause = Undecodable::new(Reason::MagicUnknown, detail);
+                self.bury(message, generation, cause);
+            }
+        }
+    }
+
+    fn bury(&mut self, message: Message, generation: u64, cause: Undecodable) {
+        let bytes = message.size();
+        let letter = DeadLetter {
+            message,
+            generation,
+            cause,
+        };
+        if let Some(letters) = self.dead.push(letter, bytes, Instant::now()) {
+            self.waiting.push_back(Job::Bury(letters));
+        }
+    }
+
+    // ---- jobs
+
+    fn collect_due(&mut self, now: Instant) {
+        for (collection, batcher) in &mut self.readings {
+            if let Some(entries) = batcher.take_due(now) {
+                self.waiting
+                    .push_back(Job::Insert(collection.clone(), entries));
+            }
+        }
+        if let Some(entries) = self.facts.take_due(now) {
+            self.waiting.push_back(Job::Facts(entries));
+        }
+        if let Some(letters) = self.dead.take_due(now) {
+            self.waiting.push_back(Job::Bury(letters));
+        }
+        if let Some((_, letters)) = self.dead_waiting.take_if(|(at, _)| *at <= now) {
+            self.waiting.push_back(Job::Bury(letters));
+        }
+    }
+
+    /// Everything that is collected, full or not.
+    fn collect_all(&mut self) {
+        self.collect_due(Instant::now() + Duration::from_secs(60));
+    }
+
+    fn start_jobs(&mut self, now: Instant) {
+        let mut held = VecDeque::new();
+        while self.jobs.len() < MAX_JOBS
+            && let Some(job) = self.waiting.pop_front()
+        {
+            // In an outage one batch at a time asks whether it is over.
+            let probe =
+                self.jobs.is_empty() && self.outage.as_ref().is_some_and(|o| o.retry_at() <= now);
+            if self.outage.is_some() && job.needs_mongodb() && !probe {
+                held.push_back(job);
+                continue;
+            }
+            let (job, stale) = job.without_stale(&self.assignments);
+            self.ends.gate.release(stale);
+            if !job.is_empty() {
+                let parts = self.ends.parts.clone();
+                self.jobs.spawn(async move { job.run(&parts).await });
+            }
+        }
+        held.append(&mut self.waiting);
+        self.waiting = held;
+    }
+
+    fn on_finished(&mut self, finished: Finished) {
+        match finished {
+            Finished::Inserted { entries, verdicts } => {
+                self.mongodb_up();
+                for (entry, verdict) in entries.into_iter().zip(verdicts) {
+                    let how = match verdict {
+                        Verdict::Written => Settled::Written,
+                        Verdict::Duplicate => Settled::Duplicate,
+                        Verdict::Conflict => {
+                            self.telemetry.conflict(&entry);
+                            Settled::Conflict
+                        }
+                        Verdict::Refused(cause) => {
+                            self.bury(entry.message, entry.generation, cause);
+                            continue;
+                        }
+                    };
+                    self.settle(&entry.message, entry.generation, how);
+                }
+            }
+            Finished::Applied(entries) => {
+                self.mongodb_up();
+                for entry in entries {
+                    self.settle(&entry.message, entry.generation, Settled::Control);
+                }
+            }
+            Finished::Kept => self.mongodb_up(),
+            Finished::Held(job, outage) => {
+                self.waiting.push_front(job);
+                self.mongodb_down(outage.to_string());
+            }
+            Finished::Buried { done, failed } => {
+                for letter in done {
+                    self.telemetry.dead_letter(&letter);
+                    self.settle(&letter.message, letter.generation, Settled::DeadLetter);
+                }
+                if let Some((_, error)) = failed.first() {
+                    self.telemetry.dead_letters_held(error, failed.len());
+                    let letters = failed.into_iter().map(|(letter, _)| letter);
+                    let at = Instant::now() + DEAD_LETTER_RETRY;
+                    let waiting = self.dead_waiting.get_or_insert_with(|| (at, Vec::new()));
+                    waiting.1.extend(letters);
+                }
+            }
+        }
+        self.store_offsets();
+    }
+
+    fn settle(&mut self, message: &Message, generation: u64, how: Settled) {
+        self.ends.gate.release(message.size());
+        if self.assignments.settle(&message.at, generation) {
+            self.kept.settled(how, 1);
+        }
+    }
+
+    fn store_offsets(&mut self) {
+        let offsets = &self.ends.offsets;
+        self.assignments.advanced(|next| offsets.store(next));
+    }
+
+    // ---- MongoDB comes and goes
+
+    fn mongodb_up(&mut self) {
+        self.links.set(LinkKind::Mongodb, LinkState::Up);
+        if let Some(outage) = self.outage.take() {
+            self.ends.gate.hold(false);
+            let balance = self.kept.snapshot();
+            let lasted = outage.lasted(Instant::now()).as_secs();
+            info!(outage = %format_args!("{lasted}s"), held = balance.in_flight, lost = 0, "mongodb back");
+        }
+    }
+
+    fn mongodb_down(&mut self, reason: String) {
+        let now = Instant::now();
+        let state = LinkState::Down(reason.clone());
+        self.links.set(LinkKind::Mongodb, state);
+        let outage = match &mut self.outage {
+            Some(outage) => {
+                // Batches that were under way when it began fail too; only probes count.
+                if outage.retry_at() <= now {
+                    outage.failed(now);
+                }
+                outage
+            }
+            none => none.insert(Outage::new(now)),
+        };
+        self.ends.gate.hold(true);
+        if outage.should_say(now) {
+            let since = outage.lasted(now).as_secs();
+            let retry_in = outage.retry_in();
+            let partitions_paused = self.assignments.len();
+            warn!(reason, since = %format_args!("{since}s"), retry_in = ?retry_in, partitions_paused, "mongodb unreachable, holding");
+        }
+    }
+
+    // ---- partitions come and go
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Assigned {
+                partitions,
+                generation,
+            } => {
+                info!(partitions = partitions.len(), "partitions assigned");
+                for (partition, _) in partitions {
+                    // A partition that starts anew leaves nothing of its former life in flight.
+                    let left = self.assignments.assign(partition, generation);
+                    self.kept.revoked(left);
+                }
+                let lag = self.ends.gate.lag();
+                self.telemetry.ready(self.assignments.len(), lag);
+            }
+            Event::Gap {
+                partition,
+                from,
+                to,
+            } => {
+                self.telemetry.gap();
+                error!(topic = %partition.topic, partition = partition.number, first_offset = from, next_offset = to, "gap: records were gone before they were read");
+                let incident = Incident::gap(&partition, from, to);
+                self.waiting.push_back(Job::Keep(Box::new(incident)));
+            }
+            Event::Revoked {
+                partitions,
+                lost,
+                done,
+            } => {
+                info!(partitions = partitions.len(), lost, "partitions revoked");
+                self.collect_all();
+                // What cannot be finished in time is read again by the next owner.
+                let wait = if lost || self.outage.is_some() {
+                    Duration::ZERO
+                } else {
+                    HANDOVER
+                };
+                self.handover = Some(Handover {
+                    partitions,
+                    until: Instant::now() + wait,
+                    done,
+                });
+            }
+        }
+    }
+
+    fn finish_handover(&mut self, now: Instant) {
+        let settled = |handover: &mut Handover| {
+            let mut partitions = handover.partitions.iter();
+            handover.until <= now || partitions.all(|p| self.assignments.is_settled(p))
+        };
+        let Some(handover) = self.handover.take_if(settled) else {
+            return;
+        };
+        self.store_offsets();
+        for partition in &handover.partitions {
+            let left = self.assignments.revoke(partition);
+            self.kept.revoked(left);
+        }
+        // The thread has given up waiting only if this took longer than both deadlines.
+        if handover.done.send(()).is_err() {
+            warn!("partitions were handed over late");
+        }
+    }
+
+    // ---- the end
+
+    fn stop(&mut self) {
+        info!(in_flight = self.kept.snapshot().in_flight, "stopping");
+        self.ends.gate.hold(true);
+        self.collect_all();
+        self.stopping = Some(Instant::now() + STOP);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+            && self.waiting.is_empty()
+            && self.dead_waiting.is_none()
+            && self.dead.due().is_none()
+    }
+
+    fn end(&mut self) {
+        self.store_offsets();
+        let balance = self.kept.snapshot();
+        if balance.in_flight > 0 {
+            let records = balance.in_flight;
+            warn!(
+                records,
+                "not settled in time, the next start reads them again"
+            );
+        }
+    }
+}
+
+/// Milliseconds since 1970 at which a document of now may be removed.
+fn expiry(keep: Duration) -> i64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from((now + keep).as_millis()).unwrap_or(i64::MAX)
+}
