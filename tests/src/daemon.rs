@@ -1,6 +1,7 @@
 //! `edge-agent` and `cloud-sink` as their users run them: a process, a configuration file, a status page.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -48,7 +49,7 @@ pub struct AgentBalance {
     pub recovered_at_start: u64,
     pub acknowledged: u64,
     pub queued: u64,
-    pub dropped: Vec<u64>,
+    pub dropped: BTreeMap<String, u64>,
     pub rejected: u64,
     pub retransmitted: u64,
     pub suppressed: u64,
@@ -61,7 +62,7 @@ impl AgentBalance {
     pub fn holds(&self) -> bool {
         let out = self.acknowledged
             + self.queued
-            + self.dropped.iter().sum::<u64>()
+            + self.dropped.values().sum::<u64>()
             + self.rejected
             + self.retransmitted
             + self.suppressed

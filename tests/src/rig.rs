@@ -30,6 +30,10 @@ use crate::{
 /// How long anything may take that is bound to happen: generous, since the machine is shared.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// For the sink's `[kafka]`: Kafka gives the partitions of a sink that was killed to the next one only
+/// after its session ended, by default after half a minute in which a test would only wait.
+pub const QUICK_TAKEOVER: &str = "properties = { \"session.timeout.ms\" = \"6000\" }\n";
+
 /// One pipeline.
 #[derive(Debug)]
 pub struct Rig {
@@ -318,7 +322,7 @@ fn address(addresses: &[(Kind, String)], kind: Kind) -> &str {
 fn sink_config(addresses: &[(Kind, String)], name: &str) -> String {
     let topics = kafka::Topics::new(name);
     format!(
-        "[kafka]\nbootstrap = \"{}\"\ngroup = \"{name}\"\n\
+        "[kafka]\nbootstrap = \"{}\"\ngroup = \"{name}\"\n{QUICK_TAKEOVER}\
          control_topic = \"{}\"\ndead_letter_topic = \"{}\"\n\n\
          [mongodb]\nuri = \"{}\"\ndatabase = \"{name}\"\n\n\
          [[route]]\ntopic = \"{}\"\ncollection = \"readings\"\n\n\

@@ -14,7 +14,7 @@ use crate::{
     daemon::Daemon,
     embedded::Embedded,
     process::Process,
-    rig::{documents::Documents, kafka::Kafka},
+    rig::{QUICK_TAKEOVER, documents::Documents, kafka::Kafka},
     service::Kind,
     stack::Stack,
 };
@@ -119,7 +119,7 @@ impl Plant {
                 .replace("{{kafka}}", &kafka))
         };
         let sink_config = format!(
-            "[kafka]\nbootstrap = \"{kafka}\"\n\n\
+            "[kafka]\nbootstrap = \"{kafka}\"\n{QUICK_TAKEOVER}\n\
              [mongodb]\nuri = \"{mongodb}\"\ndatabase = \"{database}\"\n\n\
              [[route]]\ntopic = \"{READINGS}\"\ncollection = \"readings\"\n\n\
              [status]\nlisten = \"{{{{status}}}}\"\n"
