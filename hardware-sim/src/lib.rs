@@ -21,5 +21,6 @@ pub mod truth;
 pub mod verify;
 
 pub use fault::Occasion;
+pub use link::RunError;
 pub use scenario::Scenario;
 pub use sim::{Counts, Options, Sim, StartError};

@@ -43,6 +43,25 @@ pub(crate) struct Books {
     pub faults: AtomicU64,
 }
 
+/// Why a run ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A truth that cannot be written makes the run worthless.
+    #[error(transparent)]
+    Truth(#[from] TruthError),
+    /// A pseudo terminal failed.
+    #[error("serial line of {device}")]
+    Line {
+        /// Whose.
+        device: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A bug.
+    #[error("thread {0} panicked")]
+    Panicked(String),
+}
+
 /// What every device of a run sees.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -52,7 +71,7 @@ pub(crate) struct Shared {
     pub faults_on: AtomicBool,
     pub books: Books,
     truth: Mutex<Option<Writer>>,
-    failure: Mutex<Option<TruthError>>,
+    failure: Mutex<Option<RunError>>,
 }
 
 impl Shared {
@@ -93,25 +112,30 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// A truth that cannot be written makes the run worthless: it ends.
+    /// The run is over, and this is why; the first reason counts.
+    pub fn fail(&self, error: RunError) {
+        tracing::error!(%error, "run failed, ending");
+        lock(&self.failure).get_or_insert(error);
+        self.enter(Phase::Ended);
+    }
+
     pub fn flush_truth(&self) {
         self.with_truth(Writer::flush);
     }
 
-    /// The last line. Nothing is written after it.
-    pub fn finish_truth(&self) -> Result<(), TruthError> {
+    /// The last line, unless the run failed. Nothing is written after it.
+    pub fn finish(&self) -> Result<(), RunError> {
         let writer = lock(&self.truth).take();
         if let Some(failure) = lock(&self.failure).take() {
             return Err(failure);
         }
-        writer.map_or(Ok(()), Writer::finish)
+        Ok(writer.map_or(Ok(()), Writer::finish)?)
     }
 
     fn with_truth(&self, act: impl FnOnce(&mut Writer) -> Result<(), TruthError>) {
-        if let Some(Err(error)) = lock(&self.truth).as_mut().map(act) {
-            tracing::error!(%error, "truth cannot be written, ending");
-            lock(&self.failure).get_or_insert(error);
-            self.enter(Phase::Ended);
+        let done = lock(&self.truth).as_mut().map(act);
+        if let Some(Err(error)) = done {
+            self.fail(error.into());
         }
     }
 }

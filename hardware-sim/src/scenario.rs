@@ -31,7 +31,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// Not TOML, or a key or value that is not expected; says line and column.
-    #[error("{0}")]
+    #[error(transparent)]
     Toml(#[from] toml::de::Error),
     /// Two devices of the same name.
     #[error("device id {0} appears twice; give each device an id of its own")]

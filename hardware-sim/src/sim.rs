@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     fault::{Faults, Occasion},
-    link::{Orders, Phase, Shared, Station, mqtt, pty},
+    link::{Orders, Phase, RunError, Shared, Station, mqtt, pty},
     scenario::{Link, Pty, Scenario},
     truth::{TruthError, Writer},
 };
@@ -157,10 +157,11 @@ impl Sim {
         std::fs::create_dir_all(&options.pty_dir).map_err(wrong)?;
         let dir = options.pty_dir.clone();
         let player = pty::Player::new(station, dir, lines).map_err(wrong)?;
-        let name = device.clone();
+        let (name, shared) = (device.clone(), Arc::clone(&self.shared));
         self.thread(&device, move || {
-            if let Err(error) = player.play() {
-                tracing::error!(device = name, %error, "serial line failed");
+            if let Err(source) = player.play() {
+                let device = name;
+                shared.fail(RunError::Line { device, source });
             }
         })
     }
@@ -208,7 +209,7 @@ impl Sim {
         }
     }
 
-    /// Whether the run ended by itself, because the truth could not be written.
+    /// Whether the run ended by itself; [`Self::stop`] says why.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.shared.phase() == Phase::Ended
@@ -233,8 +234,8 @@ impl Sim {
     /// acknowledged, for up to `settle`. Then the truth gets its last line.
     ///
     /// # Errors
-    /// When the truth could not be written.
-    pub fn stop(mut self, settle: Duration) -> Result<Counts, TruthError> {
+    /// Why it ended before, if it did.
+    pub fn stop(mut self, settle: Duration) -> Result<Counts, RunError> {
         let deadline = Instant::now() + settle;
         if self.shared.phase() == Phase::Playing {
             self.shared.enter(Phase::Settling);
@@ -244,7 +245,7 @@ impl Sim {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.end();
-        self.shared.finish_truth()?;
+        self.shared.finish()?;
         Ok(self.counts())
     }
 
@@ -259,8 +260,9 @@ impl Sim {
     fn end(&mut self) {
         self.shared.enter(Phase::Ended);
         for thread in self.threads.drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
             if thread.join().is_err() {
-                tracing::error!("a device's thread panicked");
+                self.shared.fail(RunError::Panicked(name));
             }
         }
     }

@@ -110,8 +110,11 @@ impl From<Value> for Exact {
 #[derive(Debug, thiserror::Error)]
 pub enum TruthError {
     /// The file system.
-    #[error("truth file: {0}")]
+    #[error("truth file cannot be read or written")]
     Io(#[from] io::Error),
+    /// A truth is never overwritten.
+    #[error("truth file {0} is there already; name another or remove it")]
+    Exists(String),
     /// A line is not what it should be.
     #[error("truth file line {line}: {reason}")]
     Malformed {
@@ -138,8 +141,12 @@ impl Writer {
     /// # Errors
     /// When it cannot be created, or is there already: a truth is never overwritten.
     pub fn create(path: &Path, seed: u64, started: String) -> Result<Self, TruthError> {
+        let file = File::create_new(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => TruthError::Exists(path.display().to_string()),
+            _ => TruthError::Io(error),
+        })?;
         let mut writer = Self {
-            file: BufWriter::new(File::create_new(path)?),
+            file: BufWriter::new(file),
             readings: 0,
         };
         let truth = VERSION;

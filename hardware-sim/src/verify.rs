@@ -5,9 +5,12 @@
 //! | lost | acknowledged to the device, and in no document |
 //! | duplicated | documents beyond the first of one (device, boot, sequence) |
 //! | altered | a document whose values are not bit by bit the ones sent |
-//! | disordered | of a device, a document after one with a greater (boot, sequence), both of which were sent exactly once and in order; "after" is by pipeline sequence within an epoch, and along the chain of epochs where the gateway told it |
+//! | disordered | a document after one of the same device with a greater (boot, sequence) |
 //! | unexpected | a document of this run that was never sent |
 //! | rejected | the agent refused a sound reading for good |
+//!
+//! Order is asked of readings that were sent exactly once and that no fault put behind a later one.
+//! "After" is by pipeline sequence within an epoch, and along the chain of epochs the gateway told.
 //!
 //! Readings that a fault damaged on a line nobody can be asked on may be there in any form; readings
 //! that went out but were never acknowledged may be there or not, but if so, exactly once and exactly.
@@ -228,7 +231,7 @@ impl Comparison {
     }
 
     /// Order along the chain: what a device sent before an epoch ended is not in a later one.
-    fn check_chain(&mut self) {
+    fn check_chain(&mut self, devices: &HashMap<u32, String>) {
         for ((epoch, device), span) in &self.spans {
             let mut before = self.previous.get(epoch);
             // A chain that bites its tail is somebody else's finding; here it only must end.
@@ -239,12 +242,10 @@ impl Comparison {
                 let highest =
                     (self.spans.get(&(earlier.clone(), *device))).map(|span| span.highest);
                 if let Some((boot, seq)) = highest.filter(|highest| *highest > span.lowest) {
-                    let (lower_boot, lower_seq) = span.lowest;
-                    self.verdict.disordered.add(|| {
-                        format!(
-                            "{epoch} has {lower_boot}/{lower_seq}, {earlier} before it {boot}/{seq}"
-                        )
-                    });
+                    let device = devices.get(device).map_or("?", String::as_str);
+                    let low = name(device, span.lowest.0, span.lowest.1);
+                    (self.verdict.disordered)
+                        .add(|| format!("{epoch} has {low}, {earlier} before it {boot}/{seq}"));
                     break;
                 }
                 before = self.previous.get(earlier);
@@ -263,8 +264,9 @@ impl Comparison {
     /// What came out. `truth_complete`: see [`Verdict::truth_complete`].
     #[must_use]
     pub fn verdict(mut self, truth_complete: bool) -> Verdict {
-        self.check_chain();
-        let names: HashMap<u32, &String> = self.devices.iter().map(|(n, &at)| (at, n)).collect();
+        let devices = std::mem::take(&mut self.devices);
+        let names = devices.into_iter().map(|(name, at)| (at, name)).collect();
+        self.check_chain(&names);
         let verdict = &mut self.verdict;
         let mut missing: Vec<Key> = Vec::new();
         for (key, expected) in self
@@ -280,7 +282,7 @@ impl Comparison {
         }
         missing.sort_unstable();
         for (device, boot, seq) in missing {
-            let device = names.get(&device).map_or("?", |name| name.as_str());
+            let device = names.get(&device).map_or("?", String::as_str);
             verdict.lost.add(|| name(device, boot, seq));
         }
         verdict.truth_complete = truth_complete;
