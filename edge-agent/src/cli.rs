@@ -66,6 +66,8 @@ pub enum Exit {
     Config(Vec<Problem>),
     /// 1: anything else.
     Failed(anyhow::Error),
+    /// 1: anything else, told in the log.
+    Logged,
 }
 
 impl Exit {
@@ -74,7 +76,7 @@ impl Exit {
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Config(_) => 78,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Logged => 1,
         })
     }
 
@@ -89,6 +91,7 @@ impl Exit {
                 eprintln!("{} problem{plural}", problems.len());
             }
             Self::Failed(error) => eprintln!("edge-agent: {error:#}"),
+            Self::Logged => {}
         }
     }
 }

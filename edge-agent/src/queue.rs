@@ -30,6 +30,7 @@ mod envelope;
 mod fault;
 mod files;
 mod head;
+pub mod inspect;
 mod lane;
 mod memory;
 mod reader;

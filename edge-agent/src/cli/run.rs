@@ -7,7 +7,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{ConfigFile, Exit};
 use crate::{
@@ -37,11 +37,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
         .enable_all()
         .build()
         .context("no runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let shutdown = on_signals().context("no signal handlers")?;
         crate::run::run(config, shutdown).await
-    })?;
-    Ok(())
+    });
+    ended.map_err(|error| {
+        error!(error = format!("{error:#}"), "ended");
+        Exit::Logged
+    })
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; the second ends the process.

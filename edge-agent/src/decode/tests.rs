@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 use protocol::BootId;
 
+use crate::config::TimeFormat;
+
 use super::{
     lines::{Line, Splitter},
     template::{Template, TemplateErrorKind},

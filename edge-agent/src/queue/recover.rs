@@ -388,10 +388,7 @@ fn adopt(book: &mut Book, survey: &Survey) {
             Some(index) => at = index + 1,
             None => {
                 let previous = at.checked_sub(1).map(|before| &book.epochs[before]);
-                let previous = previous.map(|before| protocol::control::Predecessor {
-                    epoch: before.epoch,
-                    last: before.committed,
-                });
+                let previous = previous.map(|before| (before.epoch, before.committed));
                 let entry = EpochEntry {
                     epoch,
                     previous,

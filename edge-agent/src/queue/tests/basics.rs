@@ -98,3 +98,30 @@ fn rewind_hands_out_again_what_is_not_acknowledged() {
     rig.reader.rewind();
     assert_eq!(values(&rig.drain()), (2..10).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_look_from_outside_sees_what_waits_and_disturbs_nothing() {
+    let mut rig = Rig::new(config::Queue {
+        segment_bytes: 32 << 10,
+        ..settings()
+    });
+    for start in 0..10 {
+        let batch: Vec<_> = (start * 200..(start + 1) * 200).map(plain).collect();
+        rig.commit(&batch).unwrap();
+    }
+    rig.settle();
+    rig.next(150);
+    rig.acknowledge(150);
+    rig.lane.sync_head().unwrap();
+    assert_eq!(inspect::lanes(&rig.dir).unwrap(), [topic()]);
+    let seen = inspect::stat(&rig.dir, &topic()).unwrap();
+    assert_eq!(seen.gateway, gateway());
+    assert_eq!(seen.stat.readings, rig.lane.stat().readings);
+    assert_eq!(seen.stat.segments, rig.lane.stat().segments);
+    let all = inspect::peek(&rig.dir, &topic(), 10_000).unwrap();
+    let few = inspect::peek(&rig.dir, &topic(), 3).unwrap();
+    assert_eq!(values(&all), (150..2000).collect::<Vec<_>>());
+    assert_eq!(few, all[..3]);
+    rig.reader.rewind();
+    assert_eq!(rig.drain(), all);
+}
