@@ -8,9 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{self, Config, Problem, Secrets},
+    kafka::{self, ConsumerError},
     logging,
     run::{self, open_store},
-    store::schema,
+    secret::SecretError,
+    store::{StoreError, schema},
 };
 
 /// Exit codes beside 0 and 1, as in sysexits.h.
@@ -116,6 +118,7 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
             match file.load(secrets) {
                 Ok(config) if online => check_online(&file, &config).await,
                 Ok(config) => {
+                    kafka::verify(&run::kafka_settings(&config))?;
                     println!("{}", file.summary(&config));
                     Ok(0)
                 }
@@ -188,7 +191,7 @@ async fn check_online(file: &File, config: &Config) -> Ended {
         }
     }
     let settings = run::kafka_settings(config);
-    let asked = tokio::task::spawn_blocking(move || crate::kafka::look(&settings)).await?;
+    let asked = tokio::task::spawn_blocking(move || kafka::look(&settings)).await?;
     match asked {
         Ok(topics) => {
             for (topic, partitions) in topics {
@@ -243,6 +246,17 @@ async fn init(config: &Config, dry_run: bool) -> Ended {
         );
     }
     Ok(0)
+}
+
+/// The exit code of an error: a configuration that only librdkafka, the driver or the place of a secret
+/// could refuse is still a wrong configuration.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let settings = |cause: &ConsumerError| matches!(cause, ConsumerError::Settings(_));
+    let configuration = error.downcast_ref::<ConsumerError>().is_some_and(settings)
+        || error.downcast_ref::<StoreError>().is_some()
+        || error.downcast_ref::<SecretError>().is_some();
+    if configuration { exit::CONFIG } else { 1 }
 }
 
 /// Cancelled by SIGTERM or SIGINT; a second signal ends the process at once.

@@ -16,9 +16,12 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig,
-    consumer::{BaseConsumer, Consumer as _},
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    error::KafkaError,
 };
+use tracing::debug;
 
 pub use consumer::{Consumer, ConsumerError, Offsets, Started};
 pub use producer::{DeadLetterError, Producer};
@@ -236,13 +239,42 @@ fn producer_config(settings: &Settings) -> ClientConfig {
     config
 }
 
+/// librdkafka's own lines, for `RUST_LOG=debug`: it repeats itself at every reconnect, and the links say
+/// what an operator needs.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!(facility, message, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(%error, reason, "librdkafka");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// Whether librdkafka knows every property and its value.
+///
+/// # Errors
+/// The first it refuses.
+pub fn verify(settings: &Settings) -> Result<(), ConsumerError> {
+    for config in [consumer_config(settings), producer_config(settings)] {
+        config
+            .create_native_config()
+            .map_err(ConsumerError::Settings)?;
+    }
+    Ok(())
+}
+
 /// Asks for the topics the sink needs: how many partitions each has, `None` where there is none. Blocks.
 ///
 /// # Errors
 /// When no broker answers.
 pub fn look(settings: &Settings) -> Result<Vec<(String, Option<usize>)>, ConsumerError> {
-    let consumer: BaseConsumer = consumer_config(settings)
-        .create()
+    let consumer: BaseConsumer<Quiet> = consumer_config(settings)
+        .create_with_context(Quiet)
         .map_err(ConsumerError::Settings)?;
     let metadata = consumer
         .fetch_metadata(None, Duration::from_secs(5))

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 /// What a link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -15,8 +15,7 @@ pub enum LinkKind {
 }
 
 /// How a link is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "state", content = "detail")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState {
     /// Works.
     Up,
@@ -26,16 +25,31 @@ pub enum LinkState {
     Down(String),
 }
 
-/// One link, as `/status.json` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// One link. `/status.json` shows it as `{"kind", "name", "state", "detail"}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Where it leads.
     pub kind: LinkKind,
     /// Which one, without secrets.
     pub name: String,
     /// How it is.
-    #[serde(flatten)]
     pub state: LinkState,
+}
+
+impl Serialize for Link {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let (state, detail) = match &self.state {
+            LinkState::Up => ("up", None),
+            LinkState::Connecting => ("connecting", None),
+            LinkState::Down(why) => ("down", Some(why)),
+        };
+        let mut link = out.serialize_struct("Link", 4)?;
+        link.serialize_field("kind", &self.kind)?;
+        link.serialize_field("name", &self.name)?;
+        link.serialize_field("state", state)?;
+        link.serialize_field("detail", &detail)?;
+        link.end()
+    }
 }
 
 /// Both links; cheap to clone.

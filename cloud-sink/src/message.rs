@@ -5,6 +5,8 @@
 
 use std::{ops::Range, sync::Arc};
 
+use protocol::GatewayId;
+
 /// A partition of one of our topics.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition {
@@ -74,6 +76,12 @@ impl Message {
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
         self.key.as_ref().map(|range| self.part(range))
+    }
+
+    /// The key, where it is the id of a gateway.
+    #[must_use]
+    pub fn gateway(&self) -> Option<GatewayId> {
+        GatewayId::new(std::str::from_utf8(self.key()?).ok()?).ok()
     }
 
     /// The value, `None` for a tombstone.

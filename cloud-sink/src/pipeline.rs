@@ -47,8 +47,12 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// Inserts at once: enough to hide a round trip, few enough to stay small.
-const MAX_JOBS: usize = 4;
+/// Writes to MongoDB at once: enough to hide a round trip, few enough to stay small.
+const MAX_WRITES: usize = 4;
+/// Dead letters of one job.
+const MAX_LETTERS: usize = 1000;
+/// While nothing is written, MongoDB is asked this often whether it is there.
+const PING: Duration = Duration::from_secs(2);
 /// Records taken from the channel at a time.
 const TAKE: usize = 512;
 /// Longest wait for records in flight when partitions go.
@@ -100,13 +104,17 @@ pub struct Pipeline {
     assignments: Assignments,
     readings: HashMap<Arc<str>, Batcher<Entry>>,
     facts: Batcher<FactEntry>,
-    dead: Batcher<DeadLetter>,
     /// Full batches that wait for a free job or for MongoDB.
     waiting: VecDeque<Job>,
-    jobs: JoinSet<Finished>,
+    /// Of the jobs, those at MongoDB.
+    writing: usize,
+    answered_at: Instant,
     outage: Option<Outage>,
-    /// Dead letters that were not taken, and when to try again.
-    dead_waiting: Option<(Instant, Vec<DeadLetter>)>,
+    /// Dead letters that wait, one job at a time: however long they do, others are not held up.
+    letters: VecDeque<DeadLetter>,
+    burying: bool,
+    letters_at: Option<Instant>,
+    jobs: JoinSet<Finished>,
     handover: Option<Handover>,
     stopping: Option<Instant>,
 }
@@ -136,7 +144,6 @@ impl Pipeline {
                 .map(|name| (name, Batcher::new(limits)))
                 .collect(),
             facts: Batcher::new(limits),
-            dead: Batcher::new(limits),
             ends,
             destinations,
             links,
@@ -144,9 +151,13 @@ impl Pipeline {
             telemetry,
             assignments: Assignments::default(),
             waiting: VecDeque::new(),
-            jobs: JoinSet::new(),
+            writing: 0,
+            answered_at: Instant::now(),
             outage: None,
-            dead_waiting: None,
+            letters: VecDeque::new(),
+            burying: false,
+            letters_at: None,
+            jobs: JoinSet::new(),
             handover: None,
             stopping: None,
         }
@@ -195,15 +206,23 @@ impl Pipeline {
         let batches = self.readings.values().map(Batcher::due);
         let others = [
             self.facts.due(),
-            self.dead.due(),
-            self.outage.as_ref().map(Outage::retry_at),
-            self.dead_waiting.as_ref().map(|(at, _)| *at),
+            self.next_question(),
+            self.letters_at.filter(|_| !self.burying),
             self.handover.as_ref().map(|handover| handover.until),
             self.stopping,
         ];
-        // Nothing to do at all: look again some time.
-        let idle = Instant::now() + Duration::from_secs(3600);
+        // While neither MongoDB nor a letter is waited for, a job's end is the next event.
+        let idle = Instant::now() + PING;
         batches.chain(others).flatten().min().unwrap_or(idle)
+    }
+
+    /// When MongoDB is asked without need whether it is there, if nothing is being asked now.
+    fn next_question(&self) -> Option<Instant> {
+        let at = match &self.outage {
+            Some(outage) => outage.retry_at(),
+            None => self.answered_at + PING,
+        };
+        (self.writing == 0).then_some(at)
     }
 
     // ---- records in
@@ -270,15 +289,11 @@ impl Pipeline {
     }
 
     fn bury(&mut self, message: Message, generation: u64, cause: Undecodable) {
-        let bytes = message.size();
-        let letter = DeadLetter {
+        self.letters.push_back(DeadLetter {
             message,
             generation,
             cause,
-        };
-        if let Some(letters) = self.dead.push(letter, bytes, Instant::now()) {
-            self.waiting.push_back(Job::Bury(letters));
-        }
+        });
     }
 
     // ---- jobs
@@ -293,12 +308,6 @@ impl Pipeline {
         if let Some(entries) = self.facts.take_due(now) {
             self.waiting.push_back(Job::Facts(entries));
         }
-        if let Some(letters) = self.dead.take_due(now) {
-            self.waiting.push_back(Job::Bury(letters));
-        }
-        if let Some((_, letters)) = self.dead_waiting.take_if(|(at, _)| *at <= now) {
-            self.waiting.push_back(Job::Bury(letters));
-        }
     }
 
     /// Everything that is collected, full or not.
@@ -307,29 +316,46 @@ impl Pipeline {
     }
 
     fn start_jobs(&mut self, now: Instant) {
-        let mut held = VecDeque::new();
-        while self.jobs.len() < MAX_JOBS
+        // In an outage one batch at a time asks whether it is over; in silence a ping does.
+        let may_ask = self.next_question().is_some_and(|at| at <= now);
+        if may_ask && self.waiting.is_empty() {
+            self.waiting.push_back(Job::Ping);
+        }
+        let most = match &self.outage {
+            None => MAX_WRITES,
+            Some(_) => usize::from(may_ask),
+        };
+        while self.writing < most
             && let Some(job) = self.waiting.pop_front()
         {
-            // In an outage one batch at a time asks whether it is over.
-            let probe =
-                self.jobs.is_empty() && self.outage.as_ref().is_some_and(|o| o.retry_at() <= now);
-            if self.outage.is_some() && job.needs_mongodb() && !probe {
-                held.push_back(job);
-                continue;
-            }
             let (job, stale) = job.without_stale(&self.assignments);
             self.ends.gate.release(stale);
-            if !job.is_empty() {
-                let parts = self.ends.parts.clone();
-                self.jobs.spawn(async move { job.run(&parts).await });
-            }
+            self.writing += usize::from(self.start(job));
         }
-        held.append(&mut self.waiting);
-        self.waiting = held;
+        if !self.burying && !self.letters.is_empty() && self.letters_at.is_none_or(|at| at <= now) {
+            let count = self.letters.len().min(MAX_LETTERS);
+            let letters = Job::Bury(self.letters.drain(..count).collect());
+            let (job, stale) = letters.without_stale(&self.assignments);
+            self.ends.gate.release(stale);
+            self.letters_at = None;
+            self.burying = self.start(job);
+        }
+    }
+
+    fn start(&mut self, job: Job) -> bool {
+        if job.is_empty() {
+            return false;
+        }
+        let parts = self.ends.parts.clone();
+        self.jobs.spawn(async move { job.run(&parts).await });
+        true
     }
 
     fn on_finished(&mut self, finished: Finished) {
+        match &finished {
+            Finished::Buried { .. } => self.burying = false,
+            _ => self.writing -= 1,
+        }
         match finished {
             Finished::Inserted { entries, verdicts } => {
                 self.mongodb_up();
@@ -357,7 +383,9 @@ impl Pipeline {
             }
             Finished::Kept => self.mongodb_up(),
             Finished::Held(job, outage) => {
-                self.waiting.push_front(job);
+                if !matches!(job, Job::Ping) {
+                    self.waiting.push_front(job);
+                }
                 self.mongodb_down(outage.to_string());
             }
             Finished::Buried { done, failed } => {
@@ -367,10 +395,10 @@ impl Pipeline {
                 }
                 if let Some((_, error)) = failed.first() {
                     self.telemetry.dead_letters_held(error, failed.len());
-                    let letters = failed.into_iter().map(|(letter, _)| letter);
-                    let at = Instant::now() + DEAD_LETTER_RETRY;
-                    let waiting = self.dead_waiting.get_or_insert_with(|| (at, Vec::new()));
-                    waiting.1.extend(letters);
+                    self.letters_at = Some(Instant::now() + DEAD_LETTER_RETRY);
+                    for (letter, _) in failed.into_iter().rev() {
+                        self.letters.push_front(letter);
+                    }
                 }
             }
         }
@@ -392,9 +420,10 @@ impl Pipeline {
     // ---- MongoDB comes and goes
 
     fn mongodb_up(&mut self) {
+        self.answered_at = Instant::now();
         self.links.set(LinkKind::Mongodb, LinkState::Up);
         if let Some(outage) = self.outage.take() {
-            self.ends.gate.hold(false);
+            self.ends.gate.hold(self.stopping.is_some());
             let balance = self.kept.snapshot();
             let lasted = outage.lasted(Instant::now()).as_secs();
             info!(outage = %format_args!("{lasted}s"), held = balance.in_flight, lost = 0, "mongodb back");
@@ -502,10 +531,7 @@ impl Pipeline {
     }
 
     fn is_idle(&self) -> bool {
-        self.jobs.is_empty()
-            && self.waiting.is_empty()
-            && self.dead_waiting.is_none()
-            && self.dead.due().is_none()
+        self.jobs.is_empty() && self.waiting.is_empty() && self.letters.is_empty()
     }
 
     fn end(&mut self) {

@@ -3,7 +3,7 @@
 //! A stage that ends by itself ends the process: systemd starts it again, and Kafka and MongoDB make
 //! that cheap.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::time::sleep;
@@ -25,8 +25,6 @@ use crate::{
 
 /// Bytes between Kafka and MongoDB, beside librdkafka's own 16 MiB.
 const IN_FLIGHT_BYTES: usize = 32 << 20;
-/// Between two looks at MongoDB while nothing is written.
-const PING: Duration = Duration::from_secs(2);
 
 /// Runs until `stop` is cancelled, then ends in order.
 ///
@@ -102,7 +100,6 @@ impl Stages {
         let result = tokio::select! {
             result = pipeline.run(stop) => result,
             () = ended.cancelled() => Err(anyhow::anyhow!("the kafka consumer ended")),
-            () = self.watch_mongodb() => unreachable_stage("watch"),
         };
         // The pipeline is gone, so offsets are final: the thread commits them and leaves the group.
         let closed = tokio::task::spawn_blocking(|| consumer.close()).await?;
@@ -128,7 +125,7 @@ impl Stages {
                     warn!(%error, collection, index = index.name, "index not made, going on without");
                     break;
                 }
-                let now = std::time::Instant::now();
+                let now = Instant::now();
                 let outage = match &mut outage {
                     Some(outage) => {
                         outage.failed(now);
@@ -149,26 +146,10 @@ impl Stages {
         }
         self.watched.links.set(LinkKind::Mongodb, LinkState::Up);
         if let Some(outage) = outage {
-            let lasted = outage.lasted(std::time::Instant::now()).as_secs();
+            let lasted = outage.lasted(Instant::now()).as_secs();
             info!(outage = %format_args!("{lasted}s"), held = 0, lost = 0, "mongodb back");
         }
     }
-
-    /// Notices an outage while there is nothing to write. The pipeline notices its own.
-    async fn watch_mongodb(&self) {
-        loop {
-            sleep(PING).await;
-            let state = match self.store.ping().await {
-                Ok(()) => LinkState::Up,
-                Err(outage) => LinkState::Down(outage.to_string()),
-            };
-            self.watched.links.set(LinkKind::Mongodb, state);
-        }
-    }
-}
-
-fn unreachable_stage(name: &str) -> anyhow::Result<()> {
-    bail!("stage {name} ended by itself")
 }
 
 async fn serve_status(config: &Config, watched: Watched) -> anyhow::Result<()> {

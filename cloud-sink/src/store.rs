@@ -34,12 +34,14 @@ use mongodb::{
 pub struct Outage(String);
 
 impl Outage {
-    /// Keeps the first line of an error, shortened.
+    /// Keeps the first line of an error, shortened. The driver wraps what happened to a connection into
+    /// its picture of the whole cluster; only what happened is wanted.
     fn new(text: impl std::fmt::Display) -> Self {
         let text = text.to_string();
         let line = text.lines().next().unwrap_or_default();
-        let end = line.floor_char_boundary(200);
-        Self(line[..end].into())
+        let cause = line.find("I/O error: ").map_or(line, |at| &line[at..]);
+        let cause = cause.split(", labels:").next().unwrap_or(cause);
+        Self(cause[..cause.floor_char_boundary(200)].into())
     }
 }
 
@@ -139,5 +141,38 @@ fn without(uri: &str, text: &str) -> String {
     match credentials {
         Some(secret) if !secret.is_empty() => text.replace(secret, "***"),
         _ => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_says_what_happened_and_not_the_whole_topology() {
+        let driver = "Kind: Server selection timeout: No available servers. Topology: { Type: Single, \
+            Servers: [ { Address: h:1, Error: Kind: I/O error: Connection refused (os error 111), labels: {} } ] }";
+        let outage = Outage::new(driver);
+        assert_eq!(
+            outage.to_string(),
+            "I/O error: Connection refused (os error 111)"
+        );
+        assert_eq!(Outage::new("ä".repeat(500)).to_string().len(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_string_is_not_quoted() {
+        for uri in [
+            "mongodb://me:hunter2@h:1:2/",
+            "mongodb://me:hunter2@/x",
+            "mongodb://me:hunter2@h/?w=-1",
+        ] {
+            let refused = Store::new(uri, "t", Duration::from_secs(1)).await;
+            let text = refused
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            assert!(!text.is_empty() && !text.contains("hunter2"), "{text}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use protocol::GatewayId;
 use tracing::{error, info};
 
 use crate::{
@@ -65,8 +66,10 @@ impl Telemetry {
         let said = lock(&self.reasons).entry(reason).or_default().count(1);
         let Some(n) = said else { return };
         let at = &letter.message.at;
+        let gateway = letter.message.gateway();
         error!(
             reason = reason.as_str(),
+            gateway = gateway.as_ref().map(GatewayId::as_str),
             topic = %at.partition.topic,
             partition = at.partition.number,
             offset = at.offset,
@@ -118,7 +121,8 @@ impl Telemetry {
 
     /// Partitions are assigned; said once.
     pub fn ready(&self, partitions: usize, lag: Option<u64>) {
-        if partitions > 0 && !self.ready.swap(true, Ordering::AcqRel) {
+        // Also with none: a sink beyond the number of partitions stands by.
+        if !self.ready.swap(true, Ordering::AcqRel) {
             info!(partitions, lag = lag.unwrap_or(0), "ready");
         }
     }

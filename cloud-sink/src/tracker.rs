@@ -3,58 +3,55 @@
 //! Records are taken in the order of their offsets and settled in any order. An offset may be stored
 //! only when every record taken before it is settled, else a crash would skip what was still in flight.
 //! Offsets may have gaps (compaction, transaction markers): what was never taken is not waited for.
+//!
+//! Only what is not settled is remembered, so one record that cannot be settled for days costs nothing
+//! while thousands after it are.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 
 /// The records in flight of one partition, during one assignment.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    taken: VecDeque<(i64, bool)>,
-    /// The next offset to consume, once everything before it is settled.
-    next: Option<i64>,
+    unsettled: BTreeSet<i64>,
+    last_taken: Option<i64>,
 }
 
 impl Tracker {
-    /// A record was taken from Kafka. Offsets only grow within an assignment; one that does not is
-    /// ignored, and `false` says so.
+    /// A record was taken from Kafka. Offsets only grow within an assignment; one that does not was
+    /// taken before, and `false` says so.
     pub fn take(&mut self, offset: i64) -> bool {
-        if self.taken.back().is_some_and(|&(last, _)| offset <= last)
-            || self.next.is_some_and(|next| offset < next)
-        {
+        if self.last_taken.is_some_and(|last| offset <= last) {
             return false;
         }
-        self.taken.push_back((offset, false));
-        true
+        self.last_taken = Some(offset);
+        self.unsettled.insert(offset)
     }
 
     /// A record is settled. Returns the offset to store if the prefix grew: **the next offset to
-    /// consume**, one more than the last settled record, as Kafka's group offsets are exclusive.
+    /// consume**, as Kafka's group offsets are exclusive.
     pub fn settle(&mut self, offset: i64) -> Option<i64> {
-        if let Ok(at) = self
-            .taken
-            .binary_search_by_key(&offset, |&(offset, _)| offset)
-        {
-            self.taken[at].1 = true;
+        let first = self.unsettled.first() == Some(&offset);
+        if !self.unsettled.remove(&offset) || !first {
+            return None;
         }
-        let before = self.next;
-        while let Some(&(offset, true)) = self.taken.front() {
-            self.taken.pop_front();
-            // Inclusive becomes exclusive here, and nowhere else.
-            self.next = Some(offset + 1);
+        // Inclusive becomes exclusive here, and nowhere else: what is still to do begins at the first
+        // unsettled record, or behind the last one taken.
+        match self.unsettled.first() {
+            Some(first) => Some(*first),
+            None => self.last_taken.map(|last| last + 1),
         }
-        (self.next != before).then_some(self.next).flatten()
     }
 
     /// Taken and not settled.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.taken.iter().filter(|(_, settled)| !settled).count()
+        self.unsettled.len()
     }
 
     /// Nothing is in flight.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.taken.is_empty()
+        self.unsettled.is_empty()
     }
 }
 

@@ -12,7 +12,7 @@
 //! reading would look like a whole one.
 
 use protocol::{
-    Clock, DeviceId, FieldName, Fields, GatewayId, MAX_FIELDS, Metadata, Reading, Timestamp, Value,
+    Clock, DeviceId, FieldName, Fields, MAX_FIELDS, Metadata, Reading, Timestamp, Value,
 };
 use serde_json::{Map, Value as Json};
 
@@ -72,9 +72,7 @@ pub(super) fn reading(message: &Message, value: &[u8]) -> Result<Document, Undec
         source: None,
         meta: Metadata::default(),
     };
-    let gateway = message
-        .key()
-        .and_then(|key| GatewayId::new(std::str::from_utf8(key).ok()?).ok());
+    let gateway = message.gateway();
     Ok(Document::foreign(
         reading,
         gateway,

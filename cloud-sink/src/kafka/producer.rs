@@ -7,7 +7,7 @@ use rdkafka::{
     util::Timeout,
 };
 
-use super::{Settings, producer_config};
+use super::{Quiet, Settings, producer_config};
 use crate::dead_letter::DeadLetter;
 
 /// Why a dead letter is not written yet. The record stays where it is, and its partition waits.
@@ -20,7 +20,7 @@ pub struct DeadLetterError {
 
 /// Writes to the dead-letter topic.
 pub struct Producer {
-    producer: FutureProducer,
+    producer: FutureProducer<Quiet>,
     topic: String,
 }
 
@@ -31,7 +31,7 @@ impl Producer {
     /// Settings that librdkafka refuses.
     pub fn new(settings: &Settings) -> Result<Self, super::ConsumerError> {
         let producer = producer_config(settings)
-            .create()
+            .create_with_context(Quiet)
             .map_err(super::ConsumerError::Settings)?;
         Ok(Self {
             producer,

@@ -21,7 +21,7 @@ use rdkafka::{
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
 
-use super::{Event, Gate};
+use super::{Event, Gate, Quiet};
 use crate::{
     link::{LinkKind, LinkState, Links},
     message::Partition,
@@ -189,13 +189,12 @@ fn partition(element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>
 }
 
 impl ClientContext for Context {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // librdkafka repeats itself at every reconnect; the links say what an operator needs.
-        debug!(facility, message, "librdkafka");
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Quiet.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        debug!(%error, reason, "librdkafka");
+        Quiet.error(error, reason);
     }
 
     fn stats(&self, statistics: Statistics) {

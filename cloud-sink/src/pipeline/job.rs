@@ -38,6 +38,8 @@ pub enum Job {
     Bury(Vec<DeadLetter>),
     /// An incident without a record of its own.
     Keep(Box<Incident>),
+    /// Nothing but a question.
+    Ping,
 }
 
 /// What became of it.
@@ -51,7 +53,7 @@ pub enum Finished {
     },
     /// Every fact is applied.
     Applied(Vec<FactEntry>),
-    /// The incident is kept.
+    /// An incident is kept, or MongoDB answered.
     Kept,
     /// MongoDB is away: the job as it was.
     Held(Job, Outage),
@@ -65,18 +67,13 @@ pub enum Finished {
 }
 
 impl Job {
-    /// Whether it has to wait while MongoDB is away.
-    pub fn needs_mongodb(&self) -> bool {
-        !matches!(self, Self::Bury(_))
-    }
-
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Insert(_, entries) => entries.is_empty(),
             Self::Facts(entries) => entries.is_empty(),
             Self::Bury(letters) => letters.is_empty(),
-            Self::Keep(_) => false,
+            Self::Keep(_) | Self::Ping => false,
         }
     }
 
@@ -94,7 +91,7 @@ impl Job {
             Self::Insert(_, entries) => entries.retain(|e| keep(&e.message, e.generation)),
             Self::Facts(entries) => entries.retain(|e| keep(&e.message, e.generation)),
             Self::Bury(letters) => letters.retain(|l| keep(&l.message, l.generation)),
-            Self::Keep(_) => {}
+            Self::Keep(_) | Self::Ping => {}
         }
         (self, stale)
     }
@@ -115,6 +112,10 @@ impl Job {
             Self::Keep(incident) => match parts.store.keep_incident(&incident).await {
                 Ok(()) => Finished::Kept,
                 Err(outage) => Finished::Held(Self::Keep(incident), outage),
+            },
+            Self::Ping => match parts.store.ping().await {
+                Ok(()) => Finished::Kept,
+                Err(outage) => Finished::Held(Self::Ping, outage),
             },
             Self::Bury(letters) => bury(&parts.producer, letters).await,
         }
