@@ -106,6 +106,8 @@ impl Stage<'_> {
         self.go_on(AWAY)?;
         self.view.event("the uplink is back");
         self.plant.kafka_up()?;
+        self.until("the queue to shrink", |seen| seen.queued < 50)?;
+        self.view.event("what waited in the queue is in Kafka");
         self.go_on(SHORT)?;
 
         self.view.event("the agent is killed (SIGKILL)");

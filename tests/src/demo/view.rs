@@ -85,7 +85,7 @@ fn block(seen: &Seen) -> [String; 4] {
 }
 
 fn plain(seen: &Seen) -> String {
-    let away: Vec<String> = [("edge-agent", &seen.agent), ("cloud-sink", &seen.sink)]
+    let mut away: Vec<String> = [("edge-agent", &seen.agent), ("cloud-sink", &seen.sink)]
         .into_iter()
         .flat_map(|(daemon, links)| match links {
             None => vec![daemon.to_owned()],
@@ -96,6 +96,7 @@ fn plain(seen: &Seen) -> String {
                 .collect(),
         })
         .collect();
+    away.dedup();
     let Seen {
         sent,
         queued,

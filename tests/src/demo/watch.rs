@@ -88,12 +88,12 @@ impl Watch {
             let agent: Option<AgentStatus> = status_of(&places.agent).ok();
             let sink: Option<SinkStatus> = status_of(&places.sink).ok();
             let mut seen = lock(seen);
-            seen.busy = agent
-                .as_ref()
-                .is_none_or(|agent| agent.balance.uncommitted > 0)
-                || sink.as_ref().is_none_or(|sink| {
-                    sink.balance.in_flight > 0 || sink.lag.is_some_and(|lag| lag > 0)
-                });
+            let idle_agent = |agent: &AgentStatus| agent.balance.uncommitted == 0;
+            let idle_sink = |sink: &SinkStatus| {
+                sink.ready && sink.balance.in_flight == 0 && sink.lag.is_none_or(|lag| lag == 0)
+            };
+            seen.busy =
+                !(agent.as_ref().is_some_and(idle_agent) && sink.as_ref().is_some_and(idle_sink));
             if let Some(agent) = &agent {
                 seen.queued = agent.balance.queued;
             }
