@@ -285,3 +285,6 @@ async fn first_end(stages: &mut [Stage]) -> (String, Result<(), String>) {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use crate::{
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
+#[command(after_help = ENVIRONMENT)]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
@@ -24,6 +25,12 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t)]
     log: LogFormat,
 }
+
+const ENVIRONMENT: &str = "\
+Environment:
+  RUST_LOG                 levels of the log, such as info or edge_agent=debug
+  EDGE_AGENT_CLOCK_MARKER  a file that is there once the clock is synchronised, where neither
+                           systemd-timesyncd nor edge-agent's own unit makes one (containers)";
 
 /// Runs until a signal.
 ///
