@@ -91,7 +91,8 @@ mod tests {
         let start = Instant::now();
         let ms = |ms| start + Duration::from_millis(ms);
         // (time, record's bytes or a look at the clock, the batch that comes out)
-        let table: &[(u64, Option<usize>, Option<&[usize]>)] = &[
+        type Step<'a> = (u64, Option<usize>, Option<&'a [usize]>);
+        let table: &[Step<'_>] = &[
             (0, Some(10), None),
             (1, Some(11), None),
             (2, Some(12), Some(&[10, 11, 12])),

@@ -14,7 +14,7 @@ use protocol::{
     record::{self, RecordError},
 };
 
-use crate::{document::Document, message::Message};
+use crate::{document::Document, excerpt::excerpt, message::Message};
 
 /// Why a record goes to the dead-letter topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,10 +74,7 @@ impl Undecodable {
     /// Shortens the detail to its bound.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        let mut detail = detail.into();
-        if detail.len() > MAX_DETAIL {
-            detail.truncate(detail.floor_char_boundary(MAX_DETAIL));
-        }
+        let detail = excerpt(&detail.into(), MAX_DETAIL).to_owned();
         Self { reason, detail }
     }
 }

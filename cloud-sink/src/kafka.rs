@@ -193,7 +193,10 @@ fn consumer_config(settings: &Settings) -> ClientConfig {
     config
         .set("client.id", "cloud-sink")
         .set("auto.commit.interval.ms", "1000")
-        .set("session.timeout.ms", "30000")
+        // A sink that was killed holds its partitions for so long.
+        .set("session.timeout.ms", "10000")
+        // A rebalance is noticed at the next heartbeat, and waits for the last to notice it.
+        .set("heartbeat.interval.ms", "1000")
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.message.max.bytes", "1048576")
         .set("topic.metadata.refresh.interval.ms", "30000")
@@ -287,3 +290,6 @@ pub fn look(settings: &Settings) -> Result<Vec<(String, Option<usize>)>, Consume
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests;

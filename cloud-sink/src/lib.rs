@@ -11,6 +11,7 @@ pub mod conservation;
 pub mod dead_letter;
 pub mod decode;
 pub mod document;
+mod excerpt;
 pub mod kafka;
 pub mod link;
 pub mod logging;

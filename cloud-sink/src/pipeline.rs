@@ -14,21 +14,24 @@
 
 mod assignment;
 mod job;
+mod mongodb;
+mod partitions;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, mpsc::SyncSender},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use self::{
     assignment::Assignments,
     job::{Finished, Job, Parts},
+    partitions::Handover,
 };
 use crate::{
     batch::{Batcher, Limits},
@@ -36,12 +39,11 @@ use crate::{
     dead_letter::DeadLetter,
     decode::{self, Reason, Undecodable},
     kafka::{Delivered, Event, Gate, Offsets},
-    link::{LinkKind, LinkState, Links},
+    link::Links,
     message::Message,
     outage::Outage,
     store::{
         facts::FactEntry,
-        incidents::Incident,
         readings::{Entry, Verdict},
     },
     telemetry::Telemetry,
@@ -55,8 +57,8 @@ const MAX_LETTERS: usize = 1000;
 const PING: Duration = Duration::from_secs(2);
 /// Records taken from the channel at a time.
 const TAKE: usize = 512;
-/// Longest wait for records in flight when partitions go.
-const HANDOVER: Duration = Duration::from_secs(4);
+/// A MongoDB that owes an answer for so long is shown as away, well before its deadline.
+const TOO_LONG: Duration = Duration::from_secs(4);
 /// Longest wait for records in flight at the end.
 const STOP: Duration = Duration::from_secs(8);
 /// Between two tries of dead letters that were not taken.
@@ -109,6 +111,8 @@ pub struct Pipeline {
     /// Of the jobs, those at MongoDB.
     writing: usize,
     answered_at: Instant,
+    /// Since when MongoDB owes an answer.
+    owing_since: Option<Instant>,
     outage: Option<Outage>,
     /// Dead letters that wait, one job at a time: however long they do, others are not held up.
     letters: VecDeque<DeadLetter>,
@@ -117,12 +121,6 @@ pub struct Pipeline {
     jobs: JoinSet<Finished>,
     handover: Option<Handover>,
     stopping: Option<Instant>,
-}
-
-struct Handover {
-    partitions: Vec<crate::message::Partition>,
-    until: Instant,
-    done: SyncSender<()>,
 }
 
 impl Pipeline {
@@ -153,6 +151,7 @@ impl Pipeline {
             waiting: VecDeque::new(),
             writing: 0,
             answered_at: Instant::now(),
+            owing_since: None,
             outage: None,
             letters: VecDeque::new(),
             burying: false,
@@ -187,6 +186,7 @@ impl Pipeline {
                 () = sleep_until(wake.into()) => {}
             }
             let now = Instant::now();
+            self.note_silence(now);
             self.collect_due(now);
             self.start_jobs(now);
             self.finish_handover(now);
@@ -207,6 +207,7 @@ impl Pipeline {
         let others = [
             self.facts.due(),
             self.next_question(),
+            self.owing_since.map(|since| since + TOO_LONG),
             self.letters_at.filter(|_| !self.burying),
             self.handover.as_ref().map(|handover| handover.until),
             self.stopping,
@@ -214,15 +215,6 @@ impl Pipeline {
         // While neither MongoDB nor a letter is waited for, a job's end is the next event.
         let idle = Instant::now() + PING;
         batches.chain(others).flatten().min().unwrap_or(idle)
-    }
-
-    /// When MongoDB is asked without need whether it is there, if nothing is being asked now.
-    fn next_question(&self) -> Option<Instant> {
-        let at = match &self.outage {
-            Some(outage) => outage.retry_at(),
-            None => self.answered_at + PING,
-        };
-        (self.writing == 0).then_some(at)
     }
 
     // ---- records in
@@ -330,7 +322,10 @@ impl Pipeline {
         {
             let (job, stale) = job.without_stale(&self.assignments);
             self.ends.gate.release(stale);
-            self.writing += usize::from(self.start(job));
+            if self.start(job) {
+                self.writing += 1;
+                self.owing_since.get_or_insert(now);
+            }
         }
         if !self.burying && !self.letters.is_empty() && self.letters_at.is_none_or(|at| at <= now) {
             let count = self.letters.len().min(MAX_LETTERS);
@@ -354,7 +349,10 @@ impl Pipeline {
     fn on_finished(&mut self, finished: Finished) {
         match &finished {
             Finished::Buried { .. } => self.burying = false,
-            _ => self.writing -= 1,
+            _ => {
+                self.writing -= 1;
+                self.owing_since = (self.writing > 0).then(Instant::now);
+            }
         }
         match finished {
             Finished::Inserted { entries, verdicts } => {
@@ -415,110 +413,6 @@ impl Pipeline {
     fn store_offsets(&mut self) {
         let offsets = &self.ends.offsets;
         self.assignments.advanced(|next| offsets.store(next));
-    }
-
-    // ---- MongoDB comes and goes
-
-    fn mongodb_up(&mut self) {
-        self.answered_at = Instant::now();
-        self.links.set(LinkKind::Mongodb, LinkState::Up);
-        if let Some(outage) = self.outage.take() {
-            self.ends.gate.hold(self.stopping.is_some());
-            let balance = self.kept.snapshot();
-            let lasted = outage.lasted(Instant::now()).as_secs();
-            info!(outage = %format_args!("{lasted}s"), held = balance.in_flight, lost = 0, "mongodb back");
-        }
-    }
-
-    fn mongodb_down(&mut self, reason: String) {
-        let now = Instant::now();
-        let state = LinkState::Down(reason.clone());
-        self.links.set(LinkKind::Mongodb, state);
-        let outage = match &mut self.outage {
-            Some(outage) => {
-                // Batches that were under way when it began fail too; only probes count.
-                if outage.retry_at() <= now {
-                    outage.failed(now);
-                }
-                outage
-            }
-            none => none.insert(Outage::new(now)),
-        };
-        self.ends.gate.hold(true);
-        if outage.should_say(now) {
-            let since = outage.lasted(now).as_secs();
-            let retry_in = outage.retry_in();
-            let partitions_paused = self.assignments.len();
-            warn!(reason, since = %format_args!("{since}s"), retry_in = ?retry_in, partitions_paused, "mongodb unreachable, holding");
-        }
-    }
-
-    // ---- partitions come and go
-
-    fn on_event(&mut self, event: Event) {
-        match event {
-            Event::Assigned {
-                partitions,
-                generation,
-            } => {
-                info!(partitions = partitions.len(), "partitions assigned");
-                for (partition, _) in partitions {
-                    // A partition that starts anew leaves nothing of its former life in flight.
-                    let left = self.assignments.assign(partition, generation);
-                    self.kept.revoked(left);
-                }
-                let lag = self.ends.gate.lag();
-                self.telemetry.ready(self.assignments.len(), lag);
-            }
-            Event::Gap {
-                partition,
-                from,
-                to,
-            } => {
-                self.telemetry.gap();
-                error!(topic = %partition.topic, partition = partition.number, first_offset = from, next_offset = to, "gap: records were gone before they were read");
-                let incident = Incident::gap(&partition, from, to);
-                self.waiting.push_back(Job::Keep(Box::new(incident)));
-            }
-            Event::Revoked {
-                partitions,
-                lost,
-                done,
-            } => {
-                info!(partitions = partitions.len(), lost, "partitions revoked");
-                self.collect_all();
-                // What cannot be finished in time is read again by the next owner.
-                let wait = if lost || self.outage.is_some() {
-                    Duration::ZERO
-                } else {
-                    HANDOVER
-                };
-                self.handover = Some(Handover {
-                    partitions,
-                    until: Instant::now() + wait,
-                    done,
-                });
-            }
-        }
-    }
-
-    fn finish_handover(&mut self, now: Instant) {
-        let settled = |handover: &mut Handover| {
-            let mut partitions = handover.partitions.iter();
-            handover.until <= now || partitions.all(|p| self.assignments.is_settled(p))
-        };
-        let Some(handover) = self.handover.take_if(settled) else {
-            return;
-        };
-        self.store_offsets();
-        for partition in &handover.partitions {
-            let left = self.assignments.revoke(partition);
-            self.kept.revoked(left);
-        }
-        // The thread has given up waiting only if this took longer than both deadlines.
-        if handover.done.send(()).is_err() {
-            warn!("partitions were handed over late");
-        }
     }
 
     // ---- the end

@@ -3,7 +3,11 @@
 //! A stage that ends by itself ends the process: systemd starts it again, and Kafka and MongoDB make
 //! that cheap.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use tokio::time::sleep;
@@ -25,6 +29,9 @@ use crate::{
 
 /// Bytes between Kafka and MongoDB, beside librdkafka's own 16 MiB.
 const IN_FLIGHT_BYTES: usize = 32 << 20;
+
+/// Longest wait for Kafka at the end.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// Runs until `stop` is cancelled, then ends in order.
 ///
@@ -102,7 +109,7 @@ impl Stages {
             () = ended.cancelled() => Err(anyhow::anyhow!("the kafka consumer ended")),
         };
         // The pipeline is gone, so offsets are final: the thread commits them and leaves the group.
-        let closed = tokio::task::spawn_blocking(|| consumer.close()).await?;
+        let closed = consumer.close(CLOSE).await;
         closed.map_err(anyhow::Error::from).and(result)?;
         let balance = self.watched.kept.snapshot();
         info!(

@@ -27,6 +27,8 @@ use mongodb::{
     },
 };
 
+use crate::excerpt::excerpt;
+
 /// MongoDB cannot say that a write is durable: unreachable, in an election, too slow, out of space.
 /// Never a statement about the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +43,7 @@ impl Outage {
         let line = text.lines().next().unwrap_or_default();
         let cause = line.find("I/O error: ").map_or(line, |at| &line[at..]);
         let cause = cause.split(", labels:").next().unwrap_or(cause);
-        Self(cause[..cause.floor_char_boundary(200)].into())
+        Self(excerpt(cause, 200).into())
     }
 }
 
@@ -52,6 +54,9 @@ pub enum StoreError {
     #[error("mongodb.uri is refused: {0}")]
     Uri(String),
 }
+
+/// A server that is there answers a ping within this.
+const PING: Duration = Duration::from_millis(2500);
 
 /// A database, connected when it is first used.
 #[derive(Clone)]
@@ -112,8 +117,12 @@ impl Store {
     /// # Errors
     /// [`Outage`].
     pub async fn ping(&self) -> Result<(), Outage> {
-        let ping = self.database.run_command(doc! { "ping": 1 });
-        self.within(async { ping.await }).await.map(|_| ())
+        let ping = async { self.database.run_command(doc! { "ping": 1 }).await };
+        match tokio::time::timeout(PING, ping).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Outage::new(error)),
+            Err(_) => Err(Outage::new(format_args!("no answer within {PING:?}"))),
+        }
     }
 
     /// Runs an operation within the deadline; every failure counts as an outage.

@@ -123,7 +123,7 @@ impl Telemetry {
     pub fn ready(&self, partitions: usize, lag: Option<u64>) {
         // Also with none: a sink beyond the number of partitions stands by.
         if !self.ready.swap(true, Ordering::AcqRel) {
-            info!(partitions, lag = lag.unwrap_or(0), "ready");
+            info!(partitions, lag, "ready");
         }
     }
 

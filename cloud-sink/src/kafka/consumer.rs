@@ -16,7 +16,8 @@ use rdkafka::{
     message::{BorrowedMessage, Headers as _},
     topic_partition_list::Offset,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::{Delivered, Event, Gate, Settings, consumer_config, rebalance::Context};
@@ -57,6 +58,7 @@ pub enum ConsumerError {
 pub struct Consumer {
     thread: JoinHandle<Result<(), ConsumerError>>,
     stop: Arc<AtomicBool>,
+    ended: CancellationToken,
 }
 
 /// Stores offsets for the next commit.
@@ -104,7 +106,7 @@ impl Consumer {
         settings: &Settings,
         gate: Arc<Gate>,
         links: Links,
-        ended: tokio_util::sync::CancellationToken,
+        ended: CancellationToken,
     ) -> Result<Started, ConsumerError> {
         let (events_in, events) = mpsc::unbounded_channel();
         let (messages_in, messages) = mpsc::unbounded_channel();
@@ -119,6 +121,7 @@ impl Consumer {
         let consumer = Arc::new(consumer);
         let offsets = Offsets(consumer.clone());
         let stop = Arc::new(AtomicBool::new(false));
+        let has_ended = ended.clone();
         let mut poller = Poller {
             consumer,
             gate,
@@ -137,24 +140,35 @@ impl Consumer {
             .name("kafka".into())
             .spawn(move || {
                 let result = poller.run();
+                // Leaves the group; only then the thread has ended.
+                drop(poller);
                 ended.cancel();
                 result
             })
             .map_err(ConsumerError::Thread)?;
         Ok(Started {
-            consumer: Self { thread, stop },
+            consumer: Self {
+                thread,
+                stop,
+                ended: has_ended,
+            },
             offsets,
             messages,
             events,
         })
     }
 
-    /// Commits what is stored, leaves the group and waits for the thread. Blocks.
+    /// Commits what is stored, leaves the group and waits for the thread, but no longer than `within`:
+    /// without a broker neither can be done, and the next start reads again what was not committed.
     ///
     /// # Errors
     /// Why the thread had ended by itself.
-    pub fn close(self) -> Result<(), ConsumerError> {
+    pub async fn close(self, within: Duration) -> Result<(), ConsumerError> {
         self.stop.store(true, Ordering::Release);
+        if timeout(within, self.ended.cancelled()).await.is_err() {
+            warn!("kafka does not answer, offsets perhaps not committed");
+            return Ok(());
+        }
         self.thread.join().unwrap_or(Err(ConsumerError::Pipeline))
     }
 }

@@ -1,6 +1,6 @@
 //! Inserting readings, each exactly once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use mongodb::bson::{Bson, Document as Fields, doc};
 use serde::Deserialize;
@@ -60,8 +60,9 @@ impl Store {
         let mut verdicts = vec![Verdict::Written; entries.len()];
         let mut taken = Vec::new();
         // Bisection: a range that is refused as a whole is tried in halves, down to the one document.
-        let mut ranges = vec![0..entries.len()];
-        while let Some(range) = ranges.pop() {
+        let mut ranges = VecDeque::new();
+        ranges.push_back(0..entries.len());
+        while let Some(range) = ranges.pop_front() {
             match self.insert_once(collection, &entries[range.clone()]).await {
                 Reply::Done(refused) => {
                     for (at, refusal) in refused {
