@@ -66,6 +66,8 @@ pub enum Exit {
     Config(Vec<Problem>),
     /// 1: anything else.
     Failed(anyhow::Error),
+    /// 1: anything else, told in the log.
+    Logged,
 }
 
 impl Exit {
@@ -74,7 +76,7 @@ impl Exit {
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Config(_) => 78,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Logged => 1,
         })
     }
 
@@ -89,6 +91,7 @@ impl Exit {
                 eprintln!("{} problem{plural}", problems.len());
             }
             Self::Failed(error) => eprintln!("edge-agent: {error:#}"),
+            Self::Logged => {}
         }
     }
 }
@@ -105,5 +108,17 @@ fn print(text: &str) -> Result<(), Exit> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Exit::Failed(error.into())),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
     }
 }

@@ -1,10 +1,12 @@
 //! What an operator may set. Each field's doc is its reference, with its default.
 //!
 //! The types here are what the rest of the agent sees: complete, checked, without a "maybe". Reading
-//! them from TOML, with every mistake and its place, is `config::load`.
+//! them from TOML, with every mistake and its place, is [`load`]: `document` is the reading, `value` the
+//! rules for one value, `sections`, `sources`, `payload` and `kafka` the tables and what they have to agree on.
 
 mod document;
 mod kafka;
+mod payload;
 mod properties;
 mod sections;
 mod show;
@@ -173,12 +175,12 @@ pub struct Roles {
 /// How a time is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimeFormat {
-    /// `2026-11-23T21:04:07.113Z`.
+    /// `"rfc3339"`: `2026-11-23T21:04:07.113Z`.
     #[default]
     Rfc3339,
-    /// Seconds since 1970, with decimals or without.
+    /// `"unix-seconds"`: since 1970, with decimals or without.
     UnixSeconds,
-    /// Milliseconds since 1970.
+    /// `"unix-millis"`: since 1970.
     UnixMillis,
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use edge_agent::cli::{Cli, Command, Exit, check, config, queue, run};
+use edge_agent::cli::{Cli, Command, check, config, queue, run};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
             exit.tell();
-            Exit::code(&exit)
+            exit.code()
         }
     }
 }

@@ -64,7 +64,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let serving = CancellationToken::new();
     let mut pipeline = Pipeline::start(&config, &taking, &serving).await?;
     let mut summary = Summary::new(pipeline.conservation.snapshot(), Instant::now());
-    let mut tick = time::interval(SUMMARY_EVERY);
+    let mut tick = time::interval_at(time::Instant::now() + SUMMARY_EVERY, SUMMARY_EVERY);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -234,7 +234,7 @@ impl Pipeline {
 
 /// Every lane that is configured, and every one that the disk still has.
 fn lanes_to_open(config: &Config, dir: &Path) -> anyhow::Result<Vec<Topic>> {
-    let on_disk = lanes_on_disk(dir).with_context(|| format!("queue {}", dir.display()))?;
+    let on_disk = queue::inspect::lanes(dir).with_context(|| format!("queue {}", dir.display()))?;
     let mut lanes: BTreeMap<Topic, bool> =
         on_disk.into_iter().map(|topic| (topic, false)).collect();
     lanes.extend(config.lanes().map(|topic| (topic.clone(), true)));
@@ -242,24 +242,6 @@ fn lanes_to_open(config: &Config, dir: &Path) -> anyhow::Result<Vec<Topic>> {
         info!(%topic, "lane is no longer configured, draining it");
     }
     Ok(lanes.into_keys().collect())
-}
-
-/// The queue keeps each lane in a directory named by its topic; whatever else lies there is not ours.
-pub fn lanes_on_disk(dir: &Path) -> std::io::Result<Vec<Topic>> {
-    let mut topics = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if let Some(topic) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-            && entry.file_type()?.is_dir()
-        {
-            topics.push(topic);
-        }
-    }
-    topics.sort();
-    Ok(topics)
 }
 
 /// What is configured and has not been heard of yet is not there yet.
@@ -303,3 +285,6 @@ async fn first_end(stages: &mut [Stage]) -> (String, Result<(), String>) {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

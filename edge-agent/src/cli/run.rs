@@ -7,7 +7,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{ConfigFile, Exit};
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
+#[command(after_help = ENVIRONMENT)]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
@@ -24,6 +25,12 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t)]
     log: LogFormat,
 }
+
+const ENVIRONMENT: &str = "\
+Environment:
+  RUST_LOG                 levels of the log, such as info or edge_agent=debug
+  EDGE_AGENT_CLOCK_MARKER  a file that is there once the clock is synchronised, where neither
+                           systemd-timesyncd nor edge-agent's own unit makes one (containers)";
 
 /// Runs until a signal.
 ///
@@ -37,11 +44,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
         .enable_all()
         .build()
         .context("no runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let shutdown = on_signals().context("no signal handlers")?;
         crate::run::run(config, shutdown).await
-    })?;
-    Ok(())
+    });
+    ended.map_err(|error| {
+        error!(error = format!("{error:#}"), "ended");
+        Exit::Logged
+    })
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; the second ends the process.

@@ -95,6 +95,22 @@ fn one_bad_member_never_takes_the_others_with_it() {
 }
 
 #[test]
+fn a_megabyte_of_nesting_or_of_elements_costs_one_member() {
+    let deep = format!(r#"{}{}"#, "[".repeat(500_000), "]".repeat(500_000));
+    let objects = format!("{}1{}", r#"{"a":"#.repeat(100_000), "}".repeat(100_000));
+    let long = format!("[{}0]", "0,".repeat(500_000));
+    for (value, problem) in [
+        (deep, Problem::TooDeep),
+        (objects, Problem::TooDeep),
+        (long, Problem::TooLong),
+    ] {
+        let decoded = json(&format!(r#"{{"a":{value},"b":1}}"#)).unwrap();
+        assert_eq!(decoded.rejected[0].1, problem);
+        assert_eq!(shown(&decoded), ["b=Float(1.0)"]);
+    }
+}
+
+#[test]
 fn what_is_no_json_object_is_refused_without_quoting_it() {
     for (text, expected) in [
         (&b""[..], DecodeError::NotJson { line: 1, column: 1 }),

@@ -21,9 +21,12 @@ use rdkafka::{
     message::{DeliveryResult, OwnedHeaders},
     producer::{BaseRecord, ProducerContext, ThreadedProducer},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::window::{FULL_BATCH_BYTES, Failure};
+use super::{
+    failure::{Failure, told},
+    window::FULL_BATCH_BYTES,
+};
 use crate::{
     config,
     link::{LinkKind, LinkState, Links},
@@ -34,7 +37,7 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("client.id", "edge-agent"),
     ("compression.type", "zstd"),
     ("linger.ms", "5"),
-    ("reconnect.backoff.max.ms", "10000"),
+    ("reconnect.backoff.max.ms", "3000"),
     // Connections through mobile networks and NAT die silently.
     ("socket.keepalive.enable", "true"),
     // How often the state of the link is looked at while nothing is sent.
@@ -201,35 +204,10 @@ impl Session {
             Ok(()) => Sent::Yes,
             Err((error, _)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => Sent::Later,
-                Some(code) => Sent::Failed(meaning(code), code.to_string()),
+                Some(code) => Sent::Failed(Failure::of(code), told(code)),
                 None => Sent::Failed(Failure::Broken, error.to_string()),
             },
         }
-    }
-}
-
-/// What an error code asks for.
-fn meaning(code: RDKafkaErrorCode) -> Failure {
-    use RDKafkaErrorCode as E;
-    match code {
-        E::MessageSizeTooLarge | E::InvalidMessageSize | E::MessageBatchTooLarge => {
-            Failure::TooLarge
-        }
-        E::TopicAuthorizationFailed
-        | E::ClusterAuthorizationFailed
-        | E::SaslAuthenticationFailed
-        | E::Authentication
-        | E::UnknownTopic
-        | E::UnknownTopicOrPartition
-        | E::UnknownPartition
-        | E::InvalidTopic
-        | E::InvalidRecord
-        | E::InvalidTimestamp
-        | E::PolicyViolation
-        | E::UnsupportedForMessageFormat
-        | E::UnsupportedCompressionType
-        | E::InvalidRequiredAcks => Failure::Denied,
-        _ => Failure::Broken,
     }
 }
 
@@ -274,8 +252,8 @@ impl ProducerContext for Context {
             Err((error, _)) => {
                 let code = error.rdkafka_error_code();
                 Event::Failed {
-                    failure: code.map_or(Failure::Broken, meaning),
-                    reason: code.map_or_else(|| error.to_string(), |code| code.to_string()),
+                    failure: code.map_or(Failure::Broken, Failure::of),
+                    reason: code.map_or_else(|| error.to_string(), told),
                 }
             }
         });
@@ -284,19 +262,14 @@ impl ProducerContext for Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        // The states of links and failures are told by us, once; librdkafka repeats them for ever.
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                warn!(fac, message, "librdkafka");
-            }
-            _ => debug!(fac, message, "librdkafka"),
-        }
+        // What matters comes as an event too and is told by us, once; librdkafka repeats itself for ever.
+        debug!(?level, fac, message, "librdkafka");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => self.tell(Event::Failed {
-                failure: Failure::Broken,
+            Some(code @ RDKafkaErrorCode::Fatal) => self.tell(Event::Failed {
+                failure: Failure::of(code),
                 reason: reason.into(),
             }),
             Some(RDKafkaErrorCode::AllBrokersDown) => {
@@ -382,26 +355,5 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("sasl.pasword"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
-    }
-
-    #[test]
-    fn every_error_is_either_size_or_a_matter_for_people_or_passes() {
-        use RDKafkaErrorCode as E;
-        for (code, failure) in [
-            (E::MessageSizeTooLarge, Failure::TooLarge),
-            (E::MessageBatchTooLarge, Failure::TooLarge),
-            (E::TopicAuthorizationFailed, Failure::Denied),
-            (E::UnknownTopic, Failure::Denied),
-            (E::InvalidRecord, Failure::Denied),
-            (E::PurgeQueue, Failure::Broken),
-            (E::PurgeInflight, Failure::Broken),
-            (E::Fatal, Failure::Broken),
-            (E::GaplessGuarantee, Failure::Broken),
-            (E::MessageTimedOut, Failure::Broken),
-            (E::NotEnoughReplicas, Failure::Broken),
-            (E::Unknown, Failure::Broken),
-        ] {
-            assert_eq!(meaning(code), failure, "{code:?}");
-        }
     }
 }

@@ -238,6 +238,18 @@ fn a_broker_that_goes_away_costs_neither_a_reading_nor_the_order() {
 }
 
 #[test]
+fn a_lane_without_readings_knows_whether_its_link_is_up() {
+    let mut rig = Rig::new(0);
+    rig.until("the link is up", |rig| rig.link() == LinkState::Up);
+    rig.cluster.broker_down(1).unwrap();
+    rig.until("the link is down", |rig| {
+        matches!(rig.link(), LinkState::Down(_))
+    });
+    rig.cluster.broker_up(1).unwrap();
+    rig.until("the link is back", |rig| rig.link() == LinkState::Up);
+}
+
+#[test]
 fn errors_that_pass_are_librdkafkas_own_business() {
     use RDKafkaRespErr::{
         RD_KAFKA_RESP_ERR__TRANSPORT as TRANSPORT,

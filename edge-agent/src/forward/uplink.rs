@@ -15,9 +15,10 @@ use tracing::{error, info, warn};
 
 use super::{
     Counters,
+    failure::Failure,
     producer::{Event, Sent, Session, full_batch_bytes},
     record,
-    window::{Failure, Next, Window},
+    window::{Next, Window},
 };
 use crate::{
     clock::Clock,
@@ -136,6 +137,11 @@ impl Uplink {
                 Order::Wait
             }
             Next::Full => Order::Wait,
+            // Also without readings: an idle lane is to know whether its link is up.
+            Next::Send(_) if self.session.is_none() => {
+                self.open();
+                self.turn()
+            }
             Next::Send(room) => {
                 let room = room - self.send(room);
                 if self.waiting.is_empty() && room > 0 {
@@ -174,6 +180,14 @@ impl Uplink {
         }
     }
 
+    fn open(&mut self) {
+        let (batch, link) = (self.window.batch_bytes(), self.topic.as_str());
+        match Session::open(&self.kafka, batch, &self.links, link, !self.is_denied) {
+            Ok(session) => self.session = Some(session),
+            Err(reason) => self.failed(Failure::Broken, reason),
+        }
+    }
+
     /// Throws the producer away, with everything it had.
     fn restart(&mut self, failure: Failure, refused: bool) -> Order {
         let (topic, reason) = (&self.topic, &self.reason);
@@ -189,7 +203,7 @@ impl Uplink {
             Failure::TooLarge => {
                 warn!(%topic, reason, batch_bytes, "kafka refuses a batch for its size, sending smaller ones");
             }
-            Failure::Broken => {
+            Failure::Ended | Failure::Broken => {
                 info!(%topic, reason, again, "producer failed, starting a new one");
                 self.report(LinkState::Down(reason.clone()));
             }
@@ -214,18 +228,8 @@ impl Uplink {
         while sent < room
             && let Some(entry) = self.waiting.front_mut()
         {
-            let session = match &mut self.session {
-                Some(session) => session,
-                none => {
-                    let (batch, link) = (self.window.batch_bytes(), self.topic.as_str());
-                    match Session::open(&self.kafka, batch, &self.links, link, !self.is_denied) {
-                        Ok(session) => none.insert(session),
-                        Err(reason) => {
-                            self.failed(Failure::Broken, reason);
-                            break;
-                        }
-                    }
-                }
+            let Some(session) = &self.session else {
+                break;
             };
             let now = self.clock.now();
             record::correct(&mut entry.record, &now);

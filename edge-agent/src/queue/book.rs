@@ -5,10 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{
-    Epoch, Timestamp,
-    control::{LossReason, Predecessor},
-};
+use protocol::{Epoch, Timestamp, control::LossReason};
 use serde::{Deserialize, Serialize};
 
 use super::summary::Run;
@@ -38,7 +35,8 @@ pub struct Book {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochEntry {
     pub epoch: Epoch,
-    pub previous: Option<Predecessor>,
+    /// The run before, and the last sequence that is known of it.
+    pub previous: Option<(Epoch, Option<u64>)>,
     /// Highest sequence made durable or declared lost.
     pub committed: Option<u64>,
     /// Highest sequence up to which everything is in Kafka or declared lost.
@@ -111,10 +109,7 @@ impl Book {
     pub fn begin(&mut self, epoch: Epoch) {
         let previous = self.epochs.last_mut().map(|last| {
             last.closed = true;
-            Predecessor {
-                epoch: last.epoch,
-                last: last.committed,
-            }
+            (last.epoch, last.committed)
         });
         self.epochs.push(EpochEntry {
             epoch,

@@ -13,7 +13,7 @@ use std::{
 
 use protocol::{
     Epoch, GatewayId, Timestamp, Topic,
-    control::{EpochFact, Fact, Loss, LossReason},
+    control::{EpochFact, Fact, Loss, LossReason, Predecessor},
 };
 
 use super::{
@@ -301,7 +301,9 @@ impl Lane {
             gateway: self.gateway.clone(),
             lane: self.topic.clone(),
             epoch: entry.epoch,
-            previous: entry.previous,
+            previous: entry
+                .previous
+                .map(|(epoch, last)| Predecessor { epoch, last }),
             committed: entry.committed,
             acknowledged: entry.acknowledged,
             offsets: entry.offsets.clone(),

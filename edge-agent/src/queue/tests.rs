@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod basics;
+mod bounds;
+mod faults;
+mod frozen;
+mod model;
 
 use std::{
     collections::BTreeMap,
