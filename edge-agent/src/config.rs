@@ -223,11 +223,18 @@ pub struct MqttUrl {
 pub struct Subscription {
     /// `plant/{site}/{device}/{field}`: what the levels of the topic mean. `{device}` is one level,
     /// `{device:**}` the rest, `{field}` names the value, any other word is metadata; `+` and `#` as ever.
+    /// Required, but for presets of devices that have a usual topic.
     pub topic: String,
-    /// How a payload is read: `json` (default) or `number`.
+    /// How a payload is read: `json` (default), `number`, or as a device speaks: `tasmota` …
     pub preset: MqttPreset,
     /// Which members of a JSON payload are not values.
     pub roles: Roles,
+    /// `fields = { temperature_c = "main.temp" }`: take only these members of a JSON payload, by path;
+    /// default all of them.
+    pub fields: Vec<(FieldName, String)>,
+    /// The zone of times that name none, for the presets of devices; default none: such times are not
+    /// believed.
+    pub timezone: Option<jiff::tz::TimeZone>,
     /// 0 or 1, default 1. 2 is refused: at 1 the effect here is the same.
     pub qos: u8,
     /// Retained messages are state, not readings, and are passed by; default false.
@@ -250,6 +257,20 @@ pub enum MqttPreset {
     Json,
     /// One bare number, boolean or text.
     Number,
+    /// What these devices send, by their own topics.
+    Devices(crate::decode::mqtt::Preset),
+}
+
+impl MqttPreset {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Number => "number",
+            Self::Devices(preset) => preset.as_str(),
+        }
+    }
 }
 
 /// `[queue]`: bounds of each lane.

@@ -6,8 +6,8 @@ use protocol::Metadata;
 use toml::{Table, Value};
 
 use super::{
-    Config, LineFormat, Mqtt, MqttPreset, Roles, Secret, Serial, SerialMode, Subscription,
-    TimeFormat, ValueFormat, WhenFull,
+    Config, LineFormat, Mqtt, Roles, Secret, Serial, SerialMode, Subscription, TimeFormat,
+    ValueFormat, WhenFull,
     value::{show_bytes, show_duration},
 };
 
@@ -189,14 +189,22 @@ fn show_mqtt(mqtt: &Mqtt) -> Table {
 }
 
 fn show_subscription(subscription: &Subscription) -> Table {
-    let preset = match subscription.preset {
-        MqttPreset::Json => "json",
-        MqttPreset::Number => "number",
-    };
+    let fields: Table = subscription
+        .fields
+        .iter()
+        .map(|(name, path)| (name.to_string(), path.clone().into()))
+        .collect();
+    let fields = (!fields.is_empty()).then_some(fields);
+    let timezone = subscription
+        .timezone
+        .as_ref()
+        .and_then(jiff::tz::TimeZone::iana_name);
     Keys::default()
         .set("topic", subscription.topic.clone())
-        .set("preset", preset)
+        .set("preset", subscription.preset.as_str())
         .roles(&subscription.roles)
+        .maybe("fields", fields)
+        .maybe("timezone", timezone)
         .maybe(
             "device",
             subscription.device.as_ref().map(|device| device.as_str()),

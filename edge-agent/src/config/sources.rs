@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use protocol::{GatewayId, Metadata, Topic};
 
 use super::{
-    Mqtt, MqttPreset, Secrets, Serial, Subscription, WhenFull,
+    Mqtt, MqttPreset, Roles, Secrets, Serial, Subscription, WhenFull,
     document::{Mistake, Table},
     payload::{ROLE_KEYS, roles, serial_mode},
     sections::{Unique, each},
     value,
 };
-use crate::decode::template::Template;
+use crate::decode::{mqtt::Preset, template::Template};
 
 /// What the sources have to agree with, and among each other.
 pub struct Sources<'a> {
@@ -171,26 +171,16 @@ impl Sources<'_> {
         table: &Table<'_, '_>,
         filters: &mut Vec<String>,
     ) -> Option<Subscription> {
-        let remedy = "write topic = \"plant/{device}/{field}\"";
-        let topic = table.required("topic", remedy, value::template);
+        let preset = table.or("preset", MqttPreset::Json, value::one_of(presets()));
+        let topic = topic(table, preset);
         if let Some((_, template)) = &topic {
             check_overlap(table, template.filter(), filters);
         }
-        let preset = table.or(
-            "preset",
-            MqttPreset::Json,
-            value::one_of([("json", MqttPreset::Json), ("number", MqttPreset::Number)]),
-        );
         let (device, roles) = roles(table);
         let field = table.optional("field", value::parsed);
-        if preset == MqttPreset::Number {
-            for key in ROLE_KEYS {
-                table.refuse(key, "needs preset = \"json\": a bare number has no members");
-            }
-        } else if field.is_some() {
-            let message = "needs preset = \"number\": JSON names its own fields";
-            table.wrong("field", Mistake::fix(message, "remove the line"));
-        }
+        let fields = table.or("fields", Vec::new(), value::paths);
+        let timezone = table.optional("timezone", value::timezone);
+        check_keys(table, preset, &roles);
         if let Some((_, template)) = &topic {
             let device_known = device.is_some() || roles.device.is_some();
             check_topic(table, template, preset, device_known, field.is_some());
@@ -209,6 +199,8 @@ impl Sources<'_> {
             topic: topic?.0,
             preset,
             roles,
+            fields,
+            timezone,
             qos,
             retained,
             device,
@@ -216,6 +208,65 @@ impl Sources<'_> {
             kafka_topic: kafka_topic?,
             meta,
         })
+    }
+}
+
+/// All presets by their words.
+fn presets() -> [(&'static str, MqttPreset); 2 + Preset::ALL.len()] {
+    std::array::from_fn(|at| {
+        let preset = match at {
+            0 => MqttPreset::Json,
+            1 => MqttPreset::Number,
+            at => MqttPreset::Devices(Preset::ALL[at - 2]),
+        };
+        (preset.as_str(), preset)
+    })
+}
+
+/// The topic, or the one the preset's devices use when nobody moved them.
+fn topic(table: &Table<'_, '_>, preset: MqttPreset) -> Option<(String, Template)> {
+    if table.span_of("topic").is_none()
+        && let MqttPreset::Devices(devices) = preset
+        && let Some(usual) = devices.default_topic()
+    {
+        return Some((usual.to_owned(), Template::parse(usual).ok()?));
+    }
+    let remedy = "write topic = \"plant/{device}/{field}\"";
+    table.required("topic", remedy, value::template)
+}
+
+/// Which settings mean something depends on the preset.
+fn check_keys(table: &Table<'_, '_>, preset: MqttPreset, roles: &Roles) {
+    match preset {
+        MqttPreset::Json => {
+            table.refuse(
+                "field",
+                "needs preset = \"number\": JSON names its own fields",
+            );
+            table.refuse("timezone", "needs a preset of devices, such as \"tasmota\"");
+        }
+        MqttPreset::Number => {
+            for key in ROLE_KEYS {
+                table.refuse(key, "needs preset = \"json\": a bare number has no members");
+            }
+            table.refuse(
+                "fields",
+                "needs preset = \"json\": a bare number has no members",
+            );
+            table.refuse("timezone", "needs a preset of devices, such as \"tasmota\"");
+        }
+        MqttPreset::Devices(devices) => {
+            for key in ROLE_KEYS.into_iter().chain(["field", "fields"]) {
+                table.refuse(key, "is known by the preset");
+            }
+            if roles.device.is_some() {
+                let message = format!("is known by the preset {}", devices.as_str());
+                table.wrong(
+                    "device",
+                    Mistake::fix(message, "name the device itself, or remove the line"),
+                );
+            }
+        }
     }
 }
 
@@ -253,14 +304,15 @@ fn check_topic(
     device_known: bool,
     field_known: bool,
 ) {
-    if !template.has_device() && !device_known {
+    let by_message = matches!(preset, MqttPreset::Devices(devices) if devices.names_device());
+    if !template.has_device() && !device_known && !by_message {
         let fix =
             "write {device} in the topic, or set device = \"…\" or device = { field = \"…\" }";
         table.wrong("topic", Mistake::fix("names no device", fix));
     }
-    if preset == MqttPreset::Json && template.has_field() {
+    if preset != MqttPreset::Number && template.has_field() {
         let fix = "set preset = \"number\", or give the level another name";
-        let message = "has {field}, but JSON names its own fields";
+        let message = "has {field}, but this preset names its own fields";
         table.wrong("topic", Mistake::fix(message, fix));
     }
     if preset == MqttPreset::Number && !template.has_field() && !field_known {

@@ -85,8 +85,9 @@ username = \"edge\"
 password = {{ credential = \"mqtt_house\" }}
 tls_ca = \"/etc/edge-agent/ca.pem\"
 subscribe = [
-  {{ topic = \"plant/{{site}}/{{device}}\", time = \"ts\", sequence = \"seq\", boot = \"boot\", meta = {{ floor = \"1\" }} }},
+  {{ topic = \"plant/{{site}}/{{device}}\", fields = {{ temperature_c = \"main.temp\", pm2_5_ug_m3 = \"sensors.0.pm\" }}, time = \"ts\", sequence = \"seq\", boot = \"boot\", meta = {{ floor = \"1\" }} }},
   {{ topic = \"garden/soil/moisture\", preset = \"number\", device = \"soil-1\", field = \"moisture_pct\" }},
+  {{ preset = \"tasmota\", timezone = \"Europe/Berlin\" }},
 ]
 "
     ));

@@ -6,7 +6,7 @@
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use jiff::{SignedDuration, Span, SpanRelativeTo};
-use protocol::{FieldName, Metadata};
+use protocol::{FieldName, MAX_FIELDS, Metadata};
 
 use super::{
     MqttUrl, Secret,
@@ -275,6 +275,34 @@ pub fn metadata(value: &Value<'_>) -> Result<Metadata, Mistake> {
         entries.push((name, text.into()));
     }
     Metadata::new(entries).map_err(|error| Mistake::new(format!("is not valid: {error}")))
+}
+
+/// A zone by its name in the system's database.
+pub fn timezone(value: &Value<'_>) -> Result<jiff::tz::TimeZone, Mistake> {
+    let name = text(value)?;
+    jiff::tz::TimeZone::get(&name).map_err(|_| {
+        Mistake::fix(
+            format!("is no time zone: {name:?}"),
+            "write a name of the IANA database, such as \"Europe/Berlin\" or \"UTC\"",
+        )
+    })
+}
+
+/// `{ temperature_c = "main.temp" }`.
+pub fn paths(value: &Value<'_>) -> Result<Vec<(FieldName, String)>, Mistake> {
+    let wrong = || Mistake::new("must be names and paths, as in { temperature_c = \"main.temp\" }");
+    let table = value.get_ref().as_table().ok_or_else(wrong)?;
+    let mut fields = Vec::new();
+    for (name, path) in table {
+        let name = FieldName::new(name.get_ref().as_ref())
+            .map_err(|error| Mistake::new(error.to_string()))?;
+        let path = text(path)?;
+        fields.push((name, path));
+    }
+    if fields.is_empty() || fields.len() > MAX_FIELDS {
+        return Err(Mistake::new(format!("must name 1 to {MAX_FIELDS} fields")));
+    }
+    Ok(fields)
 }
 
 /// The template of an MQTT topic, as text and compiled.

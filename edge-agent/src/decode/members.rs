@@ -159,6 +159,22 @@ impl<'r> Members<'r> {
         }
     }
 
+    /// Takes a value that has its canonical name already.
+    pub(crate) fn keep(
+        &mut self,
+        name: &FieldName,
+        value: Result<Option<Value>, Problem>,
+    ) -> Result<(), DecodeError> {
+        match value {
+            Ok(None) => Ok(()),
+            Ok(Some(value)) => {
+                self.decoded.fields.push((name.clone(), value));
+                self.bounded()
+            }
+            Err(problem) => self.reject(name.as_str(), problem),
+        }
+    }
+
     /// Notes a member that cannot be kept.
     pub(crate) fn reject(&mut self, name: &str, problem: Problem) -> Result<(), DecodeError> {
         self.decoded.rejected.push((excerpt(name), problem));

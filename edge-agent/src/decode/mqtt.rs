@@ -16,6 +16,7 @@
 pub mod esphome;
 mod gather;
 pub mod mbmd;
+pub mod paths;
 pub mod rtl_433;
 pub mod senml;
 pub mod shelly;
@@ -65,6 +66,8 @@ pub struct Message<'m> {
     pub payload: &'m [u8],
     /// When.
     pub at: Timestamp,
+    /// Whether the broker sends it again on the next connection unless it is acknowledged (QoS 1).
+    pub again: bool,
 }
 
 /// What the user declares about the senders.
@@ -94,6 +97,8 @@ pub struct Outcome {
     pub rejected: Vec<(Box<str>, DecodeError)>,
     /// Messages to be published in answer.
     pub requests: Vec<Request>,
+    /// This message waits for another to be understood: it is neither a reading yet nor rejected.
+    pub held: bool,
 }
 
 /// A message a decoder needs somebody to send.
@@ -159,6 +164,12 @@ impl Preset {
         }
     }
 
+    /// Whether availability topics are retained there, as wills are everywhere but in Sparkplug.
+    #[must_use]
+    pub const fn retains_availability(self) -> bool {
+        !matches!(self, Self::SparkplugB | Self::Senml)
+    }
+
     /// Whether its messages name the device without help of the topic template.
     #[must_use]
     pub const fn names_device(self) -> bool {
@@ -178,6 +189,18 @@ impl Decoder {
             options,
             sparkplug: sparkplug::Host::default(),
         }
+    }
+
+    /// How many messages wait for another to be understood. When this falls to 0, what was held is in the
+    /// outcome of that message.
+    #[must_use]
+    pub fn holding(&self) -> usize {
+        self.sparkplug.holding()
+    }
+
+    /// The connection broke: what was missed is not known, and what was not acknowledged comes again.
+    pub fn disconnected(&mut self) {
+        self.sparkplug.disconnected();
     }
 
     /// Reads one message.
@@ -204,7 +227,9 @@ impl Decoder {
 }
 
 impl Outcome {
-    fn reading(reading: Option<Decoded>) -> Self {
+    /// Of one reading or none.
+    #[must_use]
+    pub fn reading(reading: Option<Decoded>) -> Self {
         Self {
             readings: reading.into_iter().collect(),
             ..Self::default()

@@ -29,6 +29,9 @@ pub struct Counters {
     deferred: AtomicU64,
     reconnects: AtomicU64,
     device_dropped: AtomicU64,
+    devices_online: AtomicU64,
+    devices_offline: AtomicU64,
+    devices_forgotten: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -49,6 +52,12 @@ pub struct Seen {
     pub reconnects: u64,
     /// Readings a framed device says it had to drop itself.
     pub device_dropped: u64,
+    /// Devices whose availability topic says that they can be reached.
+    pub devices_online: u64,
+    /// Devices whose availability topic says that they cannot.
+    pub devices_offline: u64,
+    /// Devices whose availability was forgotten for others, because there were too many names.
+    pub devices_forgotten: u64,
 }
 
 impl Counters {
@@ -65,6 +74,9 @@ impl Counters {
             deferred: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             device_dropped: AtomicU64::new(0),
+            devices_online: AtomicU64::new(0),
+            devices_offline: AtomicU64::new(0),
+            devices_forgotten: AtomicU64::new(0),
         }
     }
 
@@ -79,6 +91,9 @@ impl Counters {
             deferred: self.deferred.load(Relaxed),
             reconnects: self.reconnects.load(Relaxed),
             device_dropped: self.device_dropped.load(Relaxed),
+            devices_online: self.devices_online.load(Relaxed),
+            devices_offline: self.devices_offline.load(Relaxed),
+            devices_forgotten: self.devices_forgotten.load(Relaxed),
         }
     }
 
@@ -106,6 +121,12 @@ impl Counters {
 
     pub(super) fn reconnected(&self) {
         self.reconnects.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn devices(&self, online: u64, offline: u64, forgotten: u64) {
+        self.devices_online.store(online, Relaxed);
+        self.devices_offline.store(offline, Relaxed);
+        self.devices_forgotten.store(forgotten, Relaxed);
     }
 
     pub(super) fn device_dropped(&self, more: u64) {

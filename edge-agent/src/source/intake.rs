@@ -114,7 +114,7 @@ impl Intake {
         answer: Option<Answer>,
     ) -> Result<(), Closed> {
         self.counters.received(1);
-        let message = message(lane, reading, Origin::Unknown, at, answer);
+        let message = message(lane, vec![reading], Origin::Unknown, at, answer);
         match &self.outlet {
             Outlet::Gate(gate) => gate.blocking_send(message),
             #[cfg(test)]
@@ -122,17 +122,18 @@ impl Intake {
         }
     }
 
-    /// Hands over one reading from a task; waits while ingest cannot take it.
+    /// Hands over the readings of one message from a task; waits while ingest cannot take them.
     pub(super) async fn send(
         &self,
         lane: &Topic,
-        reading: Reading,
+        readings: Vec<Reading>,
         origin: Origin,
         at: &Moment,
         answer: Option<Answer>,
     ) -> Result<(), Closed> {
-        self.counters.received(1);
-        let message = message(lane, reading, origin, at, answer);
+        self.counters
+            .received(u64::try_from(readings.len()).unwrap_or(u64::MAX));
+        let message = message(lane, readings, origin, at, answer);
         match &self.outlet {
             Outlet::Gate(gate) => gate.send(message).await,
             #[cfg(test)]
@@ -155,14 +156,14 @@ impl Intake {
 
 fn message(
     lane: &Topic,
-    reading: Reading,
+    readings: Vec<Reading>,
     origin: Origin,
     at: &Moment,
     answer: Option<Answer>,
 ) -> Message {
     Message {
         lane: lane.clone(),
-        readings: vec![reading],
+        readings,
         origin,
         received: at.wall,
         answer,

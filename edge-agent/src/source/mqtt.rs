@@ -23,9 +23,11 @@
 
 mod acks;
 mod link;
+mod presence;
 pub(super) mod routes;
+mod take;
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Mutex, time::Duration};
 
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, Publish, QoS,
@@ -44,11 +46,11 @@ use super::{
 };
 use crate::{
     config::{Agent, Mqtt},
-    decode::Defaults,
-    ingest::{Answer, Closed, Origin, Receipt, Rejection},
+    ingest::{Answer, Closed, Origin, Receipt},
     link::LinkState,
 };
 use link::{Link, explain};
+use presence::Presence;
 use routes::{Route, Routes};
 
 /// Room for an acknowledgement of each of the 65 535 packet ids, and for our own few requests.
@@ -68,6 +70,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub(super) struct Broker {
     settings: Mqtt,
     routes: Routes,
+    presence: Mutex<Presence>,
     intake: Intake,
     shutdown: CancellationToken,
     patience: Duration,
@@ -109,9 +112,12 @@ impl Broker {
                 })
             })
             .collect::<Result<_, _>>()?;
+        let routes = Routes::new(routes);
+        let configured = routes.iter().filter_map(Route::configured_device);
         Ok(Self {
+            presence: Mutex::new(Presence::new(configured.map(|device| device.as_str()))),
             settings: settings.clone(),
-            routes: Routes::new(routes),
+            routes,
             intake,
             shutdown,
             patience: agent.shutdown_timeout,
@@ -282,6 +288,7 @@ impl Broker {
                 self.take(&publish, answer, link).await?;
             }
             Event::Outgoing(Outgoing::PubAck(_)) => link.acks().written(),
+            Event::Outgoing(Outgoing::Publish(_)) => link.asked(),
             Event::Outgoing(Outgoing::Disconnect) => return Ok(Next::Finished),
             _ => {}
         }
@@ -321,57 +328,6 @@ impl Broker {
         true
     }
 
-    /// One message: into the queue, or counted out.
-    async fn take(
-        &self,
-        publish: &Publish,
-        answer: Option<Answer>,
-        link: &Link,
-    ) -> Result<(), Closed> {
-        let token = answer.as_ref().map(|answer| answer.token);
-        let now = self.intake.now();
-        let max = self.settings.max_packet_bytes;
-        let route = self.routes.find(&publish.topic);
-        match route {
-            None => self.intake.counters.skipped(),
-            Some((route, _)) if publish.retain && !route.retained => {
-                self.intake.counters.skipped();
-            }
-            Some(_) if publish.payload.len() > max => {
-                let detail = format!("payload is larger than max_packet_bytes = {max}");
-                self.intake
-                    .reject(Rejection::TooLarge, &detail, &publish.payload);
-            }
-            Some((route, captures)) => {
-                let reading = route.read(captures, &publish.payload).and_then(|routed| {
-                    let defaults = Defaults {
-                        device: routed.device.as_ref(),
-                        meta: &routed.meta,
-                        max_age: self.intake.max_age,
-                    };
-                    self.intake.reading(routed.decoded, &defaults, &now)
-                });
-                match reading {
-                    Ok(reading) => {
-                        let origin = origin(publish);
-                        return self
-                            .intake
-                            .send(&route.lane, reading, origin, &now, answer)
-                            .await;
-                    }
-                    Err(error) => {
-                        self.intake
-                            .reject(error.rejection(), &error, &publish.payload);
-                    }
-                }
-            }
-        }
-        if let Some(token) = token {
-            link.done([token]);
-        }
-        Ok(())
-    }
-
     /// The connection broke, or was not made.
     async fn lost(
         &self,
@@ -390,6 +346,7 @@ impl Broker {
                 self.take(&publish, None, link).await?;
             }
         }
+        self.routes.disconnected();
         if progress
             .connected
             .take()

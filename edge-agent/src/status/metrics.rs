@@ -162,7 +162,7 @@ impl Snapshot {
             .map(|(source, reason, count)| ([("source", &**source), ("reason", *reason)], *count));
         let help = "Inputs that are no reading";
         out.family(Counter, "edge_frames_rejected", help, rejections.collect())?;
-        let columns: [Column<Seen>; 6] = [
+        let columns: [Column<Seen>; 9] = [
             (
                 Counter,
                 "edge_source_readings",
@@ -198,6 +198,24 @@ impl Snapshot {
                 "edge_source_device_dropped",
                 "Dropped by the device itself",
                 |seen| seen.device_dropped,
+            ),
+            (
+                Gauge,
+                "edge_source_devices_online",
+                "Devices whose availability topic says they can be reached",
+                |seen| seen.devices_online,
+            ),
+            (
+                Gauge,
+                "edge_source_devices_offline",
+                "Devices whose availability topic says they cannot",
+                |seen| seen.devices_offline,
+            ),
+            (
+                Counter,
+                "edge_source_devices_forgotten",
+                "Devices whose availability was forgotten for others",
+                |seen| seen.devices_forgotten,
             ),
         ];
         for (kind, name, help, value) in columns {

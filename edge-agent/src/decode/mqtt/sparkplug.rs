@@ -91,6 +91,7 @@ struct Held {
     node: String,
     device: Option<String>,
     payload: Vec<u8>,
+    again: bool,
 }
 
 /// The parts of a topic.
@@ -107,6 +108,17 @@ impl Host {
     #[must_use]
     pub fn holding(&self) -> usize {
         self.held.len()
+    }
+
+    /// The connection broke: births may have been missed, and what the broker sends again must not be held
+    /// twice.
+    pub fn disconnected(&mut self) {
+        self.held.retain(|held| !held.again);
+        self.held_bytes = self.held.iter().map(|held| held.payload.len()).sum();
+        for node in self.nodes.values_mut() {
+            node.next = None;
+            node.asked = None;
+        }
     }
 
     /// How many edge nodes were forgotten for others.
@@ -156,6 +168,7 @@ impl Host {
                 let done = self.data(&name, device.as_deref(), &body, &mut outcome)?;
                 if !done {
                     self.hold(&name, device, message, &mut outcome);
+                    outcome.held = true;
                 }
                 if !done || !in_step {
                     self.ask(&name, &topic, message.at, &mut outcome);
@@ -344,6 +357,7 @@ impl Host {
             node: name.to_owned(),
             device,
             payload: message.payload.to_vec(),
+            again: message.again,
         });
         while self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES {
             match self.held.pop_front() {

@@ -72,6 +72,7 @@ pub(super) fn read_as(
         device: captures.and_then(|captures| captures.device),
         payload,
         at: AT.parse().unwrap(),
+        again: false,
     };
     let read = Decoder::new(preset, options).read(&message)?;
     Ok(lines(&read))

@@ -1,15 +1,22 @@
 //! What the poller and the receipts share: which messages wait, and the way back to the broker.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use rumqttc::{AsyncClient, ConnectionError, EventLoop, Publish, QoS, StateError, mqttbytes};
 use tokio::sync::{Notify, mpsc::UnboundedReceiver};
 
 use super::acks::Acks;
-use crate::ingest::Receipt;
+use crate::ingest::{Answer, Receipt};
+
+/// Most of our own requests on their way: the queue has few places beside the acknowledgements.
+const MAX_ASKING: usize = 32;
 
 /// What the poller and the receipts share.
 pub(super) struct Link {
@@ -18,6 +25,17 @@ pub(super) struct Link {
     /// A slot became free, or the last one while draining.
     pub(super) room: Notify,
     draining: AtomicBool,
+    waiting: Mutex<Waiting>,
+    asking: AtomicUsize,
+}
+
+/// Messages that are acknowledged with another.
+#[derive(Default)]
+struct Waiting {
+    /// Not understood yet.
+    held: Vec<Answer>,
+    /// By the token of the one whose receipt counts for them.
+    followers: HashMap<u64, Vec<u64>>,
 }
 
 impl Link {
@@ -27,7 +45,65 @@ impl Link {
             acks: Mutex::default(),
             room: Notify::new(),
             draining: AtomicBool::new(false),
+            waiting: Mutex::default(),
+            asking: AtomicUsize::new(0),
         }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Tokens are plain data; a panic elsewhere leaves them whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a message unacknowledged until it is understood. At most `room` of them: they hold up the
+    /// acknowledgements behind them, so the oldest is acknowledged then, though it is in memory only.
+    pub(super) fn hold(&self, answer: Option<Answer>, room: usize) {
+        let mut waiting = self.waiting();
+        waiting.held.extend(answer);
+        let over = waiting.held.len().saturating_sub(room);
+        let given_up: Vec<u64> = waiting
+            .held
+            .drain(..over)
+            .map(|answer| answer.token)
+            .collect();
+        drop(waiting);
+        if !given_up.is_empty() {
+            self.done(given_up);
+        }
+    }
+
+    /// All that was held, in the order of arrival.
+    pub(super) fn released(&self) -> Vec<Answer> {
+        mem::take(&mut self.waiting().held)
+    }
+
+    /// One answer whose receipt counts for all of them.
+    pub(super) fn together(&self, mut answers: Vec<Answer>) -> Option<Answer> {
+        let last = answers.pop()?;
+        if !answers.is_empty() {
+            let others = answers.into_iter().map(|answer| answer.token).collect();
+            self.waiting().followers.insert(last.token, others);
+        }
+        Some(last)
+    }
+
+    /// Publishes a request at QoS 0. One that finds no place is made again by its decoder.
+    pub(super) fn ask(&self, topic: &str, payload: Vec<u8>) {
+        if self.asking.load(Relaxed) >= MAX_ASKING {
+            return;
+        }
+        let sent = self
+            .client
+            .try_publish(topic, QoS::AtMostOnce, false, payload);
+        if sent.is_ok() {
+            self.asking.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A request is on the network.
+    pub(super) fn asked(&self) {
+        let one_less = |asking: usize| Some(asking.saturating_sub(1));
+        let _before = self.asking.fetch_update(Relaxed, Relaxed, one_less);
     }
 
     pub(super) fn acks(&self) -> MutexGuard<'_, Acks> {
@@ -45,6 +121,14 @@ impl Link {
     }
 
     pub(super) fn done(&self, tokens: impl IntoIterator<Item = u64>) {
+        let tokens: Vec<u64> = {
+            let mut waiting = self.waiting();
+            let with_followers = |token| {
+                let followers = waiting.followers.remove(&token).unwrap_or_default();
+                followers.into_iter().chain([token])
+            };
+            tokens.into_iter().flat_map(with_followers).collect()
+        };
         let mut acks = self.acks();
         for token in tokens {
             acks.done(token);
@@ -85,6 +169,8 @@ impl Link {
     pub(super) fn broken(&self, eventloop: &mut EventLoop) {
         let mut acks = self.acks();
         acks.broken();
+        *self.waiting() = Waiting::default();
+        self.asking.store(0, Relaxed);
         eventloop.clean();
         drop(acks);
         self.room.notify_one();

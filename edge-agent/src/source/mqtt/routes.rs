@@ -1,25 +1,27 @@
-//! From a topic and a payload to a reading, by the subscriptions of one broker; pure.
+//! From a topic and a payload to readings, by the subscriptions of one broker; no I/O.
+
+use std::sync::{Mutex, PoisonError};
 
 use protocol::{DeviceId, FieldName, Metadata, Topic};
 
 use crate::{
     config::{MqttPreset, Roles, Subscription},
     decode::{
-        self, DecodeError, Decoded,
+        self, DecodeError,
+        mqtt::{self, Decoder, Options, Outcome},
         template::{Captures, Template, TemplateError},
     },
 };
 
 /// The subscriptions of one broker, in the order of the configuration: the first that fits counts.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Routes(Vec<Route>);
 
 /// One subscription, compiled.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Route {
     template: Template,
-    preset: MqttPreset,
-    roles: Roles,
+    reader: Reader,
     device: Option<DeviceId>,
     field: Option<FieldName>,
     meta: Metadata,
@@ -31,6 +33,25 @@ pub struct Route {
     pub retained: bool,
     /// Where its readings go.
     pub lane: Topic,
+    availability: bool,
+}
+
+impl Routed {
+    /// Whether the message says nothing that could be a reading.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outcome.readings.is_empty()
+    }
+}
+
+/// How payloads are read.
+#[derive(Debug)]
+enum Reader {
+    Json(Roles),
+    Paths(Roles, Vec<(FieldName, String)>),
+    Number,
+    /// What it remembers is only ever touched by the poller.
+    Devices(Mutex<Decoder>),
 }
 
 /// Why a subscription cannot work.
@@ -61,8 +82,8 @@ pub enum RouteError {
 /// A payload read, and what its topic adds.
 #[derive(Debug)]
 pub struct Routed {
-    /// What the payload says.
-    pub decoded: Decoded,
+    /// What the message says.
+    pub outcome: Outcome,
     /// The device by topic or configuration.
     pub device: Option<DeviceId>,
     /// Static metadata and words of the topic.
@@ -79,50 +100,106 @@ impl Route {
         if subscription.qos > 1 {
             return Err(RouteError::Qos(subscription.qos));
         }
-        let roles = match subscription.preset {
-            MqttPreset::Json if template.has_field() => return Err(RouteError::FieldWithJson),
-            MqttPreset::Json => subscription.roles.clone(),
+        let roles = &subscription.roles;
+        let (reader, by_message) = match subscription.preset {
             MqttPreset::Number if !template.has_field() && subscription.field.is_none() => {
                 return Err(RouteError::NoField);
             }
-            MqttPreset::Number => Roles::default(),
+            MqttPreset::Number => (Reader::Number, false),
+            _ if template.has_field() => return Err(RouteError::FieldWithJson),
+            MqttPreset::Json if subscription.fields.is_empty() => {
+                (Reader::Json(roles.clone()), roles.device.is_some())
+            }
+            MqttPreset::Json => (
+                Reader::Paths(roles.clone(), subscription.fields.clone()),
+                roles.device.is_some(),
+            ),
+            MqttPreset::Devices(preset) => {
+                let options = Options {
+                    timezone: subscription.timezone.clone(),
+                };
+                let decoder = Mutex::new(Decoder::new(preset, options));
+                (Reader::Devices(decoder), preset.names_device())
+            }
         };
-        if !template.has_device() && subscription.device.is_none() && roles.device.is_none() {
+        if !template.has_device() && subscription.device.is_none() && !by_message {
             return Err(RouteError::NoDevice);
         }
         Ok(Self {
             filter: template.filter(),
             template,
-            preset: subscription.preset,
-            roles,
+            reader,
             device: subscription.device.clone(),
             field: subscription.field.clone(),
             meta: super::source_meta(box_wide, &subscription.meta).map_err(RouteError::Meta)?,
             qos: subscription.qos,
             retained: subscription.retained,
             lane: subscription.kafka_topic.clone(),
+            availability: matches!(subscription.preset, MqttPreset::Devices(preset) if preset.retains_availability()),
         })
     }
 
-    /// Reads a payload of this subscription.
+    /// Reads a message of this subscription; `message.device` is filled in here.
     ///
     /// # Errors
     /// [`DecodeError`].
-    pub fn read(&self, captures: Captures<'_>, payload: &[u8]) -> Result<Routed, DecodeError> {
-        let device = captures.device_id()?.or_else(|| self.device.clone());
-        let decoded = match self.preset {
-            MqttPreset::Json => decode::json::decode(payload, &self.roles)?,
-            MqttPreset::Number => {
+    pub fn read(
+        &self,
+        captures: Captures<'_>,
+        message: &mqtt::Message<'_>,
+    ) -> Result<Routed, DecodeError> {
+        let single = |decoded| Outcome {
+            readings: vec![decoded],
+            ..Outcome::default()
+        };
+        let outcome = match &self.reader {
+            Reader::Json(roles) => single(decode::json::decode(message.payload, roles)?),
+            Reader::Paths(roles, fields) => {
+                single(mqtt::paths::decode(message.payload, roles, fields)?)
+            }
+            Reader::Number => {
                 let field = captures.field_name()?.or_else(|| self.field.clone());
-                decode::number::decode(payload, &field.ok_or(DecodeError::FieldName)?)?
+                let field = field.ok_or(DecodeError::FieldName)?;
+                single(decode::number::decode(message.payload, &field)?)
+            }
+            Reader::Devices(decoder) => {
+                let message = mqtt::Message {
+                    device: captures.device,
+                    ..*message
+                };
+                unpoisoned(decoder).read(&message)?
             }
         };
         Ok(Routed {
-            decoded,
-            device,
+            outcome,
+            device: captures.device_id()?.or_else(|| self.device.clone()),
             meta: decode::merge(&self.meta, captures.meta)?,
         })
     }
+
+    const fn decoder(&self) -> Option<&Mutex<Decoder>> {
+        match &self.reader {
+            Reader::Devices(decoder) => Some(decoder),
+            _ => None,
+        }
+    }
+
+    /// Whether retained messages of this subscription tell who is there.
+    #[must_use]
+    pub const fn retained_availability(&self) -> bool {
+        self.availability
+    }
+
+    /// The device the configuration names.
+    #[must_use]
+    pub const fn configured_device(&self) -> Option<&DeviceId> {
+        self.device.as_ref()
+    }
+}
+
+/// A decoder that panicked keeps plain data: the next message finds it whole.
+fn unpoisoned(decoder: &Mutex<Decoder>) -> std::sync::MutexGuard<'_, Decoder> {
+    decoder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Routes {
@@ -144,6 +221,20 @@ impl Routes {
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.0.iter()
     }
+
+    /// How many messages wait for another to be understood.
+    #[must_use]
+    pub fn holding(&self) -> usize {
+        let decoders = self.0.iter().filter_map(Route::decoder);
+        decoders.map(|decoder| unpoisoned(decoder).holding()).sum()
+    }
+
+    /// The connection broke.
+    pub fn disconnected(&self) {
+        for decoder in self.0.iter().filter_map(Route::decoder) {
+            unpoisoned(decoder).disconnected();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -151,11 +242,23 @@ mod tests {
     use super::*;
     use protocol::Value;
 
+    fn message<'m>(topic: &'m str, payload: &'m [u8]) -> mqtt::Message<'m> {
+        mqtt::Message {
+            topic,
+            device: None,
+            payload,
+            at: protocol::Timestamp::UNIX_EPOCH,
+            again: false,
+        }
+    }
+
     fn subscription(topic: &str, preset: MqttPreset) -> Subscription {
         Subscription {
             topic: topic.into(),
             preset,
             roles: Roles::default(),
+            fields: Vec::new(),
+            timezone: None,
             qos: 1,
             retained: false,
             device: None,
@@ -180,14 +283,16 @@ mod tests {
         assert_eq!(filters, ["plant/+/+/+", "zigbee2mqtt/#"]);
 
         let (route, captures) = routes.find("plant/berlin/m 1/Temp.C").unwrap();
-        let routed = route.read(captures, b" 21 ").unwrap();
+        let routed = route.read(captures, &message("", b" 21 ")).unwrap();
         assert_eq!(routed.device.unwrap().as_str(), "m%201");
         assert_eq!(routed.meta.iter().next().unwrap().1, "berlin");
-        let (name, value) = &routed.decoded.fields[0];
+        let (name, value) = &routed.outcome.readings[0].fields[0];
         assert_eq!((name.as_str(), value), ("temp_c", &Value::Float(21.0)));
 
         let (route, captures) = routes.find("zigbee2mqtt/kitchen/door").unwrap();
-        let routed = route.read(captures, br#"{"contact":true}"#).unwrap();
+        let routed = route
+            .read(captures, &message("", br#"{"contact":true}"#))
+            .unwrap();
         assert_eq!(routed.device.unwrap().as_str(), "kitchen/door");
         assert!(routes.find("plant/berlin/m1").is_none());
         assert!(routes.find("zigbee2mqtt").is_none());

@@ -13,7 +13,8 @@ use tokio::{
 use super::*;
 use crate::{
     config::{MqttPreset, MqttUrl, Roles, Subscription},
-    ingest::{Message, Outcome},
+    decode::mqtt::Preset,
+    ingest::{Message, Outcome, Rejection},
     link::LinkKind,
     source::intake::Far,
 };
@@ -31,10 +32,20 @@ struct Rig {
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), SourceError>>,
     listener: TcpListener,
+    filter: &'static str,
 }
 
 impl Rig {
     async fn new(max_inflight: u16) -> Self {
+        Self::with(max_inflight, MqttPreset::Json, "plant/{device}", "plant/+").await
+    }
+
+    async fn with(
+        max_inflight: u16,
+        preset: MqttPreset,
+        template: &str,
+        filter: &'static str,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (intake, far) = Far::new(LinkKind::Mqtt);
         let shutdown = CancellationToken::new();
@@ -52,9 +63,11 @@ impl Rig {
             max_packet_bytes: 1000,
             max_inflight,
             subscribe: vec![Subscription {
-                topic: "plant/{device}".into(),
-                preset: MqttPreset::Json,
+                topic: template.into(),
+                preset,
                 roles: Roles::default(),
+                fields: Vec::new(),
+                timezone: None,
                 qos: 1,
                 retained: false,
                 device: None,
@@ -75,6 +88,7 @@ impl Rig {
             shutdown,
             task: tokio::spawn(broker.run()),
             listener,
+            filter,
         }
     }
 
@@ -92,7 +106,7 @@ impl Rig {
         if subscribes {
             let (kind, subscribe) = wire.packet().await;
             assert_eq!(kind, SUBSCRIBE);
-            assert!(subscribe.ends_with(b"plant/+\x01"));
+            assert!(subscribe.ends_with(format!("{}\x01", self.filter).as_bytes()));
             wire.send(&[0x90, 3, subscribe[0], subscribe[1], 1]).await;
         }
         wire
@@ -139,7 +153,10 @@ impl Wire {
     }
 
     async fn publish(&mut self, flags: u8, packet_id: u16, payload: &[u8]) {
-        let topic = b"plant/m1";
+        self.publish_to("plant/m1", flags, packet_id, payload).await;
+    }
+
+    async fn publish_to(&mut self, topic: &str, flags: u8, packet_id: u16, payload: &[u8]) {
         let length = 2 + topic.len() + 2 + payload.len();
         let mut packet = vec![0x30 | QOS_1 | flags];
         let mut rest = length;
@@ -148,8 +165,8 @@ impl Wire {
             rest /= 128;
         }
         packet.push(u8::try_from(rest).unwrap());
-        packet.extend_from_slice(&[0, 8]);
-        packet.extend_from_slice(topic);
+        packet.extend_from_slice(&u16::try_from(topic.len()).unwrap().to_be_bytes());
+        packet.extend_from_slice(topic.as_bytes());
         packet.extend_from_slice(&packet_id.to_be_bytes());
         packet.extend_from_slice(payload);
         self.send(&packet).await;
@@ -281,5 +298,88 @@ async fn shutdown_acknowledges_what_was_taken_and_says_goodbye() {
     assert_eq!(wire.puback().await, 1);
     assert_eq!(wire.packet().await.0, DISCONNECT);
     assert!(rig.far.messages.try_recv().is_err());
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_is_a_state_of_its_device_even_when_retained_and_never_a_reading() {
+    let preset = MqttPreset::Devices(Preset::Tasmota);
+    let rig = Rig::with(100, preset, "tele/{device}/+", "tele/+/+").await;
+    let mut wire = rig.accept(false, true).await;
+    wire.publish_to("tele/plug/LWT", RETAIN, 1, b"Online").await;
+    wire.publish_to("tele/lamp/LWT", 0, 2, b"Offline").await;
+    wire.publish_to("tele/plug/SENSOR", RETAIN, 3, br#"{"v":3}"#)
+        .await;
+    wire.publish_to("tele/plug/SENSOR", 0, 4, br#"{"v":4}"#)
+        .await;
+    let message = rig.message();
+    assert_eq!(value(&message), 4.0);
+    assert_eq!(message.readings[0].device.as_str(), "plug");
+    for id in 1..=3 {
+        assert_eq!(wire.puback().await, id);
+    }
+    let seen = rig.far.counters.seen();
+    assert_eq!((seen.devices_online, seen.devices_offline), (1, 1));
+    assert_eq!((seen.received, seen.skipped), (1, 3));
+    answer(&message);
+    assert_eq!(wire.puback().await, 4);
+    rig.end().await;
+}
+
+/// A Sparkplug payload of one metric: `v`, alias 1, in a birth; alias 1 alone otherwise.
+fn sparkplug(seq: u8, birth: bool, value: f64) -> Vec<u8> {
+    let mut metric = if birth {
+        vec![0x0a, 1, b'v', 0x10, 1, 0x20, 10]
+    } else {
+        vec![0x10, 1]
+    };
+    metric.push(0x69);
+    metric.extend_from_slice(&value.to_le_bytes());
+    let mut payload = vec![0x12, u8::try_from(metric.len()).unwrap()];
+    payload.extend_from_slice(&metric);
+    payload.extend_from_slice(&[0x18, seq]);
+    payload
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_that_waits_for_its_birth_is_acknowledged_only_after_it_is_committed() {
+    let preset = MqttPreset::Devices(Preset::SparkplugB);
+    let rig = Rig::with(100, preset, "spBv1.0/#", "spBv1.0/#").await;
+    let mut wire = rig.accept(false, true).await;
+    wire.publish_to("spBv1.0/g/NDATA/e", 0, 1, &sparkplug(7, false, 1.5))
+        .await;
+    let (kind, request) = wire.packet().await;
+    assert_eq!(kind, 0x30, "a request at QoS 0");
+    assert!(request[2..].starts_with(b"spBv1.0/g/NCMD/e"));
+    wire.silent().await;
+    wire.publish_to("spBv1.0/g/NBIRTH/e", 0, 2, &sparkplug(0, true, 2.5))
+        .await;
+    let message = rig.message();
+    let devices: Vec<&str> = message.readings.iter().map(|r| r.device.as_str()).collect();
+    assert_eq!(devices, ["g/e", "g/e"]);
+    wire.silent().await;
+    answer(&message);
+    assert_eq!((wire.puback().await, wire.puback().await), (1, 2));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_held_and_comes_again_after_a_break_is_read_once() {
+    let preset = MqttPreset::Devices(Preset::SparkplugB);
+    let rig = Rig::with(100, preset, "spBv1.0/#", "spBv1.0/#").await;
+    let mut wire = rig.accept(false, true).await;
+    let data = sparkplug(7, false, 1.5);
+    wire.publish_to("spBv1.0/g/NDATA/e", 0, 1, &data).await;
+    assert_eq!(wire.packet().await.0, 0x30);
+    drop(wire);
+    let mut wire = rig.accept(true, false).await;
+    wire.publish_to("spBv1.0/g/NDATA/e", DUP, 1, &data).await;
+    assert_eq!(wire.packet().await.0, 0x30);
+    wire.publish_to("spBv1.0/g/NBIRTH/e", 0, 2, &sparkplug(0, true, 2.5))
+        .await;
+    let message = rig.message();
+    assert_eq!(message.readings.len(), 2);
+    answer(&message);
+    assert_eq!((wire.puback().await, wire.puback().await), (1, 2));
     rig.end().await;
 }

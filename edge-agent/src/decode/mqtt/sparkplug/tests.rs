@@ -62,6 +62,7 @@ impl Told {
             device: None,
             payload,
             at: Timestamp::from_micros(at.as_micros() + seconds * 1_000_000).unwrap(),
+            again: false,
         };
         match self.0.read(&message) {
             Ok(outcome) => {
@@ -317,6 +318,7 @@ fn a_birth_of_many_metrics_is_several_readings_that_fit() {
         device: None,
         payload: &message,
         at: AT.parse().unwrap(),
+        again: false,
     };
     let outcome = host.read(&message).unwrap();
     let fields: usize = outcome.readings.iter().map(|r| r.fields.len()).sum();
@@ -429,7 +431,7 @@ proptest! {
                     ("spBv1.0/g/NDEATH/e", bytes(0, &[]))
                 }
             };
-            let message = Message { topic, device: None, payload: &payload, at: AT.parse().unwrap() };
+            let message = Message { topic, device: None, payload: &payload, at: AT.parse().unwrap(), again: false };
             let outcome = host.read(&message).unwrap();
             for (name, value) in outcome.readings.iter().flat_map(|reading| &reading.fields) {
                 let expected = if name.as_str() == "one" { 1.0 } else { 2.0 };

@@ -31,6 +31,7 @@ fn outcomes(topic: &str, payload: &[u8]) -> Vec<Outcome> {
                 device: Some("d"),
                 payload,
                 at: AT.parse().unwrap(),
+                again: false,
             };
             Decoder::new(preset, Options::default()).read(&message).ok()
         })

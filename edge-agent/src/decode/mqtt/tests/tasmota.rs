@@ -159,6 +159,7 @@ fn a_time_without_a_zone_is_not_believed_unless_the_zone_is_set() {
         device: Some("a"),
         payload: br#"{"Time":"2026-11-23T13:00:00","Vcc":3.3}"#,
         at: super::AT.parse().unwrap(),
+        again: false,
     };
     let mut decoder = super::Decoder::new(Preset::Tasmota, super::Options::default());
     let read = decoder.read(&message).unwrap();
