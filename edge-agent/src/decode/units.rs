@@ -89,7 +89,7 @@ pub fn canonical(quantity: &str, unit: &str) -> Option<Canonical> {
         let same = |symbol: &&str| symbol.eq_ignore_ascii_case(last);
         unit.symbols
             .iter()
-            .any(|symbol| same(&symbol))
+            .any(|symbol| same(symbol))
             .then_some(rest)
     });
     Some(Canonical {

@@ -23,7 +23,7 @@ pub(super) fn written(text: &str, zone: Option<&TimeZone>, at: Timestamp) -> Opt
     let civil: DateTime = text.parse().ok()?;
     let ambiguous = zone?.to_ambiguous_timestamp(civil);
     let near = |time: &jiff::Timestamp| (time.as_microsecond() - at.as_micros()).abs();
-    let (earlier, later) = (ambiguous.clone().earlier().ok()?, ambiguous.later().ok()?);
+    let (earlier, later) = (ambiguous.earlier().ok()?, ambiguous.later().ok()?);
     micros(if near(&earlier) <= near(&later) {
         earlier
     } else {
