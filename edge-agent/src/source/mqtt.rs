@@ -218,6 +218,9 @@ impl Broker {
     async fn room(&self, link: &Link, progress: &mut Progress) {
         let window = usize::from(self.settings.max_inflight.max(1));
         while progress.stop_by.is_none() && link.acks().full(window) {
+            if link.give_way() {
+                continue;
+            }
             tokio::select! {
                 () = link.room.notified() => {}
                 () = self.shutdown.cancelled() => self.stop(link, progress),

@@ -27,16 +27,18 @@
 //! `quantity_unit`. Birth values are readings: a node reports by exception, and a value that does not
 //! change would otherwise never be known.
 
+mod held;
 mod metrics;
 mod payload;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use prost::Message as _;
 use protocol::Timestamp;
 
 use super::{Link, Message, Outcome, Request};
 use crate::decode::DecodeError;
+use held::{Held, Waiting};
 use metrics::{Known, Named};
 use payload::Payload;
 
@@ -46,9 +48,6 @@ const MAX_NODES: usize = 1000;
 const MAX_ALIASES: usize = 20_000;
 /// Most metrics remembered altogether.
 const MAX_ALIASES_TOTAL: usize = 200_000;
-/// Most messages that wait for a birth, and their bytes.
-const MAX_HELD: usize = 256;
-const MAX_HELD_BYTES: usize = 1 << 20;
 /// A node that was asked for a rebirth is asked again after this long.
 const ASK_AGAIN_US: i64 = 60_000_000;
 
@@ -56,8 +55,7 @@ const ASK_AGAIN_US: i64 = 60_000_000;
 #[derive(Debug, Default)]
 pub struct Host {
     nodes: HashMap<String, Node>,
-    held: VecDeque<Held>,
-    held_bytes: usize,
+    waiting: Waiting,
     /// Grows with each message: who was heard of longest ago.
     clock: u64,
     evicted: u64,
@@ -86,14 +84,6 @@ enum Key {
     Name(String, String),
 }
 
-#[derive(Debug)]
-struct Held {
-    node: String,
-    device: Option<String>,
-    payload: Vec<u8>,
-    again: bool,
-}
-
 /// The parts of a topic.
 struct Topic<'t> {
     namespace: &'t str,
@@ -107,14 +97,13 @@ impl Host {
     /// How many messages wait for a birth certificate.
     #[must_use]
     pub fn holding(&self) -> usize {
-        self.held.len()
+        self.waiting.len()
     }
 
     /// The connection broke: births may have been missed, and what the broker sends again must not be held
     /// twice.
     pub fn disconnected(&mut self) {
-        self.held.retain(|held| !held.again);
-        self.held_bytes = self.held.iter().map(|held| held.payload.len()).sum();
+        drop(self.waiting.take(|held| held.again));
         for node in self.nodes.values_mut() {
             node.next = None;
             node.asked = None;
@@ -214,7 +203,7 @@ impl Host {
     /// A new session, or a rebirth in the same one.
     fn born(&mut self, name: &str, body: &Payload) {
         let session = metrics::session(body);
-        let waiting = self.held.iter().any(|held| held.node == name);
+        let waiting = self.waiting.any_of(name);
         if let Some(node) = self.nodes.get_mut(name) {
             let before = std::mem::take(&mut node.known);
             // What is held was said before this birth. Whether it means the old names or the new ones is
@@ -293,7 +282,9 @@ impl Host {
                     continue;
                 }
                 if node.before.get(&key).is_some_and(|before| *before != known) {
-                    changed.push(key.clone());
+                    if let Key::Alias(alias) = key {
+                        changed.push(alias);
+                    }
                 }
                 node.known.insert(key, known.clone());
             }
@@ -308,7 +299,7 @@ impl Host {
         metrics::readings(own, body.timestamp, named, outcome)?;
         if !changed.is_empty() {
             // Held data that used one of them is of an unknown session.
-            self.give_up_aliases(name, &changed, outcome);
+            self.give_up(|held| held.node == name && held.uses(&changed), outcome);
         }
         Ok(())
     }
@@ -352,68 +343,34 @@ impl Host {
         message: &Message<'_>,
         outcome: &mut Outcome,
     ) {
-        self.held_bytes += message.payload.len();
-        self.held.push_back(Held {
+        let over = self.waiting.push(Held {
             node: name.to_owned(),
             device,
             payload: message.payload.to_vec(),
             again: message.again,
         });
-        while self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES {
-            match self.held.pop_front() {
-                Some(held) => {
-                    self.held_bytes -= held.payload.len();
-                    outcome.rejected.push(unborn(&held));
-                }
-                None => break,
-            }
-        }
+        outcome.rejected.extend(over.iter().map(Held::unborn));
     }
 
-    /// Reads what waited for this birth, in order.
+    /// Reads what waited for this birth, in order; what still cannot be named waits on.
     fn release(&mut self, name: &str, outcome: &mut Outcome) {
-        let waiting = std::mem::take(&mut self.held);
-        for held in waiting {
-            if held.node != name {
-                self.held.push_back(held);
-                continue;
-            }
+        for held in self.waiting.take(|held| held.node == name) {
             let read = payload::read(&held.payload)
                 .and_then(|body| self.data(name, held.device.as_deref(), &body, outcome));
             match read {
-                Ok(false) => self.held.push_back(held),
-                Ok(true) => self.held_bytes -= held.payload.len(),
-                Err(error) => {
-                    self.held_bytes -= held.payload.len();
-                    outcome.rejected.push(("held message".into(), error));
+                Ok(true) => {}
+                Ok(false) => {
+                    let over = self.waiting.push(held);
+                    outcome.rejected.extend(over.iter().map(Held::unborn));
                 }
+                Err(error) => outcome.rejected.push(("held message".into(), error)),
             }
         }
     }
 
     fn give_up(&mut self, which: impl Fn(&Held) -> bool, outcome: &mut Outcome) {
-        let waiting = std::mem::take(&mut self.held);
-        for held in waiting {
-            if which(&held) {
-                self.held_bytes -= held.payload.len();
-                outcome.rejected.push(unborn(&held));
-            } else {
-                self.held.push_back(held);
-            }
-        }
-    }
-
-    fn give_up_aliases(&mut self, name: &str, changed: &[Key], outcome: &mut Outcome) {
-        let uses = |held: &Held| {
-            let Ok(body) = payload::read(&held.payload) else {
-                return true;
-            };
-            body.metrics
-                .iter()
-                .filter_map(|bytes| metrics::open(bytes).ok()?.alias)
-                .any(|alias| changed.contains(&Key::Alias(alias)))
-        };
-        self.give_up(|held| held.node == name && uses(held), outcome);
+        let given_up = self.waiting.take(which);
+        outcome.rejected.extend(given_up.iter().map(Held::unborn));
     }
 
     fn device_died(&mut self, name: &str, device: &str) {
@@ -527,12 +484,6 @@ fn link(device: &str, online: bool) -> Link {
         device: Some(device.to_owned()),
         online,
     }
-}
-
-fn unborn(held: &Held) -> (Box<str>, DecodeError) {
-    let device = held.device.as_deref().unwrap_or(&held.node);
-    let error = DecodeError::NotAsPreset("data whose birth certificate never came");
-    (crate::decode::excerpt(device), error)
 }
 
 #[cfg(test)]

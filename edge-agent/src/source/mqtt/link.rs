@@ -55,21 +55,18 @@ impl Link {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves a message unacknowledged until it is understood. At most `room` of them: they hold up the
-    /// acknowledgements behind them, so the oldest is acknowledged then, though it is in memory only.
-    pub(super) fn hold(&self, answer: Option<Answer>, room: usize) {
-        let mut waiting = self.waiting();
-        waiting.held.extend(answer);
-        let over = waiting.held.len().saturating_sub(room);
-        let given_up: Vec<u64> = waiting
-            .held
-            .drain(..over)
-            .map(|answer| answer.token)
-            .collect();
-        drop(waiting);
-        if !given_up.is_empty() {
-            self.done(given_up);
-        }
+    /// Leaves a message unacknowledged until it is understood.
+    pub(super) fn hold(&self, answer: Option<Answer>) {
+        self.waiting().held.extend(answer);
+    }
+
+    /// Acknowledges what is held, though it is in memory only: acknowledgements go out in order, so for
+    /// ever the window would be full and the message they wait for could not come. Whether there was any.
+    pub(super) fn give_way(&self) -> bool {
+        let held = self.released();
+        let any = !held.is_empty();
+        self.done(held.into_iter().map(|answer| answer.token));
+        any
     }
 
     /// All that was held, in the order of arrival.

@@ -59,8 +59,7 @@ impl Broker {
         };
         self.note(&mut routed, &publish.payload, link);
         if routed.outcome.held {
-            let room = usize::from(self.settings.max_inflight) / 2;
-            link.hold(answer, room);
+            link.hold(answer);
             return Ok(());
         }
         let mut answers: Vec<Answer> = answer.into_iter().collect();

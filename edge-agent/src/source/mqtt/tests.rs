@@ -383,3 +383,21 @@ async fn what_was_held_and_comes_again_after_a_break_is_read_once() {
     assert_eq!((wire.puback().await, wire.puback().await), (1, 2));
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_birth_that_never_comes_does_not_stop_the_others() {
+    let preset = MqttPreset::Devices(Preset::SparkplugB);
+    let rig = Rig::with(2, preset, "spBv1.0/#", "spBv1.0/#").await;
+    let mut wire = rig.accept(false, true).await;
+    for id in 1..=4 {
+        wire.publish_to("spBv1.0/g/NDATA/e", 0, id, &sparkplug(7, false, 1.5))
+            .await;
+    }
+    assert_eq!(wire.packet().await.0, 0x30);
+    for id in 1..=2 {
+        assert_eq!(wire.puback().await, id);
+    }
+    rig.shutdown.cancel();
+    drop(wire);
+    timeout(LONG, rig.task).await.unwrap().unwrap().unwrap();
+}

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{
+    held::MAX_HELD,
     payload::{Metric, Payload, PropertySet, PropertyValue, Raw, Template},
     *,
 };
