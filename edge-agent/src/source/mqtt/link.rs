@@ -64,9 +64,11 @@ impl Link {
     /// ever the window would be full and the message they wait for could not come. Whether there was any.
     pub(super) fn give_way(&self) -> bool {
         let held = self.released();
-        let any = !held.is_empty();
+        if held.is_empty() {
+            return false;
+        }
         self.done(held.into_iter().map(|answer| answer.token));
-        any
+        true
     }
 
     /// All that was held, in the order of arrival.
