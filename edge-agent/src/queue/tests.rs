@@ -6,6 +6,7 @@ mod basics;
 mod bounds;
 mod faults;
 mod frozen;
+mod memory;
 mod model;
 
 use std::{

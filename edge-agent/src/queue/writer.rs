@@ -124,7 +124,9 @@ impl Writer {
         }
         for (reading, (bytes, digest)) in message.readings.iter().zip(packed) {
             if let Some(source) = reading.source
-                && self.memory.seen(&mut plan.staged, &reading.device, source)
+                && self
+                    .memory
+                    .seen(&mut plan.staged, &reading.device, source, digest)
             {
                 plan.retransmitted += 1;
                 continue;
