@@ -8,6 +8,7 @@ mod faults;
 mod frozen;
 mod memory;
 mod model;
+mod owners;
 
 use std::{
     collections::BTreeMap,
