@@ -45,7 +45,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         kept: Arc::new(Conservation::default()),
         links: Links::new(servers.unwrap_or_default(), store.name().to_owned()),
         gate: Arc::new(Gate::new(IN_FLIGHT_BYTES)),
-        telemetry: Arc::new(Telemetry::default()),
+        telemetry: Arc::new(Telemetry::new(settings.group.clone())),
     };
     let stages = Stages {
         config,

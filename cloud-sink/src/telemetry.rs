@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::GatewayId;
 use tracing::{error, info};
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     dead_letter::DeadLetter,
     decode::Reason,
     kafka::{DeadLetterError, Gate},
+    message::Partition,
     store::readings::Entry,
 };
 
@@ -25,8 +25,9 @@ use crate::{
 pub const WINDOW: Duration = Duration::from_secs(10);
 
 /// Counters beside the balance, and when each kind of trouble was last said.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Telemetry {
+    group: String,
     reasons: Mutex<BTreeMap<Reason, Said>>,
     conflicts: Mutex<Said>,
     held: Mutex<Said>,
@@ -60,21 +61,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Telemetry {
+    /// Nothing yet; `group` is the consumer group.
+    #[must_use]
+    pub fn new(group: String) -> Self {
+        Self {
+            group,
+            reasons: Mutex::default(),
+            conflicts: Mutex::default(),
+            held: Mutex::default(),
+            gaps: AtomicU64::new(0),
+            ready: AtomicBool::new(false),
+        }
+    }
+
     /// A record is in the dead-letter topic.
     pub fn dead_letter(&self, letter: &DeadLetter) {
         let reason = letter.cause.reason;
         let said = lock(&self.reasons).entry(reason).or_default().count(1);
         let Some(n) = said else { return };
         let at = &letter.message.at;
-        let gateway = letter.message.gateway();
         error!(
             reason = reason.as_str(),
-            gateway = gateway.as_ref().map(GatewayId::as_str),
             topic = %at.partition.topic,
             partition = at.partition.number,
             offset = at.offset,
+            device = letter.device(),
             detail = letter.cause.detail,
-            n,
+            n = (n > 1).then_some(n),
             "dead letter"
         );
     }
@@ -98,9 +111,16 @@ impl Telemetry {
         }
     }
 
-    /// Records were gone before they were read.
-    pub fn gap(&self) {
+    /// Records were gone before they were read, or the topic was made anew.
+    pub fn gap(&self, partition: &Partition, from: i64, to: i64) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
+        let Partition { topic, number } = partition;
+        if from < to {
+            let missing = format_args!("{from}..{}", to - 1);
+            error!(%topic, partition = number, %missing, n = to - from, "records gone before they were read");
+        } else {
+            error!(%topic, partition = number, expected = from, earliest = to, "topic was made anew, reading it from its start");
+        }
     }
 
     /// Gaps since the start.
@@ -123,7 +143,7 @@ impl Telemetry {
     pub fn ready(&self, partitions: usize, lag: Option<u64>) {
         // Also with none: a sink beyond the number of partitions stands by.
         if !self.ready.swap(true, Ordering::AcqRel) {
-            info!(partitions, lag, "ready");
+            info!(group = self.group, partitions, lag, "ready");
         }
     }
 
@@ -162,3 +182,6 @@ pub async fn report(kept: &Conservation, gate: &Gate) {
         before = now;
     }
 }
+
+#[cfg(test)]
+mod lines;

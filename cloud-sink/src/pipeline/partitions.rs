@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{Pipeline, job::Job};
 use crate::{kafka::Event, message::Partition, store::incidents::Incident};
@@ -48,8 +48,7 @@ impl Pipeline {
                 from,
                 to,
             } => {
-                self.telemetry.gap();
-                error!(topic = %partition.topic, partition = partition.number, first_offset = from, next_offset = to, "gap: records were gone before they were read");
+                self.telemetry.gap(&partition, from, to);
                 let incident = Incident::gap(&partition, from, to);
                 self.waiting.push_back(Job::Keep(Box::new(incident)));
             }
