@@ -1,6 +1,8 @@
 //! What the sink says of itself while it runs: a line at most every ten seconds, and the counters that
 //! lines and metrics share.
 
+mod report;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -13,13 +15,11 @@ use std::{
 use tracing::{error, info};
 
 use crate::{
-    conservation::{Balance, Conservation},
-    dead_letter::DeadLetter,
-    decode::Reason,
-    kafka::{DeadLetterError, Gate},
-    message::Partition,
-    store::readings::Entry,
+    dead_letter::DeadLetter, decode::Reason, kafka::DeadLetterError, latency::Latencies,
+    message::Partition, store::readings::Entry, unread::Unread,
 };
+
+pub use report::{report, watch_retention};
 
 /// One "written" line, and one line of each kind of trouble, in this time.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -33,6 +33,10 @@ pub struct Telemetry {
     held: Mutex<Said>,
     gaps: AtomicU64,
     ready: AtomicBool,
+    /// From the gateway to MongoDB.
+    pub latencies: Latencies,
+    /// How near retention is.
+    pub unread: Unread,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -71,6 +75,8 @@ impl Telemetry {
             held: Mutex::default(),
             gaps: AtomicU64::new(0),
             ready: AtomicBool::new(false),
+            latencies: Latencies::default(),
+            unread: Unread::default(),
         }
     }
 
@@ -90,6 +96,14 @@ impl Telemetry {
             n = (n > 1).then_some(n),
             "dead letter"
         );
+    }
+
+    /// A document is in MongoDB, at that time in milliseconds since 1970.
+    pub fn written(&self, entry: &Entry, now_ms: i64) {
+        let arrived = entry.document.arrived_ms();
+        if let Some(since) = arrived.or(entry.message.at.timestamp_ms) {
+            self.latencies.add(now_ms.saturating_sub(since));
+        }
     }
 
     /// Dead letters could not be written; their partitions wait.
@@ -151,35 +165,6 @@ impl Telemetry {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
-    }
-}
-
-/// Says every [`WINDOW`] what was done in it, if anything was.
-pub async fn report(kept: &Conservation, gate: &Gate) {
-    let mut before = Balance::default();
-    let mut tick = tokio::time::interval(WINDOW);
-    loop {
-        tick.tick().await;
-        let now = kept.snapshot();
-        if (now.written, now.duplicates, now.dead_letters, now.conflicts)
-            != (
-                before.written,
-                before.duplicates,
-                before.dead_letters,
-                before.conflicts,
-            )
-        {
-            info!(
-                docs = now.written - before.written,
-                duplicates = now.duplicates - before.duplicates,
-                dead_letters = now.dead_letters - before.dead_letters,
-                conflicts = now.conflicts - before.conflicts,
-                lag = gate.lag().unwrap_or(0),
-                window = "10s",
-                "written"
-            );
-        }
-        before = now;
     }
 }
 

@@ -36,6 +36,7 @@ impl Pipeline {
                     info!(partitions = partitions.len(), "partitions assigned");
                 }
                 for (partition, _) in partitions {
+                    self.telemetry.unread.assign(&partition);
                     // A partition that starts anew leaves nothing of its former life in flight.
                     let left = self.assignments.assign(partition, generation);
                     self.kept.revoked(left);
@@ -84,6 +85,7 @@ impl Pipeline {
         };
         self.store_offsets();
         for partition in &handover.partitions {
+            self.telemetry.unread.revoke(partition);
             let left = self.assignments.revoke(partition);
             self.kept.revoked(left);
         }
