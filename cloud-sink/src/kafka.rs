@@ -8,10 +8,14 @@
 mod consumer;
 mod producer;
 mod rebalance;
+mod topics;
 
 use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +29,7 @@ use tracing::debug;
 
 pub use consumer::{Consumer, ConsumerError, Offsets, Started};
 pub use producer::{DeadLetterError, Producer};
+pub use topics::{Retentions, Topics};
 
 use crate::message::{Message, Partition};
 
@@ -76,7 +81,7 @@ pub struct Gate {
     used: AtomicUsize,
     held: AtomicBool,
     paused_partitions: AtomicUsize,
-    lag: AtomicI64,
+    lags: Mutex<HashMap<Partition, u64>>,
 }
 
 impl Gate {
@@ -88,7 +93,7 @@ impl Gate {
             used: AtomicUsize::new(0),
             held: AtomicBool::new(false),
             paused_partitions: AtomicUsize::new(0),
-            lag: AtomicI64::new(-1),
+            lags: Mutex::default(),
         }
     }
 
@@ -122,7 +127,20 @@ impl Gate {
     /// Records in the assigned partitions that are not stored yet; `None` before the first statistics.
     #[must_use]
     pub fn lag(&self) -> Option<u64> {
-        u64::try_from(self.lag.load(Ordering::Acquire)).ok()
+        self.lags().into_values().reduce(|sum, lag| sum + lag)
+    }
+
+    /// The same of each partition, as far as known.
+    #[must_use]
+    pub fn lags(&self) -> HashMap<Partition, u64> {
+        self.lags
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_lags(&self, lags: HashMap<Partition, u64>) {
+        *self.lags.lock().unwrap_or_else(PoisonError::into_inner) = lags;
     }
 
     fn should_pause(&self, paused: bool) -> bool {

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod conservation;
 pub mod dead_letter;
@@ -13,6 +14,7 @@ pub mod decode;
 pub mod document;
 mod excerpt;
 pub mod kafka;
+pub mod latency;
 pub mod link;
 pub mod logging;
 pub mod message;
@@ -24,3 +26,4 @@ pub mod status;
 pub mod store;
 pub mod telemetry;
 pub mod tracker;
+pub mod unread;

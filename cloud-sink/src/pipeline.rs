@@ -20,7 +20,7 @@ mod partitions;
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -35,6 +35,7 @@ use self::{
 };
 use crate::{
     batch::{Batcher, Limits},
+    clock,
     conservation::{Conservation, Settled},
     dead_letter::DeadLetter,
     decode::{self, Reason, Undecodable},
@@ -230,6 +231,7 @@ impl Pipeline {
             return;
         }
         self.kept.consumed(1);
+        self.telemetry.unread.taken(&message.at);
         let now = Instant::now();
         match self.destinations.get(&message.at.partition.topic) {
             Some(Destination::Readings {
@@ -238,7 +240,8 @@ impl Pipeline {
                 hops,
             }) => match decode::reading(&message, *hops) {
                 Ok(document) => {
-                    let document = document.expiring(keep.map(expiry));
+                    let mut document = document.expiring(keep.map(clock::after));
+                    document.consumed(clock::now_ms);
                     let bytes = message.size();
                     let entry = Entry {
                         message,
@@ -357,9 +360,13 @@ impl Pipeline {
         match finished {
             Finished::Inserted { entries, verdicts } => {
                 self.mongodb_up();
+                let now_ms = clock::now_ms();
                 for (entry, verdict) in entries.into_iter().zip(verdicts) {
                     let how = match verdict {
-                        Verdict::Written => Settled::Written,
+                        Verdict::Written => {
+                            self.telemetry.written(&entry, now_ms);
+                            Settled::Written
+                        }
                         Verdict::Duplicate => Settled::Duplicate,
                         Verdict::Conflict => {
                             self.telemetry.conflict(&entry);
@@ -412,7 +419,10 @@ impl Pipeline {
 
     fn store_offsets(&mut self) {
         let offsets = &self.ends.offsets;
-        self.assignments.advanced(|next| offsets.store(next));
+        let unread = &self.telemetry.unread;
+        self.assignments.advanced(|next| {
+            offsets.store(next.inspect(|(partition, next)| unread.settled(partition, *next)));
+        });
     }
 
     // ---- the end
@@ -439,12 +449,4 @@ impl Pipeline {
             );
         }
     }
-}
-
-/// Milliseconds since 1970 at which a document of now may be removed.
-fn expiry(keep: Duration) -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from((now + keep).as_millis()).unwrap_or(i64::MAX)
 }

@@ -217,16 +217,20 @@ impl ClientContext for Context {
                 );
             }
         }
-        let lag = statistics
-            .topics
-            .values()
-            .flat_map(|topic| topic.partitions.values())
-            // Not stored means unknown only before the first record: then count from the position.
-            .map(|partition| partition.consumer_lag_stored.max(partition.consumer_lag))
-            .filter(|lag| *lag >= 0)
-            .reduce(|sum, lag| sum + lag);
-        // Nothing fetched yet is not "nothing to fetch".
-        self.gate.lag.store(lag.unwrap_or(-1), Ordering::Release);
+        let lags = statistics.topics.iter().flat_map(|(name, topic)| {
+            let name: Arc<str> = name.as_str().into();
+            topic.partitions.iter().filter_map(move |(number, known)| {
+                // Not stored means unknown only before the first record: then count from the position.
+                let lag = known.consumer_lag_stored.max(known.consumer_lag);
+                let partition = Partition {
+                    topic: name.clone(),
+                    number: *number,
+                };
+                // Nothing fetched yet is not "nothing to fetch".
+                Some((partition, u64::try_from(lag).ok()?))
+            })
+        });
+        self.gate.set_lags(lags.collect());
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{Pipeline, job::Job};
 use crate::{kafka::Event, message::Partition, store::incidents::Incident};
@@ -36,6 +36,7 @@ impl Pipeline {
                     info!(partitions = partitions.len(), "partitions assigned");
                 }
                 for (partition, _) in partitions {
+                    self.telemetry.unread.assign(&partition);
                     // A partition that starts anew leaves nothing of its former life in flight.
                     let left = self.assignments.assign(partition, generation);
                     self.kept.revoked(left);
@@ -48,8 +49,7 @@ impl Pipeline {
                 from,
                 to,
             } => {
-                self.telemetry.gap();
-                error!(topic = %partition.topic, partition = partition.number, first_offset = from, next_offset = to, "gap: records were gone before they were read");
+                self.telemetry.gap(&partition, from, to);
                 let incident = Incident::gap(&partition, from, to);
                 self.waiting.push_back(Job::Keep(Box::new(incident)));
             }
@@ -85,6 +85,7 @@ impl Pipeline {
         };
         self.store_offsets();
         for partition in &handover.partitions {
+            self.telemetry.unread.revoke(partition);
             let left = self.assignments.revoke(partition);
             self.kept.revoked(left);
         }
