@@ -8,6 +8,7 @@ pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod conservation;
+pub mod coverage;
 pub mod dead_letter;
 pub mod decode;
 pub mod document;
