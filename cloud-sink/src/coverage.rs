@@ -43,6 +43,13 @@ impl Day {
     pub fn has_begun(self, now_ms: i64) -> bool {
         Self::of(now_ms) >= self
     }
+
+    /// Whether all that may be removed on this day is gone at that moment: MongoDB looks each minute, and
+    /// a busy one later.
+    #[must_use]
+    pub fn is_over(self, now_ms: i64) -> bool {
+        Self::of(now_ms) > self
+    }
 }
 
 /// What became of a reading.
