@@ -6,6 +6,7 @@
 //! are paused and the thread keeps polling, or the group would think the sink dead.
 
 mod consumer;
+mod marks;
 mod producer;
 mod rebalance;
 mod topics;
@@ -13,8 +14,9 @@ mod topics;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::SyncSender,
     },
     time::Duration,
 };
@@ -31,11 +33,24 @@ pub use consumer::{Consumer, ConsumerError, Offsets, Started};
 pub use producer::{DeadLetterError, Producer};
 pub use topics::{Retentions, Topics};
 
-use crate::message::{Message, Partition};
+use crate::{
+    checkpoint::Taken,
+    message::{Message, Partition},
+};
 
 /// What the consumer thread tells the pipeline, beside records.
 #[derive(Debug)]
 pub enum Event {
+    /// Partitions are about to come. The thread waits for the answer: without MongoDB nobody knows where
+    /// to begin.
+    Taking {
+        /// The cluster's own id.
+        cluster: Arc<str>,
+        /// Which.
+        partitions: Vec<Partition>,
+        /// Where each goes on.
+        answer: SyncSender<Vec<Taken>>,
+    },
     /// Partitions came; records of them carry this generation or a later one.
     Assigned {
         /// Which, with the first offset to be consumed; `None` is the earliest there is.
@@ -51,7 +66,7 @@ pub enum Event {
         /// They are gone already: nothing can be committed any more.
         lost: bool,
         /// Dropped or sent to when everything of them is finished or discarded.
-        done: std::sync::mpsc::SyncSender<()>,
+        done: SyncSender<()>,
     },
     /// Offsets `from..to` are gone from the topic before they were read, or the topic was made anew
     /// (`to` below `from`); consumption goes on at `to`.

@@ -5,10 +5,12 @@
 //! offset may be stored. Nothing on that way points back.
 
 pub mod batch;
+pub mod checkpoint;
 pub mod cli;
 mod clock;
 pub mod config;
 pub mod conservation;
+pub mod coverage;
 pub mod dead_letter;
 pub mod decode;
 pub mod document;
