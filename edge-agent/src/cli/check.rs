@@ -79,5 +79,10 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
         out,
         "kafka      {servers}  control topic {}",
         config.kafka.control_topic
-    )
+    )?;
+    if let Some(registry) = &config.kafka.registry {
+        let user = registry.username.as_deref().unwrap_or("nobody");
+        writeln!(out, "schema     {}  as {user}", registry.url)?;
+    }
+    Ok(())
 }

@@ -318,6 +318,7 @@ mod tests {
             topic: "t".parse().unwrap(),
             control_topic: "c".parse().unwrap(),
             value: config::ValueFormat::Json,
+            registry: None,
         }
     }
 
