@@ -118,7 +118,6 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
             match file.load(secrets) {
                 Ok(config) if online => check_online(&file, &config).await,
                 Ok(config) => {
-                    kafka::verify(&run::kafka_settings(&config))?;
                     println!("{}", file.summary(&config));
                     Ok(0)
                 }
@@ -155,7 +154,12 @@ impl File {
     fn summary(&self, config: &Config) -> String {
         let routes = config.routes.len();
         let path = self.config.display();
-        format!("config     {path}   ok   {routes} route{}", plural(routes))
+        let mut summary = format!("config     {path}   ok   {routes} route{}", plural(routes));
+        if let Some(registry) = &config.kafka.registry {
+            let user = registry.username.as_deref().unwrap_or("nobody");
+            summary += &format!("\nschema     {}  as {user}", registry.url);
+        }
+        summary
     }
 }
 

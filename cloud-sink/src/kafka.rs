@@ -187,7 +187,7 @@ pub const FIXED_CONSUMER: [(&str, &str, &str); 7] = [
     ),
 ];
 
-fn consumer_config(settings: &Settings) -> ClientConfig {
+fn consumer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
     let mut config = ClientConfig::new();
     // Defaults that the user may override.
     config
@@ -202,24 +202,24 @@ fn consumer_config(settings: &Settings) -> ClientConfig {
         .set("topic.metadata.refresh.interval.ms", "30000")
         .set("reconnect.backoff.max.ms", "5000")
         .set("statistics.interval.ms", "1000");
-    for (name, value) in &settings.properties {
+    for (name, value) in properties {
         config.set(name, value);
     }
     for (name, value, _) in FIXED_CONSUMER {
         config.set(name, value);
     }
-    config.set("group.id", &settings.group);
+    trust_the_system(&mut config);
     config
 }
 
-fn producer_config(settings: &Settings) -> ClientConfig {
+fn producer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("client.id", "cloud-sink-dead-letters")
         .set("reconnect.backoff.max.ms", "5000")
         .set("queue.buffering.max.kbytes", "16384")
         .set("partitioner", "murmur2_random");
-    for (name, value) in &settings.properties {
+    for (name, value) in properties {
         // One set of properties serves both clients; these only a consumer knows.
         let consumer_only = [
             "session.timeout.ms",
@@ -239,7 +239,18 @@ fn producer_config(settings: &Settings) -> ClientConfig {
         .set("message.max.bytes", MAX_MESSAGE_BYTES)
         // The pipeline tries again, and needs to hear why it does not work.
         .set("message.timeout.ms", "10000");
+    trust_the_system(&mut config);
     config
+}
+
+/// The OpenSSL built in has no path of its own to the system's authorities.
+fn trust_the_system(config: &mut ClientConfig) {
+    let is_tls = config
+        .get("security.protocol")
+        .is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
+    if is_tls && config.get("ssl.ca.location").is_none() && config.get("ssl.ca.pem").is_none() {
+        config.set("ssl.ca.location", "probe");
+    }
 }
 
 /// librdkafka's own lines, for `RUST_LOG=debug`: it repeats itself at every reconnect, and the links say
@@ -258,15 +269,29 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// Whether librdkafka knows every property and its value.
+/// A setting librdkafka refuses. Its value is not told: it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("kafka setting {key}: {reason}")]
+pub struct SettingError {
+    /// Its name.
+    pub key: String,
+    /// What librdkafka says.
+    pub reason: String,
+}
+
+/// Whether librdkafka takes every property with its value, without connecting.
 ///
 /// # Errors
 /// The first it refuses.
-pub fn verify(settings: &Settings) -> Result<(), ConsumerError> {
-    for config in [consumer_config(settings), producer_config(settings)] {
-        config
-            .create_native_config()
-            .map_err(ConsumerError::Settings)?;
+pub fn verify(properties: &BTreeMap<String, String>) -> Result<(), SettingError> {
+    for config in [consumer_config(properties), producer_config(properties)] {
+        config.create_native_config().map_err(|error| match error {
+            KafkaError::ClientConfig(_, reason, key, _) => SettingError { key, reason },
+            error => SettingError {
+                key: "?".into(),
+                reason: error.to_string(),
+            },
+        })?;
     }
     Ok(())
 }
@@ -276,7 +301,7 @@ pub fn verify(settings: &Settings) -> Result<(), ConsumerError> {
 /// # Errors
 /// When no broker answers.
 pub fn look(settings: &Settings) -> Result<Vec<(String, Option<usize>)>, ConsumerError> {
-    let consumer: BaseConsumer<Quiet> = consumer_config(settings)
+    let consumer: BaseConsumer<Quiet> = consumer_config(&settings.properties)
         .create_with_context(Quiet)
         .map_err(ConsumerError::Settings)?;
     let metadata = consumer

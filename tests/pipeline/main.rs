@@ -6,6 +6,7 @@
 
 mod configuration;
 mod embedded;
+mod secrets;
 
 mod on_the_stack {
     mod bad_input;
