@@ -1,10 +1,13 @@
-//! The only module that names rdkafka: the consumer thread, and the dead-letter producer.
+//! The only module that names rdkafka: the consumer thread, the dead-letter producer, and what the
+//! command line asks.
 //!
 //! librdkafka calls back synchronously when partitions come and go, so one plain thread polls and
 //! turns everything into events; nothing asynchronous happens inside a callback. What is in flight is
 //! bounded in bytes by a [`Gate`] that the pipeline opens and closes; while it is closed the partitions
 //! are paused and the thread keeps polling, or the group would think the sink dead.
 
+pub mod acl;
+pub mod admin;
 mod consumer;
 mod producer;
 mod rebalance;
@@ -12,13 +15,10 @@ mod rebalance;
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
-    time::Duration,
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    ClientConfig, ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext,
     error::KafkaError,
 };
 use tracing::debug;
@@ -243,6 +243,17 @@ fn producer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
     config
 }
 
+/// For questions: nothing that only a producer or only a consumer knows is needed.
+fn plain_config(properties: &BTreeMap<String, String>) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("client.id", "cloud-sink-admin");
+    for (name, value) in properties {
+        config.set(name, value);
+    }
+    trust_the_system(&mut config);
+    config
+}
+
 /// The OpenSSL built in has no path of its own to the system's authorities.
 fn trust_the_system(config: &mut ClientConfig) {
     let is_tls = config
@@ -294,26 +305,6 @@ pub fn verify(properties: &BTreeMap<String, String>) -> Result<(), SettingError>
         })?;
     }
     Ok(())
-}
-
-/// Asks for the topics the sink needs: how many partitions each has, `None` where there is none. Blocks.
-///
-/// # Errors
-/// When no broker answers.
-pub fn look(settings: &Settings) -> Result<Vec<(String, Option<usize>)>, ConsumerError> {
-    let consumer: BaseConsumer<Quiet> = consumer_config(&settings.properties)
-        .create_with_context(Quiet)
-        .map_err(ConsumerError::Settings)?;
-    let metadata = consumer
-        .fetch_metadata(None, Duration::from_secs(5))
-        .map_err(ConsumerError::Unreachable)?;
-    let topics = settings.topics.iter().chain([&settings.dead_letter_topic]);
-    Ok(topics
-        .map(|name| {
-            let found = metadata.topics().iter().find(|topic| topic.name() == name);
-            (name.clone(), found.map(|topic| topic.partitions().len()))
-        })
-        .collect())
 }
 
 #[cfg(test)]

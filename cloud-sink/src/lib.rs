@@ -23,4 +23,5 @@ pub mod secret;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod topics;
 pub mod tracker;

@@ -43,9 +43,6 @@ pub enum ConsumerError {
     /// The committed offsets could not be read, so there is no safe place to start.
     #[error("committed offsets of the group cannot be read: {0}")]
     Start(KafkaError),
-    /// No broker answered.
-    #[error("kafka does not answer: {0}")]
-    Unreachable(KafkaError),
     /// The pipeline is gone.
     #[error("the pipeline ended before the consumer")]
     Pipeline,
@@ -174,6 +171,22 @@ impl Consumer {
     }
 }
 
+/// The error for people, with the remedy where it is theirs.
+fn told(code: RDKafkaErrorCode) -> String {
+    use RDKafkaErrorCode as E;
+    let remedy = match code {
+        E::UnknownTopicOrPartition | E::UnknownTopic => {
+            ": cloud-sink topics plan says which is missing, apply makes it"
+        }
+        E::TopicAuthorizationFailed | E::GroupAuthorizationFailed => {
+            ": cloud-sink check --online names the permission that is missing"
+        }
+        E::SaslAuthenticationFailed | E::Authentication => ": check the key and its secret",
+        _ => "",
+    };
+    format!("{code}{remedy}")
+}
+
 struct Poller {
     consumer: Arc<BaseConsumer<Context>>,
     gate: Arc<Gate>,
@@ -282,7 +295,7 @@ impl Poller {
                 | RDKafkaErrorCode::SaslAuthenticationFailed
                 | RDKafkaErrorCode::Authentication
                 | RDKafkaErrorCode::AllBrokersDown),
-            ) => self.down(code.to_string()),
+            ) => self.down(told(*code)),
             _ => debug!(%error, "kafka"),
         }
         Ok(())

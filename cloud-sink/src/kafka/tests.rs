@@ -1,6 +1,6 @@
 //! The consumer thread against librdkafka's own mock of a cluster.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     mocking::MockCluster,
