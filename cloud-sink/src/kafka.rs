@@ -200,7 +200,7 @@ fn consumer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.message.max.bytes", "1048576")
         .set("topic.metadata.refresh.interval.ms", "30000")
-        .set("reconnect.backoff.max.ms", "5000")
+        .set("reconnect.backoff.max.ms", "3000")
         .set("statistics.interval.ms", "1000");
     for (name, value) in properties {
         config.set(name, value);
@@ -216,7 +216,7 @@ fn producer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("client.id", "cloud-sink-dead-letters")
-        .set("reconnect.backoff.max.ms", "5000")
+        .set("reconnect.backoff.max.ms", "3000")
         .set("queue.buffering.max.kbytes", "16384")
         .set("partitioner", "murmur2_random");
     for (name, value) in properties {
