@@ -27,5 +27,6 @@ pub mod secret;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod topics;
 pub mod tracker;
 pub mod unread;

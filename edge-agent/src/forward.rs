@@ -7,8 +7,10 @@
 //! [`facts`] tells the sink what it must know beside the readings. These are the only modules of the
 //! agent that name rdkafka.
 
+mod acl;
 pub mod facts;
 mod failure;
+pub mod look;
 mod producer;
 mod record;
 mod uplink;

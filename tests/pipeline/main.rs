@@ -7,6 +7,7 @@
 mod configuration;
 mod documentation;
 mod embedded;
+mod secrets;
 
 mod on_the_stack {
     mod bad_input;

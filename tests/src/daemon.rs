@@ -123,6 +123,7 @@ pub struct Daemon {
     program: &'static str,
     dir: PathBuf,
     port: u16,
+    environment: Vec<(&'static str, &'static str)>,
     process: Option<Process>,
     ended_by_us: bool,
 }
@@ -138,6 +139,7 @@ impl Daemon {
             program,
             dir: dir.to_owned(),
             port: port::free()?,
+            environment: Vec::new(),
             process: None,
             ended_by_us: false,
         };
@@ -153,6 +155,11 @@ impl Daemon {
         let text = config.replace("{{status}}", &format!("127.0.0.1:{}", self.port));
         let file = self.config_file();
         std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+    }
+
+    /// Sets an environment variable for the next start.
+    pub fn set_environment(&mut self, name: &'static str, value: &'static str) {
+        self.environment.push((name, value));
     }
 
     /// Its configuration.
@@ -181,6 +188,7 @@ impl Daemon {
         let mut command = Command::new(crate::binary(self.program)?);
         command.args(["run", "-c"]).arg(self.config_file());
         command.current_dir(&self.dir);
+        command.envs(self.environment.iter().copied());
         self.process = Some(Process::spawn(self.program, &mut command, &self.log())?);
         self.ended_by_us = false;
         let what = format!("{} to live", self.program);

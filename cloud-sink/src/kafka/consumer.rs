@@ -46,9 +46,6 @@ pub enum ConsumerError {
     /// No safe place to start is known.
     #[error("partitions not taken: {0}")]
     NoStart(&'static str),
-    /// No broker answered.
-    #[error("kafka does not answer: {0}")]
-    Unreachable(KafkaError),
     /// The pipeline is gone.
     #[error("the pipeline ended before the consumer")]
     Pipeline,
@@ -114,7 +111,8 @@ impl Consumer {
         let (events_in, events) = mpsc::unbounded_channel();
         let (messages_in, messages) = mpsc::unbounded_channel();
         let context = Context::new(settings.clone(), events_in, gate.clone(), links.clone());
-        let consumer: BaseConsumer<Context> = consumer_config(settings)
+        let consumer: BaseConsumer<Context> = consumer_config(&settings.properties)
+            .set("group.id", &settings.group)
             .create_with_context(context)
             .map_err(ConsumerError::Settings)?;
         let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
@@ -174,6 +172,22 @@ impl Consumer {
         }
         self.thread.join().unwrap_or(Err(ConsumerError::Pipeline))
     }
+}
+
+/// The error for people, with the remedy where it is theirs.
+fn told(code: RDKafkaErrorCode) -> String {
+    use RDKafkaErrorCode as E;
+    let remedy = match code {
+        E::UnknownTopicOrPartition | E::UnknownTopic => {
+            ": cloud-sink topics plan says which is missing, apply makes it"
+        }
+        E::TopicAuthorizationFailed | E::GroupAuthorizationFailed => {
+            ": cloud-sink check --online names the permission that is missing"
+        }
+        E::SaslAuthenticationFailed | E::Authentication => ": check the key and its secret",
+        _ => "",
+    };
+    format!("{code}{remedy}")
 }
 
 struct Poller {
@@ -284,7 +298,7 @@ impl Poller {
                 | RDKafkaErrorCode::SaslAuthenticationFailed
                 | RDKafkaErrorCode::Authentication
                 | RDKafkaErrorCode::AllBrokersDown),
-            ) => self.down(code.to_string()),
+            ) => self.down(told(*code)),
             _ => debug!(%error, "kafka"),
         }
         Ok(())

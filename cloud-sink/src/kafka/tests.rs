@@ -1,6 +1,6 @@
 //! The consumer thread against librdkafka's own mock of a cluster.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     mocking::MockCluster,
@@ -148,12 +148,28 @@ async fn a_closed_gate_holds_records_back_and_none_is_skipped_when_it_opens() {
 }
 
 #[test]
-fn a_property_that_librdkafka_does_not_know_is_refused() {
-    let mut settings = settings("localhost:9092");
-    verify(&settings).unwrap();
-    settings
-        .properties
-        .insert("fetch.min.byte".into(), "1".into());
-    let error = verify(&settings).unwrap_err().to_string();
-    assert!(error.contains("fetch.min.byte"), "{error}");
+fn a_property_that_librdkafka_does_not_know_is_named_without_its_value() {
+    let mut properties = settings("localhost:9092").properties;
+    verify(&properties).unwrap();
+    properties.insert("sasl.pasword".into(), "hunter2".into());
+    let error = verify(&properties).unwrap_err().to_string();
+    assert!(error.contains("sasl.pasword"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn without_an_authority_of_its_own_tls_trusts_the_systems() {
+    let with = |own: &[(&str, &str)]| {
+        let own = own
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect();
+        [consumer_config(&own), producer_config(&own)]
+            .map(|config| config.get("ssl.ca.location").map(str::to_owned))
+    };
+    let probed = [Some("probe".to_owned()), Some("probe".to_owned())];
+    assert_eq!(with(&[("security.protocol", "SASL_SSL")]), probed);
+    assert_eq!(with(&[]), [None, None]);
+    let own = [("security.protocol", "ssl"), ("ssl.ca.location", "/ca.pem")];
+    assert_eq!(with(&own), [Some("/ca.pem".into()), Some("/ca.pem".into())]);
 }

@@ -96,6 +96,7 @@ impl Rig {
             topic: TOPIC.parse().unwrap(),
             control_topic: "control".parse().unwrap(),
             value: config::ValueFormat::Json,
+            registry: None,
         };
         let (links, counters) = (Links::default(), Arc::new(Counters::default()));
         let topic: Topic = TOPIC.parse().unwrap();

@@ -66,6 +66,7 @@ impl Rig {
                 topic: TOPIC.parse().unwrap(),
                 control_topic: CONTROL.parse().unwrap(),
                 value: config::ValueFormat::Postcard,
+                registry: None,
             },
             clock,
             links: Links::default(),
