@@ -13,11 +13,19 @@
 //! frames, which carry integers as such.
 
 pub mod csv;
+mod dsmr;
 pub mod json;
 pub mod key_value;
 pub mod lines;
+pub mod mhz19;
+mod nmea;
 pub mod number;
+mod pms;
+mod sds011;
+pub mod stream;
 pub mod template;
+mod values;
+mod ve_direct;
 
 use std::{borrow::Cow, time::Duration};
 
