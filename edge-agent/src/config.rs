@@ -1,7 +1,8 @@
 //! What an operator may set. Each field's doc is its reference, with its default.
 //!
 //! The types here are what the rest of the agent sees: complete, checked, without a "maybe". Reading
-//! them from TOML, with every mistake and its place, is `config::load`.
+//! them from TOML, with every mistake and its place, is [`load`]: `document` is the reading, `value` the
+//! rules for one value, `sections`, `sources` and `kafka` the tables and what they have to agree on.
 
 mod document;
 mod kafka;
@@ -12,7 +13,7 @@ mod sources;
 mod value;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -21,6 +22,7 @@ use std::{
 use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic};
 
 pub use document::Problem;
+pub use value::{show_bytes, show_duration};
 
 use document::{Document, Mistake};
 
@@ -74,6 +76,16 @@ pub struct Config {
     pub kafka: Kafka,
     /// `[status]`: health, metrics.
     pub status: Status,
+}
+
+impl Config {
+    /// Every topic that a source writes to, each once: the lanes.
+    pub fn lanes(&self) -> impl Iterator<Item = &Topic> {
+        let serial = self.serial.iter().map(|serial| &serial.topic);
+        let mqtt = self.mqtt.iter().flat_map(|mqtt| &mqtt.subscribe);
+        let topics = serial.chain(mqtt.map(|subscription| &subscription.kafka_topic));
+        topics.collect::<BTreeSet<_>>().into_iter()
+    }
 }
 
 /// `[agent]`.
@@ -162,12 +174,12 @@ pub struct Roles {
 /// How a time is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimeFormat {
-    /// `2026-11-23T21:04:07.113Z`.
+    /// `"rfc3339"`: `2026-11-23T21:04:07.113Z`.
     #[default]
     Rfc3339,
-    /// Seconds since 1970, with decimals or without.
+    /// `"unix-seconds"`: since 1970, with decimals or without.
     UnixSeconds,
-    /// Milliseconds since 1970.
+    /// `"unix-millis"`: since 1970.
     UnixMillis,
 }
 

@@ -79,7 +79,7 @@ pub struct Surroundings {
 }
 
 /// Starts the forwarder of the lane whose topic this is. [`Stage::stop`] lets it drain the lane until
-/// the deadline.
+/// the deadline; so stop it after the ingest stage has ended.
 ///
 /// # Errors
 /// The system gives no thread.
@@ -121,8 +121,10 @@ struct Lane {
 impl Lane {
     fn run(mut self, stop: &Stop) -> Result<(), String> {
         loop {
+            // Asked for before the look into the queue: what was committed before the stop is seen by it.
+            let asked = stop.deadline();
             let is_drained = self.turn(stop)?;
-            if let Some(deadline) = stop.deadline()
+            if let Some(deadline) = asked
                 && (is_drained || Instant::now() >= deadline)
             {
                 return Ok(());

@@ -3,6 +3,7 @@
 //! A reader who follows one reading opens these in order: [`source`] → [`decode`] → [`ingest`] →
 //! [`queue`] → [`forward`]. Nothing on that way points back.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod conservation;
@@ -12,6 +13,9 @@ pub mod ingest;
 pub mod link;
 pub mod quarantine;
 pub mod queue;
+pub mod run;
 pub mod secret;
 pub mod source;
 pub mod stage;
+pub mod status;
+pub mod telemetry;

@@ -1,1 +1,22 @@
-fn main() {}
+//! `edge-agent`: arguments, configuration, log, and what to do; see the library for how.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use edge_agent::cli::{Cli, Command, check, config, queue, run};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Config(command) => config::config(&command),
+        Command::Queue(command) => queue::queue(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => {
+            exit.tell();
+            exit.code()
+        }
+    }
+}

@@ -1,17 +1,54 @@
 //! The durable queue of one lane.
+//!
+//! ```text
+//! dir/<topic>/
+//!   lane                  whose it is; locked while a process has it
+//!   head                  what must exist: epochs, cursor, losses (two slots)
+//!   segments/00000001/    what exists: one small sled store each; `seal` sums up a closed one
+//!   segments/….dead       being deleted      segments/….bad   set aside for a human
+//! ```
+//!
+//! A **commit** writes the readings as packed blocks into the active segment: one batch, flush, fdatasync
+//! of our own handle. Then, and not before, the sources are told. The head is not written per commit,
+//! which would double the wear: the segments are the truth for what exists, the head for what must
+//! exist, and the head lags by a second at most.
+//!
+//! A **failed commit** is written again by the next call, with the same identities, into a new segment.
+//! The new segment says where the failed one ends, so what may have reached the disk there does not
+//! exist. If other readings come instead, a new epoch begins: no identity ever means two readings.
+//!
+//! A **segment** is sealed by size or age on a thread of its own, deleted when Kafka has all of it, and
+//! set aside when it is damaged; what is missing is declared as an exact loss, and the queue goes on.
+//!
+//! One file a matter: [`block`] and `envelope` are the bytes of readings, `book` and `head` what must
+//! exist, `segment` and `summary` what exists, `memory` what sources send again, `recover` the start,
+//! `writer` and `reader` the two halves, `lane` what they share.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+mod block;
+mod book;
+mod envelope;
+mod fault;
+mod files;
+mod head;
+pub mod inspect;
+mod lane;
+mod memory;
+mod reader;
+mod recover;
+mod seal;
+mod segment;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-use protocol::{
-    GatewayId, Record, Timestamp, Topic,
-    control::{Fact, LossReason},
-};
+use std::{path::Path, sync::Arc};
 
-use crate::{
-    config,
-    conservation::Conservation,
-    ingest::{Message, Outcome},
-};
+use protocol::{GatewayId, Record, Timestamp, Topic};
+
+use crate::{config, conservation::Conservation};
+
+pub use self::{lane::Lane, reader::Reader, writer::Writer};
 
 /// What the queue needs to know of the time at a call.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +60,7 @@ pub struct Now {
 }
 
 /// A lane that has been opened: one half for the commit thread, one for the forwarder, one for everybody.
+#[derive(Debug)]
 pub struct Opened {
     /// Appends and commits.
     pub writer: Writer,
@@ -45,6 +83,16 @@ pub enum OpenError {
         path: std::path::PathBuf,
         /// What it said.
         source: std::io::Error,
+    },
+    /// Recorded for another gateway: its readings carry that name.
+    #[error(
+        "queue {path} belongs to gateway {owner}; set agent.gateway to it until the queue is drained, or move the directory away"
+    )]
+    Foreign {
+        /// Where.
+        path: std::path::PathBuf,
+        /// Whose.
+        owner: GatewayId,
     },
     /// Written by a newer version.
     #[error("queue {path} has format {found}, this program knows up to {known}")]
@@ -76,43 +124,14 @@ pub enum CommitError {
 /// # Errors
 /// [`OpenError`].
 pub fn open(
-    _dir: &Path,
-    _gateway: &GatewayId,
-    _topic: &Topic,
-    _settings: &config::Queue,
-    _conservation: Arc<Conservation>,
-    _now: Now,
+    dir: &Path,
+    gateway: &GatewayId,
+    topic: &Topic,
+    settings: &config::Queue,
+    conservation: Arc<Conservation>,
+    now: Now,
 ) -> Result<Opened, OpenError> {
-    todo!()
-}
-
-/// The appending half; owned by the lane's commit thread, for its calls block on the disk.
-pub struct Writer {}
-
-impl Writer {
-    /// Makes all messages durable and returns what became of each, in order.
-    ///
-    /// # Errors
-    /// [`CommitError`]; then none of them was acknowledged.
-    pub fn commit(&mut self, _batch: &[Message], _now: Now) -> Result<Vec<Outcome>, CommitError> {
-        todo!()
-    }
-
-    /// Does what time asks for: seals an old segment, syncs the head, applies `max_age`.
-    ///
-    /// # Errors
-    /// [`CommitError::Io`].
-    pub fn tick(&mut self, _now: Now) -> Result<(), CommitError> {
-        todo!()
-    }
-
-    /// Seals, syncs the head and closes the epoch: the orderly end.
-    ///
-    /// # Errors
-    /// [`CommitError::Io`].
-    pub fn close(self, _now: Now) -> Result<(), CommitError> {
-        todo!()
-    }
+    recover::open(dir, gateway, topic, settings, conservation, now)
 }
 
 /// A record handed out for sending.
@@ -124,86 +143,6 @@ pub struct Entry {
     pub received: Timestamp,
     /// When it became durable.
     pub committed: Timestamp,
-}
-
-/// The forwarding half; owned by the forwarder's thread.
-///
-/// Entries are handed out in order and forgotten in order: `acknowledge` and `lose_front` speak of the
-/// oldest ones handed out and not yet forgotten.
-pub struct Reader {}
-
-impl Reader {
-    /// Hands out up to `max` further entries; empty when the end is reached. Damage is recorded as a
-    /// loss and passed. Entries older than `max_age` are recorded as a loss and passed.
-    ///
-    /// # Errors
-    /// The file system fails persistently.
-    pub fn next(&mut self, _max: usize, _now: Now) -> Result<Vec<Entry>, std::io::Error> {
-        todo!()
-    }
-
-    /// Blocks until there may be more, or the time is over.
-    pub fn wait(&self, _timeout: Duration) {
-        todo!()
-    }
-
-    /// The oldest `count` entries handed out are in Kafka, the newest of them per partition at these
-    /// offsets. Moves the cursor and reclaims segments that are done.
-    ///
-    /// # Errors
-    /// The cursor could not be made durable; the entries may be sent again after a crash, harmlessly.
-    pub fn acknowledge(
-        &mut self,
-        _count: usize,
-        _offsets: &BTreeMap<i32, i64>,
-        _now: Now,
-    ) -> Result<(), std::io::Error> {
-        todo!()
-    }
-
-    /// The oldest entry handed out will never be taken: records the loss durably, then forgets it.
-    ///
-    /// # Errors
-    /// The loss could not be made durable; the entry is still the oldest.
-    pub fn lose_front(&mut self, _reason: LossReason, _now: Now) -> Result<(), std::io::Error> {
-        todo!()
-    }
-
-    /// Hands out again everything that is not forgotten: after a fatal producer error.
-    pub fn rewind(&mut self) {
-        todo!()
-    }
-}
-
-/// What everybody may look at.
-pub struct Lane {}
-
-impl Lane {
-    /// Its topic.
-    #[must_use]
-    pub fn topic(&self) -> &Topic {
-        todo!()
-    }
-
-    /// How full it is.
-    #[must_use]
-    pub fn stat(&self) -> Stat {
-        todo!()
-    }
-
-    /// What has to be stated of this lane and has not been acknowledged as stated: epochs and losses.
-    #[must_use]
-    pub fn facts(&self, _now: Now) -> Vec<Fact> {
-        todo!()
-    }
-
-    /// Kafka has this statement. A loss is forgotten, and an epoch once it is closed and drained.
-    ///
-    /// # Errors
-    /// The head could not be made durable; the fact will be stated again, harmlessly.
-    pub fn stated(&self, _fact: &Fact) -> Result<(), std::io::Error> {
-        todo!()
-    }
 }
 
 /// How full a lane is.

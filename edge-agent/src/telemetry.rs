@@ -41,7 +41,9 @@ pub fn init(format: LogFormat) {
             .with_writer(io::stderr)
             .boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .init();
 }
 
 /// How often the numbers are logged, when they changed.
@@ -143,7 +145,10 @@ mod tests {
     fn an_interval_without_change_says_nothing() {
         let start = Instant::now();
         let mut summary = Summary::new(Balance::default(), start);
-        assert_eq!(summary.next(Balance::default(), start + SUMMARY_EVERY), None);
+        assert_eq!(
+            summary.next(Balance::default(), start + SUMMARY_EVERY),
+            None
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
 /// A mistake in a configuration, and what to do about it.
@@ -339,7 +339,7 @@ impl Drop for Table<'_, '_> {
             return;
         }
         let asked = self.asked.borrow();
-        let unknown = |key: &&Spanned<_>| !asked.contains(&**key.get_ref());
+        let unknown = |key: &&Spanned<DeString<'_>>| !asked.contains(&**key.get_ref());
         // An empty name is what is left of a line that was no TOML.
         for key in self
             .map

@@ -2,7 +2,12 @@
 //!
 //! `properties` goes before `bootstrap`, which goes before `properties_file`.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+    path::PathBuf,
+};
 
 use protocol::Topic;
 use toml::de::DeValue;
@@ -61,41 +66,28 @@ fn bootstrap(value: &Value<'_>) -> Result<String, Mistake> {
     Ok(given)
 }
 
+/// Where a setting stands, for what librdkafka has against it.
+enum Origin {
+    Here(Range<usize>),
+    File(PathBuf, usize),
+}
+
+/// The settings gathered so far.
+#[derive(Default)]
+struct Gathered {
+    settings: BTreeMap<String, (Origin, String)>,
+    secrets: BTreeSet<String>,
+    /// Some place could not be read, so what is missing may stand there.
+    is_partial: bool,
+}
+
 /// Reads `[kafka]`.
 pub fn read(table: &Table<'_, '_>, secrets: Secrets) -> Option<Kafka> {
-    let mut gathered = BTreeMap::new();
-    // A file that cannot be read may well name the servers.
-    let broken_file = !from_file(table, &mut gathered);
-    let servers = table.optional("bootstrap", bootstrap);
-    let broken_bootstrap = servers.is_none() && table.span_of("bootstrap").is_some();
-    if let Some(servers) = servers {
-        gathered.insert("bootstrap.servers".to_owned(), servers);
-    }
-    let mut secret_properties: Vec<String> = gathered
-        .keys()
-        .filter(|name| is_secret(name))
-        .cloned()
-        .collect();
-    if let Some(inner) = table.table("properties") {
-        for (name, (at, setting)) in inner.entries(setting) {
-            let text = match setting {
-                Setting::Plain(text) => text,
-                Setting::Secret(secret) => {
-                    secret_properties.push(name.clone());
-                    match secrets {
-                        Secrets::Leave => HIDDEN.to_owned(),
-                        Secrets::Read => secret.read().unwrap_or_else(|error| {
-                            let message = format!("kafka.properties.{name} cannot be had: {error}");
-                            table.doc().note(at, Mistake::new(message));
-                            String::new()
-                        }),
-                    }
-                }
-            };
-            gathered.insert(name, text);
-        }
-    }
-    if !gathered.contains_key("bootstrap.servers") && !broken_file && !broken_bootstrap {
+    let mut gathered = Gathered::default();
+    gathered.take_file(table);
+    gathered.take_bootstrap(table);
+    gathered.take_properties(table, secrets);
+    if !gathered.settings.contains_key("bootstrap.servers") && !gathered.is_partial {
         let fix = "write bootstrap = \"host:9092\", or properties_file = \"/etc/edge-agent/client.properties\"";
         table.wrong("bootstrap", Mistake::fix("is missing", fix));
     }
@@ -116,39 +108,109 @@ pub fn read(table: &Table<'_, '_>, secrets: Secrets) -> Option<Kafka> {
         ("postcard", ValueFormat::Postcard),
     ];
     let value = table.or("value", ValueFormat::Json, value::one_of(words));
-    secret_properties.sort();
-    secret_properties.dedup();
-    Some(Kafka {
-        properties: gathered,
-        secret_properties,
+    let properties = gathered.settings.iter();
+    let kafka = Kafka {
+        properties: properties
+            .map(|(name, (_, value))| (name.clone(), value.clone()))
+            .collect(),
+        secret_properties: gathered.secrets.iter().cloned().collect(),
         topic: topic?,
         control_topic: control_topic?,
         value,
-    })
+    };
+    gathered.ask_librdkafka(table, &kafka);
+    Some(kafka)
 }
 
-/// Whether the file, if there is one, could be read.
-fn from_file(table: &Table<'_, '_>, gathered: &mut BTreeMap<String, String>) -> bool {
-    let Some(file) = table.optional("properties_file", value::path) else {
-        return true;
-    };
-    match properties::read(&file) {
-        Ok(read) => {
-            for (name, (line, value)) in read {
-                if let Some(mistake) = breaks_promise(&name, &value) {
-                    table
-                        .doc()
-                        .add(properties::problem(&file, line, &name, mistake));
-                }
-                gathered.insert(name, value);
-            }
-            true
+impl Gathered {
+    fn set(&mut self, origin: Origin, name: String, value: String) {
+        if is_secret(&name) {
+            self.secrets.insert(name.clone());
         }
-        Err(problems) => {
-            problems
-                .into_iter()
-                .for_each(|problem| table.doc().add(problem));
-            false
+        self.settings.insert(name, (origin, value));
+    }
+
+    fn take_file(&mut self, table: &Table<'_, '_>) {
+        let Some(file) = table.optional("properties_file", value::path) else {
+            return;
+        };
+        match properties::read(&file) {
+            Ok(read) => {
+                for (name, (line, value)) in read {
+                    match breaks_promise(&name, &value) {
+                        Some(mistake) => {
+                            let problem = properties::problem(&file, line, &name, mistake);
+                            table.doc().add(problem);
+                        }
+                        None => self.set(Origin::File(file.clone(), line), name, value),
+                    }
+                }
+            }
+            Err(problems) => {
+                self.is_partial = true;
+                problems
+                    .into_iter()
+                    .for_each(|problem| table.doc().add(problem));
+            }
+        }
+    }
+
+    fn take_bootstrap(&mut self, table: &Table<'_, '_>) {
+        let Some(at) = table.span_of("bootstrap") else {
+            table.optional("bootstrap", bootstrap);
+            return;
+        };
+        match table.optional("bootstrap", bootstrap) {
+            Some(servers) => self.set(Origin::Here(at), "bootstrap.servers".to_owned(), servers),
+            None => self.is_partial = true,
+        }
+    }
+
+    fn take_properties(&mut self, table: &Table<'_, '_>, secrets: Secrets) {
+        let Some(inner) = table.table("properties") else {
+            return;
+        };
+        for (name, (at, setting)) in inner.entries(setting) {
+            let text = match (setting, secrets) {
+                (Setting::Plain(text), _) => text,
+                (Setting::Secret(_), Secrets::Leave) => {
+                    self.secrets.insert(name.clone());
+                    HIDDEN.to_owned()
+                }
+                (Setting::Secret(secret), Secrets::Read) => {
+                    self.secrets.insert(name.clone());
+                    secret.read().unwrap_or_else(|error| {
+                        let message = format!("kafka.properties.{name} cannot be had: {error}");
+                        table.doc().note(at.clone(), Mistake::new(message));
+                        String::new()
+                    })
+                }
+            };
+            self.set(Origin::Here(at), name, text);
+        }
+    }
+
+    /// librdkafka names one setting at a time; without it, the next.
+    fn ask_librdkafka(&self, table: &Table<'_, '_>, kafka: &Kafka) {
+        let mut left = kafka.clone();
+        // What is hidden has not been read, so it cannot be judged.
+        left.properties.retain(|_, value| value != HIDDEN);
+        while let Err(error) = crate::forward::check(&left) {
+            let mistake = Mistake::new(format!("is refused by librdkafka: {}", error.reason));
+            match self.settings.get(&error.key) {
+                Some((Origin::Here(at), _)) => {
+                    let name = format!("kafka.properties.{}", &error.key);
+                    table.doc().note(at.clone(), mistake.of(&name));
+                }
+                Some((Origin::File(file, line), _)) => {
+                    let problem = properties::problem(file, *line, &error.key, mistake);
+                    table.doc().add(problem);
+                }
+                None => table.doc().note(table.span(), mistake.of(&error.key)),
+            }
+            if left.properties.remove(&error.key).is_none() {
+                break;
+            }
         }
     }
 }

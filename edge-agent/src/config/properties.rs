@@ -166,8 +166,8 @@ const PROMISES: [(&str, &[&str], &str); 17] = [
     ),
     (
         "enable.gapless.guarantee",
-        &[],
-        "a lost reading is recorded and the rest goes on",
+        &["true"],
+        "nothing passes a reading that failed",
     ),
     (
         "allow.auto.create.topics",

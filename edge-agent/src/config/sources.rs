@@ -284,6 +284,11 @@ fn check_topic(
             "write {device} in the topic, or set device = \"…\" or device = { field = \"…\" }";
         table.wrong("topic", Mistake::fix("names no device", fix));
     }
+    if preset == MqttPreset::Json && template.has_field() {
+        let fix = "set preset = \"number\", or give the level another name";
+        let message = "has {field}, but JSON names its own fields";
+        table.wrong("topic", Mistake::fix(message, fix));
+    }
     if preset == MqttPreset::Number && !template.has_field() && !field_known {
         let fix = "write {field} in the topic, or set field = \"temperature_c\"";
         let message = "names no field for a bare number";

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 use protocol::BootId;
 
+use crate::config::TimeFormat;
+
 use super::{
     lines::{Line, Splitter},
     template::{Template, TemplateErrorKind},
@@ -89,6 +91,22 @@ fn one_bad_member_never_takes_the_others_with_it() {
         assert_eq!(decoded.rejected.len(), 1, "{member}");
         assert_eq!(decoded.rejected[0].1, problem, "{member}");
         assert_eq!(shown(&decoded), ["b=Float(1.0)", r#"good=Text("NaN")"#]);
+    }
+}
+
+#[test]
+fn a_megabyte_of_nesting_or_of_elements_costs_one_member() {
+    let deep = format!(r#"{}{}"#, "[".repeat(500_000), "]".repeat(500_000));
+    let objects = format!("{}1{}", r#"{"a":"#.repeat(100_000), "}".repeat(100_000));
+    let long = format!("[{}0]", "0,".repeat(500_000));
+    for (value, problem) in [
+        (deep, Problem::TooDeep),
+        (objects, Problem::TooDeep),
+        (long, Problem::TooLong),
+    ] {
+        let decoded = json(&format!(r#"{{"a":{value},"b":1}}"#)).unwrap();
+        assert_eq!(decoded.rejected[0].1, problem);
+        assert_eq!(shown(&decoded), ["b=Float(1.0)"]);
     }
 }
 

@@ -21,7 +21,7 @@ use rdkafka::{
     message::{DeliveryResult, OwnedHeaders},
     producer::{BaseRecord, ProducerContext, ThreadedProducer},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::window::{FULL_BATCH_BYTES, Failure};
 use crate::{
@@ -57,8 +57,10 @@ const FIXED: [(&str, &str); 8] = [
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("kafka setting {key}: {reason}")]
 pub struct SettingError {
-    key: String,
-    reason: String,
+    /// Its name.
+    pub key: String,
+    /// What librdkafka says.
+    pub reason: String,
 }
 
 /// What happened to a producer.
@@ -199,7 +201,7 @@ impl Session {
             Ok(()) => Sent::Yes,
             Err((error, _)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => Sent::Later,
-                Some(code) => Sent::Failed(meaning(code), code.to_string()),
+                Some(code) => Sent::Failed(meaning(code), told(code)),
                 None => Sent::Failed(Failure::Broken, error.to_string()),
             },
         }
@@ -229,6 +231,26 @@ fn meaning(code: RDKafkaErrorCode) -> Failure {
         | E::InvalidRequiredAcks => Failure::Denied,
         _ => Failure::Broken,
     }
+}
+
+/// The error for people, with the remedy where it is theirs.
+fn told(code: RDKafkaErrorCode) -> String {
+    use RDKafkaErrorCode as E;
+    let remedy = match code {
+        E::UnknownTopic | E::UnknownTopicOrPartition | E::UnknownPartition => {
+            ": create the topic, the agent never does"
+        }
+        E::TopicAuthorizationFailed | E::ClusterAuthorizationFailed => {
+            ": allow the agent's user or key to write to the topic"
+        }
+        E::SaslAuthenticationFailed | E::Authentication => {
+            ": check the agent's user and password or key"
+        }
+        E::InvalidTimestamp => ": check the gateway's clock",
+        E::MessageSizeTooLarge | E::MessageBatchTooLarge => ": raise the topic's max.message.bytes",
+        _ => "",
+    };
+    format!("{code}{remedy}")
 }
 
 /// Takes librdkafka's callbacks, on the producer's own thread.
@@ -273,7 +295,7 @@ impl ProducerContext for Context {
                 let code = error.rdkafka_error_code();
                 Event::Failed {
                     failure: code.map_or(Failure::Broken, meaning),
-                    reason: code.map_or_else(|| error.to_string(), |code| code.to_string()),
+                    reason: code.map_or_else(|| error.to_string(), told),
                 }
             }
         });
@@ -282,13 +304,8 @@ impl ProducerContext for Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        // The states of links and failures are told by us, once; librdkafka repeats them for ever.
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                warn!(fac, message, "librdkafka");
-            }
-            _ => debug!(fac, message, "librdkafka"),
-        }
+        // What matters comes as an event too and is told by us, once; librdkafka repeats itself for ever.
+        debug!(?level, fac, message, "librdkafka");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -1,5 +1,7 @@
 //! The uplink against librdkafka's own mock broker, with a queue that is a vector.
 
+mod lane;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
@@ -233,6 +235,18 @@ fn a_broker_that_goes_away_costs_neither_a_reading_nor_the_order() {
     rig.drain();
     assert_eq!(first_seen(&rig.topic(6000)), (0..6000).collect::<Vec<_>>());
     assert_eq!(rig.link(), LinkState::Up);
+}
+
+#[test]
+fn a_lane_without_readings_knows_whether_its_link_is_up() {
+    let mut rig = Rig::new(0);
+    rig.until("the link is up", |rig| rig.link() == LinkState::Up);
+    rig.cluster.broker_down(1).unwrap();
+    rig.until("the link is down", |rig| {
+        matches!(rig.link(), LinkState::Down(_))
+    });
+    rig.cluster.broker_up(1).unwrap();
+    rig.until("the link is back", |rig| rig.link() == LinkState::Up);
 }
 
 #[test]

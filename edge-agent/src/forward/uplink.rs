@@ -136,6 +136,11 @@ impl Uplink {
                 Order::Wait
             }
             Next::Full => Order::Wait,
+            // Also without readings: an idle lane is to know whether its link is up.
+            Next::Send(_) if self.session.is_none() => {
+                self.open();
+                Order::Wait
+            }
             Next::Send(room) => {
                 let room = room - self.send(room);
                 if self.waiting.is_empty() && room > 0 {
@@ -171,6 +176,14 @@ impl Uplink {
     fn failed(&mut self, failure: Failure, reason: String) {
         if self.window.failed(failure) {
             self.reason = reason;
+        }
+    }
+
+    fn open(&mut self) {
+        let (batch, link) = (self.window.batch_bytes(), self.topic.as_str());
+        match Session::open(&self.kafka, batch, &self.links, link, !self.is_denied) {
+            Ok(session) => self.session = Some(session),
+            Err(reason) => self.failed(Failure::Broken, reason),
         }
     }
 
@@ -214,18 +227,8 @@ impl Uplink {
         while sent < room
             && let Some(entry) = self.waiting.front_mut()
         {
-            let session = match &mut self.session {
-                Some(session) => session,
-                none => {
-                    let (batch, link) = (self.window.batch_bytes(), self.topic.as_str());
-                    match Session::open(&self.kafka, batch, &self.links, link, !self.is_denied) {
-                        Ok(session) => none.insert(session),
-                        Err(reason) => {
-                            self.failed(Failure::Broken, reason);
-                            break;
-                        }
-                    }
-                }
+            let Some(session) = &self.session else {
+                break;
             };
             let now = self.clock.now();
             record::correct(&mut entry.record, &now);

@@ -22,27 +22,17 @@
 //! keeps the messages of QoS 1; those of QoS 0 are its to drop.
 
 mod acks;
+mod link;
 pub(super) mod routes;
 
-use std::{
-    pin::pin,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, Publish, QoS,
-    StateError, SubAck, SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
-    mqttbytes,
+    SubAck, SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use tokio::{
-    sync::{
-        Notify,
-        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    },
+    sync::mpsc::{UnboundedSender, unbounded_channel},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -58,7 +48,7 @@ use crate::{
     ingest::{Answer, Closed, Origin, Receipt, Rejection},
     link::LinkState,
 };
-use acks::Acks;
+use link::{Link, explain};
 use routes::{Route, Routes};
 
 /// Room for an acknowledgement of each of the 65 535 packet ids, and for our own few requests.
@@ -81,15 +71,6 @@ pub(super) struct Broker {
     intake: Intake,
     shutdown: CancellationToken,
     patience: Duration,
-}
-
-/// What the poller and the receipts share.
-struct Link {
-    client: AsyncClient,
-    acks: Mutex<Acks>,
-    /// A slot became free, or the last one while draining.
-    room: Notify,
-    draining: AtomicBool,
 }
 
 /// The poller's own state.
@@ -140,12 +121,9 @@ impl Broker {
     /// Runs until the shutdown or the end of ingest.
     pub(super) async fn run(self) -> Result<(), SourceError> {
         let (client, mut eventloop) = AsyncClient::new(self.options(), REQUESTS);
-        let link = Link {
-            client,
-            acks: Mutex::default(),
-            room: Notify::new(),
-            draining: false.into(),
-        };
+        let link = Link::new(client);
+        // Many small packets: waiting for company would only delay the broker's window.
+        eventloop.network_options.set_tcp_nodelay(true);
         let (to, receipts) = unbounded_channel();
         let result = tokio::select! {
             result = self.poll(&mut eventloop, &link, &to) => result,
@@ -251,12 +229,13 @@ impl Broker {
         let mut poll = pin!(eventloop.poll());
         if progress.stop_by.is_none() {
             tokio::select! {
-                polled = &mut poll => return Some(polled),
+                biased;
                 () = self.shutdown.cancelled() => {
                     // Not connected: nothing was taken that is not answered or to be sent again.
                     progress.connected?;
                     self.stop(link, progress);
                 }
+                polled = &mut poll => return Some(polled),
             }
         }
         timeout_at(progress.stop_by?, poll).await.ok()
@@ -425,68 +404,6 @@ impl Broker {
     }
 }
 
-impl Link {
-    fn acks(&self) -> MutexGuard<'_, Acks> {
-        // Slots are plain data; a panic elsewhere leaves them whole.
-        self.acks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Turns receipts into acknowledgements.
-    async fn acknowledge(&self, mut receipts: UnboundedReceiver<Receipt>) {
-        let mut batch = Vec::new();
-        while receipts.recv_many(&mut batch, 256).await > 0 {
-            // Stored, dropped with a record, or rejected with a record: in each case it is done.
-            self.done(batch.drain(..).map(|receipt| receipt.token));
-        }
-    }
-
-    fn done(&self, tokens: impl IntoIterator<Item = u64>) {
-        let mut acks = self.acks();
-        for token in tokens {
-            acks.done(token);
-        }
-        while let Some(packet_id) = acks.ready() {
-            let mut publish = Publish::new("", QoS::AtLeastOnce, Vec::new());
-            publish.pkid = packet_id;
-            // Cannot be full; if a broker breaks the rules the slot stays and is tried with the next.
-            if self.client.try_ack(&publish).is_err() {
-                break;
-            }
-            acks.sent();
-        }
-        let empty = acks.waiting() == 0;
-        drop(acks);
-        self.room.notify_one();
-        if empty && self.draining.load(Relaxed) {
-            self.goodbye();
-        }
-    }
-
-    fn drain(&self) {
-        self.draining.store(true, Relaxed);
-        if self.acks().waiting() == 0 {
-            self.goodbye();
-        }
-    }
-
-    /// Behind the last acknowledgement in the request queue.
-    fn goodbye(&self) {
-        if self.client.try_disconnect().is_err() {
-            tracing::warn!("mqtt request queue is full, leaving without a disconnect");
-        }
-    }
-
-    /// Forgets the slots and drops the acknowledgements that were not written, at once: between the two
-    /// a receipt could put one behind.
-    fn broken(&self, eventloop: &mut EventLoop) {
-        let mut acks = self.acks();
-        acks.broken();
-        eventloop.clean();
-        drop(acks);
-        self.room.notify_one();
-    }
-}
-
 fn origin(publish: &Publish) -> Origin {
     if publish.qos == QoS::AtMostOnce {
         return Origin::Unknown;
@@ -497,22 +414,6 @@ fn origin(publish: &Publish) -> Origin {
         // A broker sets DUP only on what it sent on an earlier connection: every connection follows a
         // break, so each is the first one after it.
         may_repeat: publish.dup,
-    }
-}
-
-/// The error in our words where it has a remedy.
-fn explain(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::MqttState(StateError::Deserialization(
-            mqttbytes::Error::PayloadSizeLimitExceeded(bytes),
-        )) => format!(
-            "the broker sends a packet of {bytes} bytes and would send it for ever; remove it there and \
-             set the broker's limit (message_size_limit) to max_packet_bytes"
-        ),
-        ConnectionError::ConnectionRefused(code) => {
-            format!("broker refuses the connection: {code:?}; see username, password and client_id")
-        }
-        error => error.to_string(),
     }
 }
 

@@ -1,0 +1,259 @@
+//! `edge-agent queue stat | peek`: look into the queue, also while the agent runs; nothing is changed.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use protocol::{Timestamp, Topic, Value, record};
+
+use super::{ConfigFile, Exit, print};
+use crate::{
+    clock::Clock,
+    config::Secrets,
+    queue::{
+        Entry, Stat,
+        inspect::{self, Seen},
+    },
+};
+
+/// Commands of `queue`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What waits, since when, and how much room is left
+    Stat(StatArguments),
+    /// The oldest readings that wait
+    Peek(PeekArguments),
+}
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which queue, and how to show it.
+#[derive(Debug, Args)]
+pub struct StatArguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Only this lane, named by its Kafka topic
+    #[arg(long, value_name = "TOPIC")]
+    lane: Option<Topic>,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Which queue, and how much of it.
+#[derive(Debug, Args)]
+pub struct PeekArguments {
+    #[command(flatten)]
+    which: StatArguments,
+    /// How many readings of each lane
+    #[arg(short = 'n', default_value_t = 10)]
+    count: usize,
+}
+
+/// Looks.
+///
+/// # Errors
+/// [`Exit`].
+pub fn queue(command: &Command) -> Result<(), Exit> {
+    match command {
+        Command::Stat(arguments) => stat(arguments),
+        Command::Peek(arguments) => peek(arguments),
+    }
+}
+
+impl StatArguments {
+    /// The directory of the queue, the bound of a lane, and the lanes asked for.
+    fn lanes(&self) -> Result<(PathBuf, u64, Vec<Topic>), Exit> {
+        let config = self.config.load(Secrets::Leave)?;
+        let dir = config.agent.state_dir.join("queue");
+        let on_disk = inspect::lanes(&dir).with_context(|| unreadable(&dir))?;
+        let lanes = match &self.lane {
+            None => on_disk,
+            Some(lane) if on_disk.contains(lane) => vec![lane.clone()],
+            Some(lane) => {
+                let known: Vec<&str> = on_disk.iter().map(Topic::as_str).collect();
+                let known = known.join(", ");
+                return Err(anyhow::anyhow!("no lane {lane}; there are: {known}").into());
+            }
+        };
+        Ok((dir, config.queue.max_bytes, lanes))
+    }
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("queue {} cannot be read", path.display())
+}
+
+fn stat(arguments: &StatArguments) -> Result<(), Exit> {
+    let (dir, max_bytes, lanes) = arguments.lanes()?;
+    let now = Clock::new().now().wall;
+    for topic in lanes {
+        let Seen {
+            gateway, mut stat, ..
+        } = inspect::stat(&dir, &topic).with_context(|| unreadable(&dir.join(topic.as_str())))?;
+        stat.max_bytes = max_bytes;
+        match arguments.format {
+            Format::Text => print(&format!("{}\n", stat_line(&topic, &stat, now)))?,
+            Format::Json => print(&format!(
+                "{}\n",
+                serde_json::json!({
+                    "gateway": gateway,
+                    "topic": topic,
+                    "readings": stat.readings,
+                    "bytes": stat.bytes,
+                    "max_bytes": stat.max_bytes,
+                    "segments": stat.segments,
+                    "oldest_committed": stat.oldest_committed,
+                    "losses_pending": stat.losses_pending,
+                })
+            ))?,
+        }
+    }
+    Ok(())
+}
+
+/// `readings  waiting 1 204 331 readings  ·  oldest 2 d 03:11  ·  118 MiB of 2 GiB`
+fn stat_line(topic: &Topic, stat: &Stat, now: Timestamp) -> String {
+    let mut line = format!("{topic}  waiting {} readings", grouped(stat.readings));
+    if let Some(oldest) = stat.oldest_committed {
+        let age = u64::try_from(now.as_micros() - oldest).unwrap_or(0);
+        line += &format!("  ·  oldest {}", show_age(Duration::from_micros(age)));
+    }
+    let (bytes, max) = (rounded(stat.bytes), rounded(stat.max_bytes));
+    line += &format!("  ·  {bytes} of {max}");
+    if stat.losses_pending > 0 {
+        let losses = stat.losses_pending;
+        line += &format!("  ·  {losses} losses not yet stated to Kafka");
+    }
+    line
+}
+
+/// `1 204 331`
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `2 d 03:11`, `03:11:09`
+fn show_age(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match days {
+        0 => format!("{hours:02}:{minutes:02}:{:02}", seconds % 60),
+        _ => format!("{days} d {hours:02}:{minutes:02}"),
+    }
+}
+
+/// `118 MiB`
+fn rounded(bytes: u64) -> String {
+    match bytes {
+        0..0x400 => format!("{bytes} B"),
+        0x400..0x10_0000 => format!("{} KiB", bytes >> 10),
+        0x10_0000..0x4000_0000 => format!("{} MiB", bytes >> 20),
+        _ => {
+            let tenths = bytes / ((1 << 30) / 10);
+            format!("{}.{} GiB", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+fn peek(arguments: &PeekArguments) -> Result<(), Exit> {
+    let (dir, _, lanes) = arguments.which.lanes()?;
+    for topic in lanes {
+        let entries = inspect::peek(&dir, &topic, arguments.count)
+            .with_context(|| unreadable(&dir.join(topic.as_str())))?;
+        if let Format::Text = arguments.which.format {
+            print(&format!("{topic}\n"))?;
+        }
+        for entry in entries {
+            print(&match arguments.which.format {
+                Format::Text => entry_line(&entry),
+                Format::Json => entry_json(&entry)?,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn entry_line(entry: &Entry) -> String {
+    let reading = &entry.record.reading;
+    let (id, time, clock) = (&entry.record.id, reading.time, reading.clock.as_str());
+    let mut line = format!("  {id}  {time} ({clock})  {}", reading.device);
+    for (name, value) in reading.fields.iter() {
+        line += &match value {
+            // As in JSON: a quantity shows that it is one.
+            Value::Float(number) => format!(" {name}={number:?}"),
+            Value::Int(number) => format!(" {name}={number}"),
+            Value::Bool(state) => format!(" {name}={state}"),
+            Value::Text(text) => format!(" {name}={text:?}"),
+        };
+    }
+    line.push('\n');
+    line
+}
+
+/// The value Kafka will get, and what else will be known of it.
+fn entry_json(entry: &Entry) -> Result<String, Exit> {
+    let mut value = Vec::new();
+    record::json::encode(&entry.record, &mut value).context("record")?;
+    let value: serde_json::Value = serde_json::from_slice(&value).context("record")?;
+    let line = serde_json::json!({
+        "id": entry.record.id.to_string(),
+        "digest": entry.record.digest.to_string(),
+        "received": entry.received.to_string(),
+        "committed": entry.committed.to_string(),
+        "value": value,
+    });
+    Ok(format!("{line}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_told_in_one_line() {
+        let stat = Stat {
+            readings: 1_204_331,
+            bytes: 118 << 20,
+            max_bytes: 2 << 30,
+            oldest_committed: Some(0),
+            ..Stat::default()
+        };
+        let now = Timestamp::from_micros(((2 * 24 + 3) * 60 + 11) * 60 * 1_000_000).unwrap();
+        assert_eq!(
+            stat_line(&Topic::new("readings").unwrap(), &stat, now),
+            "readings  waiting 1 204 331 readings  ·  oldest 2 d 03:11  ·  118 MiB of 2.0 GiB"
+        );
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_three() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1 000"),
+            (12_345_678, "12 345 678"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Lanes and facts on a real queue.
+
+use std::{sync::Arc, time::Duration, time::Instant};
+
+use protocol::control::Fact;
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+};
+
+use super::{PATIENCE, TOPIC, entry};
+use crate::{
+    clock::Clock,
+    config,
+    conservation::Conservation,
+    forward::{Counters, Surroundings, facts, start},
+    ingest::{Message, Origin},
+    link::Links,
+    quarantine::{self, Quarantine},
+    queue::{self, Opened},
+};
+
+const CONTROL: &str = "edge.control.v1";
+
+struct Rig {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    conservation: Arc<Conservation>,
+    around: Surroundings,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> (Self, Opened) {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(TOPIC, 1, 1).unwrap();
+        cluster.create_topic(CONTROL, 1, 1).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::new();
+        let settings = config::Queue {
+            max_bytes: 64 << 20,
+            max_age: Duration::from_secs(3600),
+            min_free_bytes: 0,
+            when_full: config::WhenFull::DropOldest,
+            commit_every: Duration::from_millis(50),
+            segment_bytes: 1 << 20,
+            segment_age: Duration::from_secs(3600),
+        };
+        let conservation = Arc::new(Conservation::default());
+        let opened = queue::open(
+            &dir.path().join("queue"),
+            &"gw7".parse().unwrap(),
+            &TOPIC.parse().unwrap(),
+            &settings,
+            Arc::clone(&conservation),
+            clock.now().queue(),
+        )
+        .unwrap();
+        let quarantine = dir.path().join("quarantine");
+        let around = Surroundings {
+            kafka: config::Kafka {
+                properties: [("bootstrap.servers".into(), cluster.bootstrap_servers())].into(),
+                secret_properties: vec![],
+                topic: TOPIC.parse().unwrap(),
+                control_topic: CONTROL.parse().unwrap(),
+                value: config::ValueFormat::Postcard,
+            },
+            clock,
+            links: Links::default(),
+            quarantine: Quarantine::open(&quarantine, quarantine::MAX_BYTES).unwrap(),
+        };
+        let rig = Self {
+            cluster,
+            conservation,
+            around,
+            _dir: dir,
+        };
+        (rig, opened)
+    }
+
+    fn commit(&self, writer: &mut queue::Writer, readings: usize) {
+        let message = Message {
+            lane: TOPIC.parse().unwrap(),
+            readings: vec![entry(0).record.reading; readings],
+            origin: Origin::Unknown,
+            received: entry(0).received,
+            answer: None,
+        };
+        self.conservation.received(readings as u64);
+        let now = self.around.clock.now().queue();
+        writer.commit(&[message], now).unwrap();
+    }
+
+    fn until_acknowledged(&self, readings: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.conservation.snapshot().acknowledged < readings {
+            assert!(
+                Instant::now() < deadline,
+                "{:?}",
+                self.conservation.snapshot()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Control facts in the order of the topic, until one is what is looked for.
+    fn facts_until(&self, found: impl Fn(&Fact) -> bool) -> Vec<Fact> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.cluster.bootstrap_servers())
+            .set("group.id", "reader")
+            .create()
+            .unwrap();
+        let mut all = TopicPartitionList::new();
+        all.add_partition_offset(CONTROL, 0, Offset::Beginning)
+            .unwrap();
+        consumer.assign(&all).unwrap();
+        let mut facts = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while !facts.last().is_some_and(&found) {
+            assert!(Instant::now() < deadline, "not among {facts:?}");
+            if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+                let message = message.unwrap();
+                let fact = Fact::decode(message.payload().unwrap()).unwrap();
+                assert_eq!(message.key(), Some(fact.key().as_bytes()));
+                facts.push(fact);
+            }
+        }
+        facts
+    }
+}
+
+#[tokio::test]
+async fn a_lane_drains_its_queue_and_ends_when_asked() {
+    let (rig, mut opened) = Rig::new();
+    for _ in 0..20 {
+        rig.commit(&mut opened.writer, 100);
+    }
+    let counters = Arc::new(Counters::default());
+    let topic = TOPIC.parse().unwrap();
+    let mut lane = start(&topic, opened.reader, counters, rig.around.clone()).unwrap();
+    rig.until_acknowledged(2000);
+    rig.commit(&mut opened.writer, 100);
+    lane.stop(Instant::now() + PATIENCE);
+    assert_eq!(lane.ended().await, Ok(()));
+    let balance = rig.conservation.snapshot();
+    assert!(balance.holds(), "{balance:?}");
+    assert_eq!((balance.acknowledged, balance.queued), (2100, 0));
+}
+
+#[tokio::test]
+async fn a_lane_that_cannot_drain_ends_by_its_deadline_and_keeps_the_rest() {
+    let (rig, mut opened) = Rig::new();
+    rig.cluster.broker_down(1).unwrap();
+    rig.commit(&mut opened.writer, 100);
+    let counters = Arc::new(Counters::default());
+    let topic = TOPIC.parse().unwrap();
+    let mut lane = start(&topic, opened.reader, counters, rig.around.clone()).unwrap();
+    lane.stop(Instant::now() + Duration::from_millis(300));
+    let ended = tokio::time::timeout(PATIENCE, lane.ended()).await;
+    assert_eq!(ended.unwrap(), Ok(()));
+    assert_eq!(rig.conservation.snapshot().queued, 100);
+}
+
+#[tokio::test]
+async fn an_epoch_is_stated_from_its_beginning_to_its_end_and_then_forgotten() {
+    let (rig, mut opened) = Rig::new();
+    let mut speaker = facts::start(
+        "gw7".parse().unwrap(),
+        vec![Arc::clone(&opened.lane)],
+        rig.around.kafka.clone(),
+        rig.around.clock.clone(),
+        rig.around.links.clone(),
+    )
+    .unwrap();
+    rig.facts_until(|fact| matches!(fact, Fact::Heartbeat(_)));
+    rig.commit(&mut opened.writer, 100);
+    rig.facts_until(|fact| matches!(fact, Fact::Epoch(epoch) if !epoch.closed));
+
+    let counters = Arc::new(Counters::default());
+    let topic = TOPIC.parse().unwrap();
+    let mut lane = start(&topic, opened.reader, counters, rig.around.clone()).unwrap();
+    rig.until_acknowledged(100);
+    let now = rig.around.clock.now().queue();
+    opened.writer.close(now).unwrap();
+    lane.stop(Instant::now() + PATIENCE);
+    assert_eq!(lane.ended().await, Ok(()));
+    speaker.stop(Instant::now() + PATIENCE);
+    assert_eq!(speaker.ended().await, Ok(()));
+
+    let is_end = |fact: &Fact| matches!(fact, Fact::Epoch(epoch) if epoch.closed);
+    let facts = rig.facts_until(is_end);
+    let Some(Fact::Epoch(end)) = facts.last() else {
+        panic!("{facts:?}");
+    };
+    assert_eq!((end.committed, end.acknowledged), (Some(99), Some(99)));
+    assert_eq!(end.offsets, [(0, 99)].into());
+    assert_eq!(opened.lane.facts(now), []);
+}

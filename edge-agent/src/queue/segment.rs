@@ -1,0 +1,272 @@
+//! One segment: a small sled database in a directory of its own. Nothing else names sled.
+//!
+//! What sled 0.34.7 does not do, this does:
+//! - `flush` does not reach the disk, so each append ends with an fdatasync of a handle of our own on
+//!   sled's `db`; `conf` and the directories are synced once, at creation;
+//! - an I/O error stays until the store is reopened, and the destructor of such a store may abort the
+//!   process: a sick handle is never dropped;
+//! - damage may panic instead of failing: every call is caught;
+//! - a damaged snapshot or `conf` blocks a log that is whole: both are dropped and made anew.
+//!
+//! ```text
+//! key 8 bytes BE       block number -> block
+//! key "carry" + u16 BE what the segment inherits (see memory), written with its first commit
+//! ```
+
+use std::{
+    fs::{self, File},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use super::{fault::step, files};
+
+/// Page cache of one store; two are open at most.
+const CACHE_BYTES: u64 = 2 * 1024 * 1024;
+/// A dropped store gives its lock back a little later; this is long enough to be sure.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const CARRY: &[u8] = b"carry";
+/// Above every block number: they stay below 2^56.
+const BLOCKS_END: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
+
+/// Why a segment cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The machine refuses (no handles, no memory, no permission): the segment may be whole.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The store is damaged.
+    #[error("damaged: {0}")]
+    Damaged(String),
+}
+
+impl From<SegmentError> for io::Error {
+    fn from(error: SegmentError) -> Self {
+        match error {
+            SegmentError::Io(error) => error,
+            SegmentError::Damaged(text) => io::Error::new(io::ErrorKind::InvalidData, text),
+        }
+    }
+}
+
+/// An open segment.
+#[derive(Debug)]
+pub struct Segment {
+    /// `None` only while it is dropped.
+    db: Option<sled::Db>,
+    file: File,
+    dir: PathBuf,
+    sick: AtomicBool,
+}
+
+impl Segment {
+    /// Creates an empty segment whose directory survives a power cut.
+    pub fn create(dir: &Path) -> io::Result<Self> {
+        step("segment: create")?;
+        files::create_dir(dir)?;
+        let segment = Self::attempt(dir)?;
+        File::open(dir.join("conf"))?.sync_all()?;
+        segment.file.sync_data()?;
+        files::sync_dir(dir)?;
+        step("segment: created")?;
+        Ok(segment)
+    }
+
+    /// Opens a segment, without its snapshot if that is in the way. What it read is durable afterwards.
+    pub fn open(dir: &Path) -> Result<Self, SegmentError> {
+        present(dir)?;
+        let segment = match Self::attempt(dir) {
+            Err(SegmentError::Damaged(reason)) => {
+                tracing::warn!(segment = %dir.display(), reason, "queue segment opened without its snapshot");
+                return Self::open_from_log(dir);
+            }
+            other => other?,
+        };
+        segment.file.sync_data()?;
+        files::sync_dir(dir)?;
+        Ok(segment)
+    }
+
+    /// Opens a segment by its log alone.
+    pub fn open_from_log(dir: &Path) -> Result<Self, SegmentError> {
+        present(dir)?;
+        drop_derived(dir)?;
+        let segment = Self::attempt(dir)?;
+        segment.file.sync_data()?;
+        files::sync_dir(dir)?;
+        Ok(segment)
+    }
+
+    fn attempt(dir: &Path) -> Result<Self, SegmentError> {
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
+        let start = std::time::Instant::now();
+        let db = loop {
+            match caught(|| config.open()) {
+                Err(SegmentError::Io(error))
+                    if error.to_string().contains("could not acquire lock")
+                        && start.elapsed() < LOCK_WAIT =>
+                {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                other => break other?,
+            }
+        };
+        Ok(Self {
+            db: Some(db),
+            file: File::options().write(true).open(dir.join("db"))?,
+            dir: dir.to_owned(),
+            sick: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes blocks durable, all or none. After an error the segment takes nothing any more.
+    pub fn append(&self, carry: &[Vec<u8>], blocks: &[(u64, Vec<u8>)]) -> io::Result<()> {
+        if self.is_sick() {
+            return Err(io::Error::other("the segment failed before"));
+        }
+        let result = self.try_append(carry, blocks);
+        if result.is_err() {
+            self.sick.store(true, Ordering::Release);
+        }
+        Ok(result?)
+    }
+
+    fn try_append(&self, carry: &[Vec<u8>], blocks: &[(u64, Vec<u8>)]) -> Result<(), SegmentError> {
+        let mut batch = sled::Batch::default();
+        for (index, entry) in (0_u16..).zip(carry) {
+            batch.insert([CARRY, &index.to_be_bytes()].concat(), entry.as_slice());
+        }
+        for (number, block) in blocks {
+            batch.insert(&number.to_be_bytes(), block.as_slice());
+        }
+        step("append: before batch")?;
+        caught(|| self.db()?.apply_batch(batch))?;
+        step("append: before flush")?;
+        caught(|| self.db()?.flush())?;
+        step("append: before fdatasync")?;
+        self.file.sync_data()?;
+        step("append: durable")?;
+        Ok(())
+    }
+
+    /// Up to `max` blocks numbered from `from` to before `end`, in order.
+    pub fn blocks(
+        &self,
+        from: u64,
+        end: u64,
+        max: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, SegmentError> {
+        let end = end.to_be_bytes().min(BLOCKS_END);
+        let from = from.to_be_bytes();
+        if from >= end {
+            return Ok(Vec::new());
+        }
+        caught(|| {
+            self.db()?
+                .range(from..end)
+                .take(max)
+                .map(|entry| {
+                    let (key, value) = entry?;
+                    let key = key.as_ref().try_into().map_err(|_| {
+                        sled::Error::ReportableBug("a block number has 8 bytes".into())
+                    })?;
+                    Ok((u64::from_be_bytes(key), value.to_vec()))
+                })
+                .collect()
+        })
+    }
+
+    /// What was carried into this segment.
+    pub fn carry(&self) -> Result<Vec<Vec<u8>>, SegmentError> {
+        caught(|| {
+            self.db()?
+                .scan_prefix(CARRY)
+                .map(|entry| Ok(entry?.1.to_vec()))
+                .collect()
+        })
+    }
+
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |meta| meta.len())
+    }
+
+    /// Whether an append failed: no more appends, and its handle is never given back.
+    pub fn is_sick(&self) -> bool {
+        self.sick.load(Ordering::Acquire)
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn db(&self) -> sled::Result<&sled::Db> {
+        self.db
+            .as_ref()
+            .ok_or_else(|| sled::Error::ReportableBug("segment is closed".into()))
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let db = self.db.take();
+        if *self.sick.get_mut() {
+            std::mem::forget(db);
+        } else if caught(move || {
+            drop(db);
+            Ok(())
+        })
+        .is_err()
+        {
+            tracing::warn!(segment = %self.dir.display(), "queue segment closed with a panic");
+        }
+    }
+}
+
+/// sled would make an empty store where there is none.
+fn present(dir: &Path) -> Result<(), SegmentError> {
+    if dir.join("db").is_file() {
+        Ok(())
+    } else {
+        Err(SegmentError::Damaged("its log is missing".into()))
+    }
+}
+
+/// Removes what sled can make anew from its log.
+fn drop_derived(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("snap.") || name == "conf" {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    files::sync_dir(dir)
+}
+
+/// Turns sled's errors and panics into ours.
+fn caught<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, SegmentError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) => Err(match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::NotFound => {
+                SegmentError::Damaged(error.to_string())
+            }
+            // The card cannot read this place: damage like any other.
+            _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                SegmentError::Damaged(error.to_string())
+            }
+            _ => SegmentError::Io(error),
+        }),
+        Ok(Err(error)) => Err(SegmentError::Damaged(error.to_string())),
+        Err(_) => Err(SegmentError::Damaged("the store panicked".into())),
+    }
+}

@@ -1,0 +1,127 @@
+use super::*;
+
+#[test]
+fn what_is_committed_is_read_in_order_with_contiguous_sequences() {
+    let mut rig = Rig::new(settings());
+    rig.store(0..10);
+    let batch: Vec<_> = (10..500).map(plain).collect();
+    rig.commit(&batch).unwrap();
+    let entries = rig.next(1000);
+    assert_eq!(values(&entries), (0..500).collect::<Vec<_>>());
+    for (sequence, entry) in entries.iter().enumerate() {
+        assert_eq!(entry.record.id.sequence, sequence as u64);
+        assert_eq!(entry.record.id.epoch, entries[0].record.id.epoch);
+    }
+    rig.acknowledge(500);
+    assert_eq!(rig.lane.stat().readings, 0);
+}
+
+#[test]
+fn what_is_committed_survives_a_kill_and_what_is_acknowledged_does_not_come_again() {
+    let mut rig = Rig::new(settings());
+    rig.store(0..20);
+    assert_eq!(rig.next(5).len(), 5);
+    rig.acknowledge(5);
+    rig.lane.sync_head().unwrap();
+    let mut again = rig.killed();
+    assert_eq!(again.lane.stat().readings, 15);
+    again.store(20..23);
+    let entries = again.drain();
+    assert_eq!(values(&entries), (5..23).collect::<Vec<_>>());
+    let epochs: std::collections::BTreeSet<_> =
+        entries.iter().map(|entry| entry.record.id.epoch).collect();
+    assert_eq!(epochs.len(), 2);
+}
+
+#[test]
+fn an_orderly_restart_keeps_everything_and_chains_the_epochs() {
+    let mut rig = Rig::new(settings());
+    rig.store(0..3);
+    let mut rig = rig.restarted();
+    rig.store(3..5);
+    let facts = rig.lane.facts(at(1));
+    let epochs: Vec<_> = facts
+        .iter()
+        .map(|fact| match fact {
+            protocol::control::Fact::Epoch(fact) => fact,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(epochs.len(), 2);
+    assert!(epochs[0].closed && !epochs[1].closed);
+    assert_eq!(epochs[0].committed, Some(2));
+    let previous = epochs[1].previous.unwrap();
+    assert_eq!((previous.epoch, previous.last), (epochs[0].epoch, Some(2)));
+    assert_eq!(values(&rig.drain()), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let rig = Rig::new(settings());
+    let second = open(
+        &rig.dir,
+        &gateway(),
+        &topic(),
+        &settings(),
+        Arc::default(),
+        at(0),
+    );
+    assert!(matches!(second, Err(OpenError::InUse(_))));
+}
+
+#[test]
+fn segments_are_sealed_by_size_and_reclaimed_when_read() {
+    let mut rig = Rig::new(config::Queue {
+        segment_bytes: 64 << 10,
+        ..settings()
+    });
+    for start in 0..20 {
+        let batch: Vec<_> = (start * 200..(start + 1) * 200).map(plain).collect();
+        rig.commit(&batch).unwrap();
+    }
+    rig.settle();
+    let before = rig.lane.stat();
+    assert!(before.segments > 3, "{before:?}");
+    assert_eq!(values(&rig.drain()), (0..4000).collect::<Vec<_>>());
+    let after = rig.lane.stat();
+    assert_eq!(after.segments, 1, "the newest stays, for what it remembers");
+    let left = std::fs::read_dir(rig.lane_dir().join("segments")).unwrap();
+    assert_eq!(left.count(), 1);
+}
+
+#[test]
+fn rewind_hands_out_again_what_is_not_acknowledged() {
+    let mut rig = Rig::new(settings());
+    rig.store(0..10);
+    assert_eq!(rig.next(6).len(), 6);
+    rig.acknowledge(2);
+    rig.reader.rewind();
+    assert_eq!(values(&rig.drain()), (2..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_look_from_outside_sees_what_waits_and_disturbs_nothing() {
+    let mut rig = Rig::new(config::Queue {
+        segment_bytes: 32 << 10,
+        ..settings()
+    });
+    for start in 0..10 {
+        let batch: Vec<_> = (start * 200..(start + 1) * 200).map(plain).collect();
+        rig.commit(&batch).unwrap();
+    }
+    rig.settle();
+    rig.next(150);
+    rig.acknowledge(150);
+    rig.lane.sync_head().unwrap();
+    assert_eq!(inspect::lanes(&rig.dir).unwrap(), [topic()]);
+    let seen = inspect::stat(&rig.dir, &topic()).unwrap();
+    assert_eq!(seen.gateway, gateway());
+    assert_eq!(seen.stat.readings, rig.lane.stat().readings);
+    assert_eq!(seen.stat.segments, rig.lane.stat().segments);
+    let all = inspect::peek(&rig.dir, &topic(), 10_000).unwrap();
+    let few = inspect::peek(&rig.dir, &topic(), 3).unwrap();
+    assert_eq!(values(&all), (150..2000).collect::<Vec<_>>());
+    assert_eq!(few, all[..3]);
+    rig.reader.rewind();
+    assert_eq!(rig.drain(), all);
+}

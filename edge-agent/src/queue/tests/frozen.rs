@@ -1,0 +1,197 @@
+//! The bytes on disk, version 1. If one of these fails, do not edit the test: revert the change, or make
+//! a version 2 beside it.
+
+use protocol::{Digest, Epoch, control::LossReason};
+
+use super::*;
+use crate::queue::{
+    block::{self, Header, MqttOrigin, Packed},
+    book::{Book, LossEntry},
+    envelope::{self, EnvelopeError},
+    head::{self, Found},
+    memory::{Memory, Staged},
+    recover::{lane_body, lane_of},
+    summary::{Run, Summary},
+};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn epoch() -> Epoch {
+    Epoch::from_random(0x1f3a_9c04_d2be)
+}
+
+fn block_bytes() -> Vec<u8> {
+    let packed = Packed {
+        received: at(0).wall,
+        digest: Digest(0x1122_3344_5566_7788),
+        origin: Some(MqttOrigin {
+            packet_id: 7,
+            topic_hash: [1; 8],
+            digest: [2; 8],
+        }),
+        reading: block::pack(&reading(
+            "d",
+            5,
+            Some(SourceId {
+                boot: 1,
+                sequence: 2,
+            }),
+        ))
+        .unwrap(),
+    };
+    let mut blocks = block::encode(epoch(), 300, at(1).wall, true, &[packed]);
+    assert_eq!(blocks.len(), 1);
+    blocks.remove(0).1
+}
+
+#[test]
+fn block_v1() {
+    let bytes = block_bytes();
+    assert_eq!(hex(&bytes), BLOCK);
+    let (header, items) = block::decode(&bytes).unwrap();
+    let wanted = Header {
+        epoch: epoch(),
+        first: 300,
+        count: 1,
+        committed: at(1).wall,
+        synced: true,
+    };
+    assert_eq!(header, wanted);
+    assert_eq!(items[0].received, at(0).wall);
+}
+
+#[test]
+fn lane_v1() {
+    let bytes = lane_body(&gateway(), &topic());
+    assert_eq!(hex(&bytes), LANE);
+    assert_eq!(lane_of(&bytes).unwrap(), (gateway(), topic()));
+}
+
+fn book() -> Book {
+    let mut book = Book {
+        generation: 9,
+        handed: 3,
+        ..Book::default()
+    };
+    book.begin(epoch());
+    book.commit(epoch(), 41);
+    book.offsets(epoch(), &BTreeMap::from([(2, 500)]));
+    book.settle_before(Some((epoch(), 10)));
+    book.begin(Epoch::from_random(2));
+    book.lose(LossEntry {
+        epoch: epoch(),
+        first: 12,
+        last: None,
+        reason: LossReason::Unreadable,
+        merged: false,
+        possibly_delivered: true,
+        at: at(0).wall,
+    });
+    book
+}
+
+#[test]
+fn head_v1() {
+    let body = postcard::to_allocvec(&book()).unwrap();
+    let slot = envelope::seal(1, &body);
+    assert_eq!(hex(&slot), HEAD);
+    let mut file = vec![0; 2 * 16 * 1024];
+    file[16 * 1024..16 * 1024 + slot.len()].copy_from_slice(&slot);
+    let found = head::parse(&file).unwrap();
+    assert_eq!(
+        found,
+        Found::Book {
+            book: book(),
+            newest: false
+        }
+    );
+}
+
+#[test]
+fn seal_v1() {
+    let summary = Summary {
+        first_block: 5,
+        next_block: 9,
+        runs: vec![Run {
+            epoch: epoch(),
+            first: 0,
+            last: 41,
+        }],
+        oldest_us: 1,
+        newest_us: 2,
+        synced: true,
+    };
+    let temp = TempDir::new().unwrap();
+    summary.write(temp.path()).unwrap();
+    assert_eq!(hex(&std::fs::read(temp.path().join("seal")).unwrap()), SEAL);
+    assert_eq!(Summary::read(temp.path()).unwrap(), Some(summary));
+}
+
+#[test]
+fn carry_v1() {
+    let mut memory = Memory::default();
+    let mut staged = Staged::default();
+    let source = SourceId {
+        boot: 7,
+        sequence: 300,
+    };
+    memory.seen(&mut staged, &DeviceId::new("d").unwrap(), source);
+    staged.remember(MqttOrigin {
+        packet_id: 7,
+        topic_hash: [1; 8],
+        digest: [2; 8],
+    });
+    memory.apply(staged);
+    let entries = memory.carry(77);
+    assert_eq!(
+        entries.iter().map(|entry| hex(entry)).collect::<Vec<_>>(),
+        [CARRY]
+    );
+    assert_eq!(Memory::read(&entries).unwrap(), (memory, Some(77)));
+}
+
+#[test]
+fn a_newer_version_is_told_from_damage() {
+    let newer = envelope::seal(2, b"whatever");
+    assert_eq!(envelope::open(&newer, 1), Err(EnvelopeError::Newer(2)));
+    let mut flipped = block_bytes();
+    flipped[0] = 2;
+    assert_eq!(block::decode(&flipped).unwrap_err(), EnvelopeError::Damaged);
+
+    for name in ["lane", "head"] {
+        let rig = Rig::new(settings());
+        let temp = TempDir::new().unwrap();
+        copy(&rig.dir, temp.path());
+        let path = temp.path().join("t").join(name);
+        let mut bytes = newer.clone();
+        bytes.resize(32 * 1024, 0);
+        std::fs::write(&path, bytes).unwrap();
+        let opened = open(
+            temp.path(),
+            &gateway(),
+            &topic(),
+            &settings(),
+            Arc::default(),
+            at(0),
+        );
+        assert!(
+            matches!(
+                opened,
+                Err(OpenError::Newer {
+                    found: 2,
+                    known: 1,
+                    ..
+                })
+            ),
+            "{name}"
+        );
+    }
+}
+
+const BLOCK: &str = "0149000000beb8138bbea593e0a9e707ac02018089fce288d2a3060180897a887766554433221101070101010101010101020202020202020218016480ade4e688d2a306010105636f756e74010a01010200";
+const LANE: &str = "01050000006c2023850267770174";
+const HEAD: &str = "0138000000362f3f52090302bea593e0a9e70700012901090104e807010201bea593e0a9e70701290000000001bea593e0a9e7070c00030001808082e288d2a306";
+const SEAL: &str = "010f0000007415e0c7050901bea593e0a9e7070029020401";
+const CARRY: &str = "011c000000773358804d010164010107ac0201010701010101010101010202020202020202";

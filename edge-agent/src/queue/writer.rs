@@ -1,0 +1,561 @@
+//! The appending half: decides what of a batch is new, numbers it, makes it durable.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use protocol::{Digest, Epoch, RecordId, control::LossReason};
+
+use super::{
+    CommitError, Now,
+    block::{self, MqttOrigin, Packed},
+    book::MAX_EPOCHS,
+    files,
+    lane::{Info, Lane, Life},
+    memory::{Memory, Staged},
+    segment::Segment,
+    summary::Summary,
+};
+use crate::{
+    config::{self, WhenFull},
+    ingest::{Message, Origin, Outcome},
+};
+
+/// The head is made durable at least this often while something changes.
+const HEAD_EVERY: Duration = Duration::from_secs(1);
+/// Handles of failed stores that are never given back; beyond, only a new process helps.
+const MAX_LEAKED: u32 = 64;
+/// What an append costs on disk beyond its blocks, at most: sled's frames and rewritten nodes.
+const APPEND_FACTOR: u64 = 3;
+
+/// The appending half; owned by the lane's commit thread, for its calls block on the disk.
+#[derive(Debug)]
+pub struct Writer {
+    pub(super) lane: Arc<Lane>,
+    pub(super) settings: config::Queue,
+    pub(super) memory: Memory,
+    /// The run of this writer, from its first commit on.
+    pub(super) epoch: Option<Epoch>,
+    /// Number of the next block.
+    pub(super) next_block: u64,
+    /// Number of the next segment.
+    pub(super) next_segment: u32,
+    pub(super) active: Option<Active>,
+    /// Contents that got the next sequences in a commit that failed. They may be on disk, so these
+    /// numbers are for the same contents or for nobody.
+    pub(super) reserved: VecDeque<Digest>,
+    pub(super) leaked: u32,
+    pub(super) head_synced: Instant,
+    pub(super) sealer: Option<JoinHandle<()>>,
+}
+
+/// The segment that takes commits.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub number: u32,
+    pub segment: Arc<Segment>,
+    pub since: Instant,
+    /// Nothing is durable in it yet, so the next commit brings what it inherits.
+    pub fresh: bool,
+}
+
+/// What a batch comes to.
+struct Plan {
+    outcomes: Vec<Outcome>,
+    fresh: Vec<Packed>,
+    staged: Staged,
+    retransmitted: u64,
+    rejected: u64,
+}
+
+impl Writer {
+    /// Makes all messages durable and returns what became of each, in order.
+    ///
+    /// # Errors
+    /// [`CommitError`]; then none of them was acknowledged.
+    pub fn commit(&mut self, batch: &[Message], now: Now) -> Result<Vec<Outcome>, CommitError> {
+        let mut plan = self.plan(batch);
+        if !plan.fresh.is_empty() {
+            let bytes: usize = plan
+                .fresh
+                .iter()
+                .map(|packed| packed.reading.len() + 32)
+                .sum();
+            if self.make_room(bytes as u64, now)? {
+                self.store(&plan.fresh, now)?;
+            } else {
+                self.drop_newest(&mut plan, now)?;
+            }
+        }
+        self.memory.apply(plan.staged);
+        let conservation = &self.lane.conservation;
+        conservation.retransmitted(plan.retransmitted);
+        conservation.rejected(plan.rejected);
+        Ok(plan.outcomes)
+    }
+
+    fn plan(&self, batch: &[Message]) -> Plan {
+        let mut plan = Plan {
+            outcomes: Vec::with_capacity(batch.len()),
+            fresh: Vec::new(),
+            staged: Staged::default(),
+            retransmitted: 0,
+            rejected: 0,
+        };
+        for message in batch {
+            let outcome = self.plan_message(message, &mut plan);
+            plan.outcomes.push(outcome);
+        }
+        plan
+    }
+
+    fn plan_message(&self, message: &Message, plan: &mut Plan) -> Outcome {
+        let count = message.readings.len() as u64;
+        let mut packed = Vec::with_capacity(message.readings.len());
+        for reading in &message.readings {
+            let Some(bytes) = block::pack(reading) else {
+                plan.rejected += count;
+                return Outcome::Rejected;
+            };
+            packed.push((bytes, Digest::of(reading)));
+        }
+        let mut origin = mqtt_origin(message, packed.iter().map(|(_, digest)| *digest));
+        if let (
+            Some(origin),
+            Origin::Mqtt {
+                may_repeat: true, ..
+            },
+        ) = (&origin, message.origin)
+            && self.memory.repeats(&mut plan.staged, origin)
+        {
+            plan.retransmitted += count;
+            return Outcome::Stored;
+        }
+        for (reading, (bytes, digest)) in message.readings.iter().zip(packed) {
+            if let Some(source) = reading.source
+                && self.memory.seen(&mut plan.staged, &reading.device, source)
+            {
+                plan.retransmitted += 1;
+                continue;
+            }
+            let origin = origin.take();
+            if let Some(origin) = origin {
+                plan.staged.remember(origin);
+            }
+            plan.fresh.push(Packed {
+                received: message.received,
+                digest,
+                origin,
+                reading: bytes,
+            });
+        }
+        Outcome::Stored
+    }
+
+    /// Whether the batch may be stored; `false` means `drop-newest`.
+    fn make_room(&mut self, bytes: u64, now: Now) -> Result<bool, CommitError> {
+        let free = files::free_bytes(&self.lane.dir).map_err(CommitError::Io)?;
+        if free
+            < self
+                .settings
+                .min_free_bytes
+                .saturating_add(APPEND_FACTOR * bytes)
+        {
+            return Err(CommitError::Full(
+                "the file system has less than min_free_bytes left",
+            ));
+        }
+        loop {
+            if self.lane.state().bytes() + bytes <= self.settings.max_bytes {
+                return Ok(true);
+            }
+            match self.settings.when_full {
+                WhenFull::DropNewest => return Ok(false),
+                WhenFull::Block => {
+                    return Err(CommitError::Full(
+                        "max_bytes is reached and when_full is block",
+                    ));
+                }
+                WhenFull::DropOldest => {
+                    if !self.drop_segment(LossReason::DropOldest, now, |_| true)? {
+                        return Err(CommitError::Full(
+                            "max_bytes holds too few segments to drop one; raise it or lower segment_bytes",
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drops the oldest sealed segment that nobody reads, if `which` agrees.
+    fn drop_segment(
+        &mut self,
+        reason: LossReason,
+        now: Now,
+        which: impl Fn(&Summary) -> bool,
+    ) -> Result<bool, CommitError> {
+        {
+            let mut state = self.lane.state();
+            let newest = state.segments.keys().next_back().copied();
+            let held = state.held;
+            let victim = state
+                .segments
+                .iter()
+                .find(|&(&number, info)| {
+                    Some(number) != newest
+                        && matches!(info.life, Life::Sealed | Life::Sick(_))
+                        && held.is_none_or(|(from, to)| number < from || number > to)
+                        && which(&info.summary)
+                })
+                .map(|(&number, info)| (number, info.remaining, state.unsettled(&info.summary)));
+            let Some((number, remaining, runs)) = victim else {
+                return Ok(false);
+            };
+            let possibly_delivered = number <= state.book.handed;
+            for run in &runs {
+                state.lose(run, reason, possibly_delivered, now.wall);
+            }
+            state.doom(number);
+            self.lane.conservation.dropped_queued(remaining, reason);
+            tracing::error!(lane = %self.lane.topic, segment = number, readings = remaining,
+                reason = reason.as_str(), "queue dropped readings");
+        }
+        self.sync_head()?;
+        Ok(true)
+    }
+
+    /// The readings get numbers, and the loss of these numbers is made durable in their place.
+    fn drop_newest(&mut self, plan: &mut Plan, now: Now) -> Result<(), CommitError> {
+        let count = plan.fresh.len() as u64;
+        let (epoch, first) = self.numbers(&plan.fresh)?;
+        {
+            let mut state = self.lane.state();
+            let run = super::summary::Run {
+                epoch,
+                first,
+                last: first + count - 1,
+            };
+            state.lose(&run, LossReason::DropNewest, false, now.wall);
+            state.book.commit(epoch, run.last);
+        }
+        self.sync_head()?;
+        self.take_numbers(count);
+        self.lane
+            .conservation
+            .dropped_new(count, LossReason::DropNewest);
+        for outcome in &mut plan.outcomes {
+            if *outcome == Outcome::Stored {
+                *outcome = Outcome::Dropped;
+            }
+        }
+        Ok(())
+    }
+
+    /// The epoch and first sequence for these readings. Numbers of a failed commit go to the same
+    /// contents; if others come instead, a new epoch begins, so that no number ever means two readings.
+    fn numbers(&mut self, fresh: &[Packed]) -> Result<(Epoch, u64), CommitError> {
+        let fits = self
+            .reserved
+            .iter()
+            .zip(fresh)
+            .all(|(have, new)| *have == new.digest);
+        let current = self.epoch.filter(|_| fits);
+        let next = |epoch| {
+            self.lane
+                .state()
+                .book
+                .epoch(epoch)
+                .map(|entry| entry.next())
+        };
+        if let Some((epoch, next)) = current.and_then(|epoch| Some((epoch, next(epoch)?)))
+            && next <= RecordId::MAX_48 - fresh.len() as u64
+        {
+            return Ok((epoch, next));
+        }
+        let epoch = random_epoch().map_err(CommitError::Io)?;
+        {
+            let mut state = self.lane.state();
+            if state.book.epochs.len() >= MAX_EPOCHS {
+                return Err(CommitError::Full("too many runs wait to be drained"));
+            }
+            state.book.begin(epoch);
+        }
+        self.epoch = Some(epoch);
+        self.reserved.clear();
+        // The book knows the epoch before anybody is told of a reading in it.
+        self.sync_head()?;
+        Ok((epoch, 0))
+    }
+
+    fn take_numbers(&mut self, count: u64) {
+        let used = usize::try_from(count)
+            .unwrap_or(usize::MAX)
+            .min(self.reserved.len());
+        self.reserved.drain(..used);
+    }
+
+    fn store(&mut self, fresh: &[Packed], now: Now) -> Result<(), CommitError> {
+        self.rotate_if_due();
+        let (epoch, first) = self.numbers(fresh)?;
+        let blocks = block::encode(epoch, first, now.wall, now.synced, fresh);
+        let numbered: Vec<(u64, Vec<u8>)> = (self.next_block..)
+            .zip(&blocks)
+            .map(|(number, (_, bytes))| (number, bytes.clone()))
+            .collect();
+        let written = match self.append(&numbered) {
+            Ok(written) => written,
+            Err(error) => {
+                // A longer reservation covers a shorter one: both begin at the same number.
+                if fresh.len() > self.reserved.len() {
+                    self.reserved = fresh.iter().map(|packed| packed.digest).collect();
+                }
+                return Err(CommitError::Io(error));
+            }
+        };
+        let count = fresh.len() as u64;
+        self.take_numbers(count);
+        self.publish(epoch, first + count - 1, count, &numbered, &blocks, written);
+        if self.head_synced.elapsed() >= HEAD_EVERY
+            && let Err(error) = self.sync_head()
+        {
+            // The readings are durable; the book is tried again with the next commit.
+            tracing::warn!(lane = %self.lane.topic, %error, "queue head not written");
+        }
+        Ok(())
+    }
+
+    /// Writes blocks to the active segment, or sets it aside when it fails.
+    fn append(&mut self, blocks: &[(u64, Vec<u8>)]) -> io::Result<u64> {
+        if self.leaked >= MAX_LEAKED {
+            return Err(io::Error::other(
+                "the store failed too often; restart the agent",
+            ));
+        }
+        if self.active.is_none() {
+            self.create_segment()?;
+        }
+        let Some(active) = &self.active else {
+            return Err(io::Error::other("no active segment"));
+        };
+        let carry = if active.fresh {
+            self.memory.carry(self.next_block)
+        } else {
+            Vec::new()
+        };
+        let before = if active.fresh {
+            0
+        } else {
+            active.segment.bytes()
+        };
+        match active.segment.append(&carry, blocks) {
+            Ok(()) => Ok(active.segment.bytes().saturating_sub(before)),
+            Err(error) => {
+                tracing::warn!(lane = %self.lane.topic, segment = active.number, %error,
+                    "queue segment failed, the commit goes to a new one");
+                self.set_aside();
+                Err(error)
+            }
+        }
+    }
+
+    fn create_segment(&mut self) -> io::Result<()> {
+        let number = self.next_segment;
+        self.next_segment += 1;
+        let dir = self.lane.segment_dir(number);
+        let segment = match Segment::create(&dir) {
+            Ok(segment) => Arc::new(segment),
+            Err(error) => {
+                // What is left of it is empty; a start would clear it as well.
+                if let Err(left) = files::remove_dir(&dir) {
+                    tracing::warn!(segment = number, error = %left, "empty queue segment not removed");
+                }
+                return Err(error);
+            }
+        };
+        self.active = Some(Active {
+            number,
+            segment,
+            since: Instant::now(),
+            fresh: true,
+        });
+        Ok(())
+    }
+
+    /// The active segment failed: what is durable in it is still read, what is not does not exist.
+    fn set_aside(&mut self) {
+        let Some(active) = self.active.take() else {
+            return;
+        };
+        self.leaked += 1;
+        if active.fresh {
+            if let Err(error) = files::remove_dir(active.segment.dir()) {
+                tracing::warn!(segment = active.number, %error, "empty queue segment not removed");
+            }
+            return;
+        }
+        let mut state = self.lane.state();
+        if let Some(info) = state.segments.get_mut(&active.number) {
+            info.life = Life::Sick(active.segment);
+        }
+        drop(state);
+        self.lane.changed.notify_all();
+    }
+
+    /// Lets the reader see what is durable now.
+    fn publish(
+        &mut self,
+        epoch: Epoch,
+        last: u64,
+        count: u64,
+        numbered: &[(u64, Vec<u8>)],
+        blocks: &[(block::Header, Vec<u8>)],
+        written: u64,
+    ) {
+        let first_block = self.next_block;
+        self.next_block += blocks.len() as u64;
+        let Some(active) = &mut self.active else {
+            return;
+        };
+        active.fresh = false;
+        let mut state = self.lane.state();
+        let info = state.segments.entry(active.number).or_insert_with(|| Info {
+            summary: Summary::new(first_block),
+            remaining: 0,
+            bytes: 0,
+            life: Life::Active(Arc::clone(&active.segment)),
+        });
+        for ((number, _), (header, _)) in numbered.iter().zip(blocks) {
+            info.summary.add(*number, header);
+        }
+        info.remaining += count;
+        info.bytes = active.segment.bytes();
+        state.written_bytes += written;
+        state.book.commit(epoch, last);
+        state.dirty = true;
+        // Before the reader can acknowledge any of it.
+        self.lane.conservation.committed(count);
+        drop(state);
+        self.lane.changed.notify_all();
+    }
+
+    fn rotate_if_due(&mut self) {
+        let due = self.active.as_ref().is_some_and(|active| {
+            !active.fresh
+                && (active.segment.bytes() >= self.settings.segment_bytes
+                    || active.since.elapsed() >= self.settings.segment_age)
+        });
+        if due {
+            self.rotate();
+        }
+    }
+
+    /// Hands the active segment to a thread that seals it, so that commits go on meanwhile.
+    fn rotate(&mut self) {
+        let Some(active) = self.active.take_if(|active| !active.fresh) else {
+            return;
+        };
+        if let Some(info) = self.lane.state().segments.get_mut(&active.number) {
+            info.life = Life::Sealing;
+        }
+        self.join_sealer();
+        let lane = Arc::clone(&self.lane);
+        let Active {
+            number, segment, ..
+        } = active;
+        let job = move || super::seal::seal(&lane, number, segment);
+        match thread::Builder::new().name("queue-seal".into()).spawn(job) {
+            Ok(handle) => self.sealer = Some(handle),
+            Err(error) => {
+                // The store is closed with the job; a start would seal it.
+                tracing::warn!(lane = %self.lane.topic, %error, "no thread to seal a queue segment");
+                if let Some(info) = self.lane.state().segments.get_mut(&number) {
+                    info.life = Life::Sealed;
+                }
+            }
+        }
+    }
+
+    pub(super) fn join_sealer(&mut self) {
+        if let Some(sealer) = self.sealer.take()
+            && sealer.join().is_err()
+        {
+            tracing::warn!(lane = %self.lane.topic, "sealing a queue segment panicked");
+        }
+    }
+
+    fn sync_head(&mut self) -> Result<(), CommitError> {
+        self.lane.sync_head().map_err(CommitError::Io)?;
+        self.head_synced = Instant::now();
+        Ok(())
+    }
+
+    /// Does what time asks for: seals an old segment, syncs the head, applies `max_age`.
+    ///
+    /// # Errors
+    /// [`CommitError::Io`].
+    pub fn tick(&mut self, now: Now) -> Result<(), CommitError> {
+        self.rotate_if_due();
+        if now.synced {
+            let limit = age_limit(&self.settings, now);
+            let too_old = |summary: &Summary| summary.synced && summary.newest_us < limit;
+            while self.drop_segment(LossReason::TooOld, now, too_old)? {}
+        }
+        let dirty = self.lane.state().dirty;
+        if dirty && self.head_synced.elapsed() >= HEAD_EVERY {
+            self.sync_head()?;
+        }
+        Ok(())
+    }
+
+    /// Seals, syncs the head and closes the epoch: the orderly end.
+    ///
+    /// # Errors
+    /// [`CommitError::Io`].
+    pub fn close(mut self, _now: Now) -> Result<(), CommitError> {
+        self.rotate();
+        self.join_sealer();
+        if let Some(epoch) = self.epoch
+            && let Some(entry) = self.lane.state().book.epoch_mut(epoch)
+        {
+            entry.closed = true;
+        }
+        self.sync_head()
+    }
+}
+
+/// What was committed before this is too old, in microseconds since 1970.
+pub(super) fn age_limit(settings: &config::Queue, now: Now) -> i64 {
+    let age = i64::try_from(settings.max_age.as_micros()).unwrap_or(i64::MAX);
+    now.wall.as_micros().saturating_sub(age)
+}
+
+fn random_epoch() -> io::Result<Epoch> {
+    let mut bits = [0; 8];
+    rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())?;
+    Ok(Epoch::from_random(u64::from_le_bytes(bits)))
+}
+
+/// The message's origin; its digest is that of its only reading, or a fold over all of them.
+fn mqtt_origin(message: &Message, digests: impl Iterator<Item = Digest>) -> Option<MqttOrigin> {
+    let Origin::Mqtt {
+        packet_id,
+        topic_hash,
+        ..
+    } = message.origin
+    else {
+        return None;
+    };
+    // Frozen: it is compared across restarts.
+    let digest = digests
+        .map(|digest| digest.0)
+        .reduce(|all, one| (all.rotate_left(5) ^ one).wrapping_mul(0x517c_c1b7_2722_0a95))?;
+    Some(MqttOrigin {
+        packet_id,
+        topic_hash: topic_hash.to_le_bytes(),
+        digest: digest.to_le_bytes(),
+    })
+}

@@ -1,0 +1,290 @@
+//! The whole pipeline: made from its end to its beginning, watched, and ended in the other direction.
+//!
+//! ```text
+//! sources ─▶ ingest ─▶ queue ─▶ forward ─▶ Kafka        each lane: one commit thread, one forwarder
+//! ```
+//!
+//! A stage that ends unasked ends the process (invariant 9): what is not acknowledged is sent again by
+//! its source, what is durable is found again by the next start.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    future::poll_fn,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow};
+use protocol::Topic;
+use tokio::{runtime::Handle, task::JoinHandle, time};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    conservation::Conservation,
+    forward,
+    ingest::{self, Ingest},
+    link::{LinkKind, LinkState, Links},
+    quarantine::Quarantine,
+    queue,
+    source::{self, Sources},
+    stage::Stage,
+    status::{self, Watched},
+    telemetry::{SUMMARY_EVERY, Summary},
+};
+
+/// Rejected bytes kept for people to look at.
+const QUARANTINE_BYTES: u64 = 16 << 20;
+/// What a stage may take beyond the deadline it knows, before it is given up.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Every part that runs, in the order of a reading's way.
+struct Pipeline {
+    sources: Sources,
+    ingest: Ingest,
+    forwarders: Vec<Stage>,
+    facts: Vec<Stage>,
+    status: JoinHandle<std::io::Result<()>>,
+    quarantine: Quarantine,
+    conservation: Arc<Conservation>,
+}
+
+/// Runs until `shutdown` is cancelled, then drains for at most `agent.shutdown_timeout`.
+///
+/// # Errors
+/// What kept it from starting, or the stage that ended unasked.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let taking = CancellationToken::new();
+    let serving = CancellationToken::new();
+    let mut pipeline = Pipeline::start(&config, &taking, &serving).await?;
+    let mut summary = Summary::new(pipeline.conservation.snapshot(), Instant::now());
+    let mut tick = time::interval_at(time::Instant::now() + SUMMARY_EVERY, SUMMARY_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            error = pipeline.failure() => return Err(error),
+            _ = tick.tick() => summary.log(pipeline.conservation.snapshot(), Instant::now()),
+        }
+    }
+    info!("stopping: draining until the queue is empty or the time is over");
+    taking.cancel();
+    let ended = pipeline
+        .stop(Instant::now() + config.agent.shutdown_timeout)
+        .await;
+    serving.cancel();
+    summary.log(pipeline.conservation.snapshot(), Instant::now());
+    let queued = pipeline.conservation.snapshot().queued;
+    info!(queued, "stopped");
+    ended
+}
+
+impl Pipeline {
+    async fn start(
+        config: &Config,
+        taking: &CancellationToken,
+        serving: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let clock = Clock::new();
+        let links = Links::default();
+        let conservation = Arc::new(Conservation::default());
+        let state = &config.agent.state_dir;
+        let dir = state.join("queue");
+        fs::create_dir_all(&dir).with_context(|| format!("agent.state_dir {}", state.display()))?;
+        let quarantine = Quarantine::open(&state.join("quarantine"), QUARANTINE_BYTES)
+            .with_context(|| format!("quarantine in {}", state.display()))?;
+
+        let mut writers = Vec::new();
+        let mut forwarders = Vec::new();
+        let mut lanes = Vec::new();
+        for topic in lanes_to_open(config, &dir)? {
+            let now = clock.now().queue();
+            let counted = Arc::clone(&conservation);
+            let gateway = &config.agent.gateway;
+            let opened = queue::open(&dir, gateway, &topic, &config.queue, counted, now)?;
+            let around = forward::Surroundings {
+                kafka: config.kafka.clone(),
+                clock: clock.clone(),
+                links: links.clone(),
+                quarantine: quarantine.clone(),
+            };
+            let lane = status::Lane {
+                queue: opened.lane,
+                forward: Arc::default(),
+            };
+            let counters = Arc::clone(&lane.forward);
+            forwarders.push(forward::start(&topic, opened.reader, counters, around)?);
+            writers.push((topic, opened.writer));
+            lanes.push(lane);
+        }
+        let facts = forward::facts::start(
+            config.agent.gateway.clone(),
+            lanes.iter().map(|lane| Arc::clone(&lane.queue)).collect(),
+            config.kafka.clone(),
+            clock.clone(),
+            links.clone(),
+        )?;
+        let around = ingest::Surroundings {
+            runtime: Handle::current(),
+            clock: clock.clone(),
+            conservation: Arc::clone(&conservation),
+            quarantine: quarantine.clone(),
+            links: links.clone(),
+        };
+        let ingest = ingest::start(writers, config.queue.commit_every, around)?;
+        expect_links(config, &links);
+        let sources = source::spawn_all(config, &ingest.gate, &links, &clock, taking)?;
+        let watched = Watched {
+            gateway: config.agent.gateway.clone(),
+            started: Instant::now(),
+            conservation: Arc::clone(&conservation),
+            links,
+            lanes,
+            sources: sources.counters.clone(),
+            gate: ingest.gate.clone(),
+        };
+        let recovered = conservation.snapshot().recovered_at_start;
+        let status = serve(config, watched, serving.clone()).await?;
+        info!(
+            gateway = %config.agent.gateway,
+            version = env!("CARGO_PKG_VERSION"),
+            sources = config.serial.len() + config.mqtt.len(),
+            lanes = forwarders.len(),
+            queued = recovered,
+            clock_synced = clock.now().synced,
+            "ready"
+        );
+        Ok(Self {
+            sources,
+            ingest,
+            forwarders,
+            facts: vec![facts],
+            status,
+            quarantine,
+            conservation,
+        })
+    }
+
+    /// Resolves when a part has ended that should not have. Cancel safe.
+    async fn failure(&mut self) -> anyhow::Error {
+        let (name, result) = tokio::select! {
+            Some((name, result)) = self.sources.ended() => {
+                (format!("source {name}"), result.map_err(|error| error.to_string()))
+            }
+            end = first_end(&mut self.ingest.stages) => end,
+            end = first_end(&mut self.forwarders) => end,
+            end = first_end(&mut self.facts) => end,
+            end = &mut self.status => {
+                let end = end.map_err(Into::into).and_then(|end| end);
+                ("status".to_owned(), end.map_err(|error| error.to_string()))
+            }
+        };
+        let reason = result.err().unwrap_or_else(|| "no reason given".to_owned());
+        error!(
+            stage = name,
+            reason, "a stage has ended, the process follows"
+        );
+        anyhow!("{name} has ended: {reason}")
+    }
+
+    /// Ends the parts in the order of a reading's way, so that each finds what the one before left.
+    async fn stop(&mut self, deadline: Instant) -> anyhow::Result<()> {
+        let mut ended = Ok(());
+        let mut note = |name: &str, result: Result<(), String>| {
+            if let Err(reason) = result {
+                error!(stage = name, reason, "a stage did not end well");
+                ended = Err(anyhow!("{name}: {reason}"));
+            }
+        };
+        let all_sources = async {
+            while let Some((name, result)) = self.sources.ended().await {
+                note(&name, result.map_err(|error| error.to_string()));
+            }
+        };
+        if time::timeout_at((deadline + GRACE).into(), all_sources)
+            .await
+            .is_err()
+        {
+            note("sources", Err("did not end in time".to_owned()));
+        }
+        self.ingest.stop(deadline);
+        for stages in [
+            &mut self.ingest.stages,
+            &mut self.forwarders,
+            &mut self.facts,
+        ] {
+            for stage in stages {
+                stage.stop(deadline);
+                let end = time::timeout_at((deadline + GRACE).into(), stage.ended()).await;
+                let end = end.unwrap_or_else(|_| Err("did not end in time".to_owned()));
+                note(stage.name(), end);
+            }
+        }
+        if !self.quarantine.drain(deadline + GRACE) {
+            warn!("quarantine was not written to its end");
+        }
+        ended
+    }
+}
+
+/// Every lane that is configured, and every one that the disk still has.
+fn lanes_to_open(config: &Config, dir: &Path) -> anyhow::Result<Vec<Topic>> {
+    let on_disk = queue::inspect::lanes(dir).with_context(|| format!("queue {}", dir.display()))?;
+    let mut lanes: BTreeMap<Topic, bool> =
+        on_disk.into_iter().map(|topic| (topic, false)).collect();
+    lanes.extend(config.lanes().map(|topic| (topic.clone(), true)));
+    for (topic, _) in lanes.iter().filter(|(_, configured)| !**configured) {
+        info!(%topic, "lane is no longer configured, draining it");
+    }
+    Ok(lanes.into_keys().collect())
+}
+
+/// What is configured and has not been heard of yet is not there yet.
+fn expect_links(config: &Config, links: &Links) {
+    for serial in &config.serial {
+        links.set(LinkKind::Serial, &serial.name, LinkState::Connecting);
+    }
+    for mqtt in &config.mqtt {
+        links.set(LinkKind::Mqtt, &mqtt.name, LinkState::Connecting);
+    }
+}
+
+async fn serve(
+    config: &Config,
+    watched: Watched,
+    serving: CancellationToken,
+) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
+    let Some(listen) = config.status.listen else {
+        return Ok(tokio::spawn(async move {
+            serving.cancelled().await;
+            Ok(())
+        }));
+    };
+    let (address, server) = status::serve(listen, watched, serving)
+        .await
+        .with_context(|| format!("status.listen {listen}"))?;
+    info!(%address, "status");
+    Ok(tokio::spawn(server))
+}
+
+/// The first of several stages to end. Cancel safe.
+async fn first_end(stages: &mut [Stage]) -> (String, Result<(), String>) {
+    poll_fn(|context| {
+        for stage in stages.iter_mut() {
+            let end = pin!(stage.ended()).poll(context);
+            if let Poll::Ready(result) = end {
+                return Poll::Ready((stage.name().to_owned(), result));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;
