@@ -2,10 +2,11 @@
 //!
 //! The types here are what the rest of the agent sees: complete, checked, without a "maybe". Reading
 //! them from TOML, with every mistake and its place, is [`load`]: `document` is the reading, `value` the
-//! rules for one value, `sections`, `sources` and `kafka` the tables and what they have to agree on.
+//! rules for one value, `sections`, `sources`, `payload` and `kafka` the tables and what they have to agree on.
 
 mod document;
 mod kafka;
+mod payload;
 mod properties;
 mod sections;
 mod show;

@@ -8,6 +8,7 @@
 //! agent that name rdkafka.
 
 pub mod facts;
+mod failure;
 mod producer;
 mod record;
 mod uplink;

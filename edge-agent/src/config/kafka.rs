@@ -156,13 +156,13 @@ impl Gathered {
     }
 
     fn take_bootstrap(&mut self, table: &Table<'_, '_>) {
-        let Some(at) = table.span_of("bootstrap") else {
-            table.optional("bootstrap", bootstrap);
-            return;
-        };
-        match table.optional("bootstrap", bootstrap) {
-            Some(servers) => self.set(Origin::Here(at), "bootstrap.servers".to_owned(), servers),
-            None => self.is_partial = true,
+        let servers = table.optional("bootstrap", bootstrap);
+        match (servers, table.span_of("bootstrap")) {
+            (Some(servers), Some(at)) => {
+                self.set(Origin::Here(at), "bootstrap.servers".to_owned(), servers);
+            }
+            (None, Some(_)) => self.is_partial = true,
+            (_, None) => {}
         }
     }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use protocol::{DeviceId, GatewayId, Metadata, Topic};
+use protocol::{GatewayId, Metadata, Topic};
 
 use super::{
-    LineFormat, Lines, Mqtt, MqttPreset, Roles, Secrets, Serial, SerialMode, Subscription,
-    TimeFormat, WhenFull,
-    document::{Mistake, Table, Value},
+    Mqtt, MqttPreset, Secrets, Serial, Subscription, WhenFull,
+    document::{Mistake, Table},
+    payload::{ROLE_KEYS, roles, serial_mode},
     sections::{Unique, each},
     value,
 };
@@ -31,62 +31,6 @@ pub struct Sources<'a> {
     pub ports: Unique,
     /// MQTT sessions.
     pub sessions: Unique,
-}
-
-/// Where a device's name comes from.
-enum DeviceFrom {
-    Config(DeviceId),
-    Payload(String),
-}
-
-fn device(value: &Value<'_>) -> Result<DeviceFrom, Mistake> {
-    let Some(table) = value.get_ref().as_table() else {
-        return value::parsed(value).map(DeviceFrom::Config);
-    };
-    match table.get("field") {
-        Some(field) if table.len() == 1 => value::text(field).map(DeviceFrom::Payload),
-        _ => Err(Mistake::new(
-            "must be a name in quotes, or { field = \"id\" } where the payload has it",
-        )),
-    }
-}
-
-const ROLE_KEYS: [&str; 4] = ["time", "time_format", "sequence", "boot"];
-
-/// Reads which members of a payload are not values, `device` among them.
-fn roles(table: &Table<'_, '_>) -> (Option<DeviceId>, Roles) {
-    let (fixed, member) = match table.optional("device", device) {
-        Some(DeviceFrom::Config(device)) => (Some(device), None),
-        Some(DeviceFrom::Payload(field)) => (None, Some(field)),
-        None => (None, None),
-    };
-    let roles = Roles {
-        device: member,
-        time: table.optional("time", value::text),
-        time_format: table.or(
-            "time_format",
-            TimeFormat::Rfc3339,
-            value::one_of([
-                ("rfc3339", TimeFormat::Rfc3339),
-                ("unix-seconds", TimeFormat::UnixSeconds),
-                ("unix-millis", TimeFormat::UnixMillis),
-            ]),
-        ),
-        sequence: table.optional("sequence", value::text),
-        boot: table.optional("boot", value::text),
-    };
-    if roles.time.is_none() && table.span_of("time_format").is_some() {
-        let fix = "name the member that holds it: time = \"ts\"";
-        table.wrong("time_format", Mistake::fix("has no time to read", fix));
-    }
-    if roles.boot.is_some() && table.span_of("sequence").is_none() {
-        let fix = "name the member that counts: sequence = \"seq\"";
-        table.wrong(
-            "boot",
-            Mistake::fix("means nothing without a sequence", fix),
-        );
-    }
-    (fixed, roles)
 }
 
 impl Sources<'_> {
@@ -176,7 +120,7 @@ impl Sources<'_> {
         let max_packet_bytes =
             table.or("max_packet_bytes", 1 << 20, value::bytes(1 << 10..=1 << 20));
         let max_inflight = table.or("max_inflight", 1000, value::integer(1..=u16::MAX));
-        let mut filters = Unique::default();
+        let mut filters = Vec::new();
         let subscribe = each(table, "subscribe", |entry| {
             self.subscription(entry, &mut filters)
         });
@@ -222,11 +166,15 @@ impl Sources<'_> {
         }
     }
 
-    fn subscription(&self, table: &Table<'_, '_>, filters: &mut Unique) -> Option<Subscription> {
+    fn subscription(
+        &self,
+        table: &Table<'_, '_>,
+        filters: &mut Vec<String>,
+    ) -> Option<Subscription> {
         let remedy = "write topic = \"plant/{device}/{field}\"";
         let topic = table.required("topic", remedy, value::template);
         if let Some((_, template)) = &topic {
-            filters.check(table, "topic", &template.filter());
+            check_overlap(table, template.filter(), filters);
         }
         let preset = table.or(
             "preset",
@@ -271,6 +219,32 @@ impl Sources<'_> {
     }
 }
 
+/// A broker may send a message once for each subscription it fits: the reading would be stored twice.
+fn check_overlap(table: &Table<'_, '_>, filter: String, filters: &mut Vec<String>) {
+    if let Some(other) = filters.iter().find(|other| overlap(other, &filter)) {
+        let message =
+            format!("listens to {filter}, which overlaps {other}: readings could come twice");
+        table.wrong(
+            "topic",
+            Mistake::fix(message, "make the topics differ in one word"),
+        );
+    }
+    filters.push(filter);
+}
+
+/// Whether some topic fits both filters.
+fn overlap(a: &str, b: &str) -> bool {
+    let (mut a, mut b) = (a.split('/'), b.split('/'));
+    loop {
+        match (a.next(), b.next()) {
+            // `a/#` also fits `a`.
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(x), Some(y)) if x == y || x == "+" || y == "+" => {}
+            _ => return false,
+        }
+    }
+}
+
 /// What an MQTT topic has to say depends on what the payload and the settings do not.
 fn check_topic(
     table: &Table<'_, '_>,
@@ -296,90 +270,27 @@ fn check_topic(
     }
 }
 
-const LINES_KEYS: [&str; 5] = ["device", "format", "columns", "separator", "max_line_bytes"];
+#[cfg(test)]
+mod tests {
+    use super::overlap;
 
-fn serial_mode(table: &Table<'_, '_>) -> Option<SerialMode> {
-    #[derive(Clone, Copy)]
-    enum Mode {
-        Frames,
-        Lines,
-    }
-    let words = [("frames", Mode::Frames), ("lines", Mode::Lines)];
-    let remedy = "write mode = \"frames\" (our protocol) or mode = \"lines\" (text)";
-    match table.required("mode", remedy, value::one_of(words)) {
-        Some(Mode::Frames) => {
-            for key in LINES_KEYS.into_iter().chain(ROLE_KEYS) {
-                table.refuse(key, "needs mode = \"lines\": frames carry it themselves");
-            }
-            Some(SerialMode::Frames)
-        }
-        Some(Mode::Lines) => lines(table).map(SerialMode::Lines),
-        None => {
-            // Which keys belong is not known, so none of them is called unknown.
-            for key in LINES_KEYS.into_iter().chain(ROLE_KEYS) {
-                table.optional(key, |_| Ok(()));
-            }
-            None
-        }
-    }
-}
-
-fn lines(table: &Table<'_, '_>) -> Option<Lines> {
-    let (device, roles) = roles(table);
-    if table.span_of("device").is_none() {
-        let fix =
-            "write device = \"meter-1\", or device = { field = \"id\" } where each line names it";
-        table.wrong("device", Mistake::fix("is missing", fix));
-    }
-    let format = line_format(table, &roles);
-    let max_line_bytes = table.or("max_line_bytes", 4096, value::integer(16..=1 << 20));
-    Some(Lines {
-        device,
-        format: format?,
-        roles,
-        max_line_bytes,
-    })
-}
-
-fn line_format(table: &Table<'_, '_>, roles: &Roles) -> Option<LineFormat> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Format {
-        Json,
-        KeyValue,
-        Csv,
-    }
-    let words = [
-        ("json", Format::Json),
-        ("key-value", Format::KeyValue),
-        ("csv", Format::Csv),
-    ];
-    let remedy = "write format = \"json\", \"key-value\" or \"csv\"";
-    let format = table.required("format", remedy, value::one_of(words))?;
-    if format != Format::Csv {
-        table.refuse("columns", "needs format = \"csv\"");
-        table.refuse("separator", "needs format = \"csv\"");
-    }
-    match format {
-        Format::Json => Some(LineFormat::Json),
-        Format::KeyValue => Some(LineFormat::KeyValue),
-        Format::Csv => {
-            let separator = table.or("separator", b',', value::separator);
-            let remedy =
-                "name them in order: columns = [\"temperature_c\", \"\"]; an empty name is skipped";
-            let columns = table.required("columns", remedy, value::columns)?;
-            for (key, member) in [
-                ("device", &roles.device),
-                ("time", &roles.time),
-                ("sequence", &roles.sequence),
-                ("boot", &roles.boot),
-            ] {
-                if let Some(member) = member.as_ref().filter(|m| !columns.contains(m)) {
-                    let message =
-                        format!("names the column \"{member}\", which columns does not have");
-                    table.wrong(key, Mistake::new(message));
-                }
-            }
-            Some(LineFormat::Csv { separator, columns })
+    #[test]
+    fn filters_overlap_when_a_topic_fits_both() {
+        for (a, b, expected) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/c", false),
+            ("a/+", "a/b", true),
+            ("a/+/c", "a/b/+", true),
+            ("a/+/c", "a/b/d", false),
+            ("a/+", "a/b/c", false),
+            ("a/#", "a/b/c", true),
+            ("a/#", "a", true),
+            ("a/#", "b/#", false),
+            ("#", "x/y", true),
+            ("a", "a/b", false),
+        ] {
+            assert_eq!(overlap(a, b), expected, "{a} {b}");
+            assert_eq!(overlap(b, a), expected, "{b} {a}");
         }
     }
 }

@@ -4,8 +4,9 @@
 //! way is stated again, because the lane goes on naming it until [`queue::Lane::stated`] was called after
 //! its delivery. So nothing here has to survive a crash.
 //!
-//! When a fact is stated is the decision of [`Schedule`]: losses and the beginning and end of an epoch at
-//! once, an epoch's progress every [`PROGRESS`], the heartbeat every [`HEARTBEAT`] whatever happens.
+//! When a fact is stated is the decision of [`Schedule`].
+
+mod schedule;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,7 @@ use rdkafka::message::OwnedHeaders;
 use tracing::{debug, warn};
 
 use super::{
+    failure::Failure,
     producer::{Event, Sent, Session},
     record, window,
 };
@@ -33,11 +35,8 @@ use crate::{
     queue,
     stage::{Stage, Stop},
 };
+use schedule::Schedule;
 
-/// A sign of life in this time.
-pub const HEARTBEAT: Duration = Duration::from_secs(60);
-/// The progress of an epoch is stated at most this often.
-pub const PROGRESS: Duration = Duration::from_secs(10);
 /// How often the lanes are asked for facts.
 const LOOK: Duration = Duration::from_secs(1);
 /// First and longest pause after a failure.
@@ -71,78 +70,6 @@ pub fn start(
         speaker.run(&stop);
         Ok(())
     })
-}
-
-/// What has been stated of what, and when.
-#[derive(Debug, Default)]
-struct Schedule {
-    stated: BTreeMap<String, Stated>,
-}
-
-#[derive(Debug)]
-struct Stated {
-    fact: Fact,
-    at: Instant,
-    is_delivered: bool,
-}
-
-impl Schedule {
-    /// Which of the facts to state now, and notes them as stated. `last` states all that is news.
-    fn due(&mut self, now: Instant, facts: Vec<Fact>, last: bool) -> Vec<Fact> {
-        let mut due = Vec::new();
-        let mut stated = BTreeMap::new();
-        for fact in facts {
-            let key = fact.key();
-            let before = self.stated.remove(&key);
-            match before {
-                Some(before) if !is_due(&before, &fact, now, last) => {
-                    stated.insert(key, before);
-                }
-                _ => {
-                    due.push(fact.clone());
-                    let is_delivered = false;
-                    let entry = Stated {
-                        fact,
-                        at: now,
-                        is_delivered,
-                    };
-                    stated.insert(key, entry);
-                }
-            }
-        }
-        // What the lanes no longer name is settled.
-        self.stated = stated;
-        due
-    }
-
-    fn delivered(&mut self, fact: &Fact) {
-        if let Some(stated) = self.stated.get_mut(&fact.key()) {
-            stated.is_delivered |= stated.fact == *fact;
-        }
-    }
-
-    /// What was not delivered was never said.
-    fn failed(&mut self) {
-        self.stated.retain(|_, stated| stated.is_delivered);
-    }
-}
-
-fn is_due(before: &Stated, fact: &Fact, now: Instant, last: bool) -> bool {
-    match (&before.fact, fact) {
-        (Fact::Heartbeat(_), Fact::Heartbeat(_)) => last || now >= before.at + HEARTBEAT,
-        (Fact::Epoch(old), Fact::Epoch(new)) => {
-            let mut same = new.clone();
-            same.at = old.at;
-            let is_turning_point = old.closed != new.closed || old.previous != new.previous;
-            *old != same && (last || is_turning_point || now >= before.at + PROGRESS)
-        }
-        (Fact::Loss(old), Fact::Loss(new)) => {
-            let mut same = new.clone();
-            same.at = old.at;
-            *old != same
-        }
-        (old, new) => old != new,
-    }
 }
 
 struct Speaker {
@@ -240,8 +167,8 @@ impl Speaker {
         lane: Option<usize>,
         fact: Fact,
         now: &Moment,
-    ) -> Result<(), (window::Failure, String)> {
-        let broken = |reason: String| (window::Failure::Broken, reason);
+    ) -> Result<(), (Failure, String)> {
+        let broken = |reason: String| (Failure::Broken, reason);
         let value = fact.encode().map_err(|error| broken(error.to_string()))?;
         let topic = self.kafka.control_topic.as_str();
         let session = match &mut self.session {
@@ -286,7 +213,7 @@ impl Speaker {
             Ok(Event::Failed { failure, reason }) => self.failed(failure, &reason),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                self.failed(window::Failure::Broken, "producer ended");
+                self.failed(Failure::Broken, "producer ended");
             }
         }
     }
@@ -308,7 +235,7 @@ impl Speaker {
     }
 
     /// Throws the producer away and pauses: facts are small, repeated, and in no hurry.
-    fn failed(&mut self, failure: window::Failure, reason: &str) {
+    fn failed(&mut self, failure: Failure, reason: &str) {
         debug!(?failure, reason, "facts not stated, trying again");
         let topic = self.kafka.control_topic.as_str();
         let state = LinkState::Down(reason.into());
@@ -319,105 +246,5 @@ impl Speaker {
         // Woken by Stage::stop.
         thread::park_timeout(self.pause);
         self.pause = (2 * self.pause).min(RETRY.1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::{
-        Epoch, Timestamp,
-        control::{EpochFact, Loss, LossReason},
-    };
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_micros(seconds * 1_000_000).unwrap()
-    }
-
-    fn epoch(committed: u64, closed: bool, seconds: i64) -> Fact {
-        Fact::Epoch(EpochFact {
-            gateway: "gw7".parse().unwrap(),
-            lane: "t".parse().unwrap(),
-            epoch: Epoch::from_random(1),
-            previous: None,
-            committed: Some(committed),
-            acknowledged: None,
-            offsets: BTreeMap::new(),
-            closed,
-            at: at(seconds),
-        })
-    }
-
-    fn loss(last: u64, seconds: i64) -> Fact {
-        Fact::Loss(Loss {
-            gateway: "gw7".parse().unwrap(),
-            lane: "t".parse().unwrap(),
-            epoch: Epoch::from_random(1),
-            first: 0,
-            last: Some(last),
-            reason: LossReason::DropOldest,
-            merged: false,
-            possibly_delivered: false,
-            at: at(seconds),
-        })
-    }
-
-    fn heartbeat(seconds: i64) -> Fact {
-        Fact::Heartbeat(Heartbeat {
-            gateway: "gw7".parse().unwrap(),
-            version: "0".into(),
-            clock_synced: true,
-            lanes: vec![],
-            at: at(seconds),
-        })
-    }
-
-    #[test]
-    fn facts_are_stated_when_they_are_news_and_no_more_often_than_useful() {
-        let start = Instant::now();
-        let mut schedule = Schedule::default();
-        for (second, facts, last, expected) in [
-            (0, vec![epoch(1, false, 0), heartbeat(0)], false, 2),
-            (1, vec![epoch(1, false, 1), heartbeat(1)], false, 0),
-            (2, vec![epoch(2, false, 2), heartbeat(2)], false, 0),
-            (10, vec![epoch(3, false, 10), heartbeat(10)], false, 1),
-            (
-                11,
-                vec![epoch(3, false, 11), loss(5, 11), heartbeat(11)],
-                false,
-                1,
-            ),
-            (
-                12,
-                vec![epoch(3, false, 12), loss(5, 12), heartbeat(12)],
-                false,
-                0,
-            ),
-            (
-                13,
-                vec![epoch(3, false, 13), loss(6, 13), heartbeat(13)],
-                false,
-                1,
-            ),
-            (14, vec![epoch(4, true, 14), heartbeat(14)], false, 1),
-            (60, vec![heartbeat(60)], false, 1),
-            (61, vec![epoch(1, false, 61), heartbeat(61)], false, 1),
-            (62, vec![epoch(2, false, 62), heartbeat(62)], true, 2),
-        ] {
-            let now = start + Duration::from_secs(second);
-            let due = schedule.due(now, facts, last);
-            assert_eq!(due.len(), expected, "at {second} s: {due:?}");
-        }
-    }
-
-    #[test]
-    fn what_was_not_delivered_is_stated_again_after_a_failure() {
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        let facts = vec![epoch(1, false, 0), loss(5, 0)];
-        assert_eq!(schedule.due(now, facts.clone(), false).len(), 2);
-        schedule.delivered(&facts[0]);
-        schedule.failed();
-        assert_eq!(schedule.due(now, facts.clone(), false), facts[1..]);
     }
 }

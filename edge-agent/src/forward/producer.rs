@@ -23,7 +23,10 @@ use rdkafka::{
 };
 use tracing::debug;
 
-use super::window::{FULL_BATCH_BYTES, Failure};
+use super::{
+    failure::{Failure, told},
+    window::FULL_BATCH_BYTES,
+};
 use crate::{
     config,
     link::{LinkKind, LinkState, Links},
@@ -201,56 +204,11 @@ impl Session {
             Ok(()) => Sent::Yes,
             Err((error, _)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => Sent::Later,
-                Some(code) => Sent::Failed(meaning(code), told(code)),
+                Some(code) => Sent::Failed(Failure::of(code), told(code)),
                 None => Sent::Failed(Failure::Broken, error.to_string()),
             },
         }
     }
-}
-
-/// What an error code asks for.
-fn meaning(code: RDKafkaErrorCode) -> Failure {
-    use RDKafkaErrorCode as E;
-    match code {
-        E::MessageSizeTooLarge | E::InvalidMessageSize | E::MessageBatchTooLarge => {
-            Failure::TooLarge
-        }
-        E::TopicAuthorizationFailed
-        | E::ClusterAuthorizationFailed
-        | E::SaslAuthenticationFailed
-        | E::Authentication
-        | E::UnknownTopic
-        | E::UnknownTopicOrPartition
-        | E::UnknownPartition
-        | E::InvalidTopic
-        | E::InvalidRecord
-        | E::InvalidTimestamp
-        | E::PolicyViolation
-        | E::UnsupportedForMessageFormat
-        | E::UnsupportedCompressionType
-        | E::InvalidRequiredAcks => Failure::Denied,
-        _ => Failure::Broken,
-    }
-}
-
-/// The error for people, with the remedy where it is theirs.
-fn told(code: RDKafkaErrorCode) -> String {
-    use RDKafkaErrorCode as E;
-    let remedy = match code {
-        E::UnknownTopic | E::UnknownTopicOrPartition | E::UnknownPartition => {
-            ": create the topic, the agent never does"
-        }
-        E::TopicAuthorizationFailed | E::ClusterAuthorizationFailed => {
-            ": allow the agent's user or key to write to the topic"
-        }
-        E::SaslAuthenticationFailed | E::Authentication => {
-            ": check the agent's user and password or key"
-        }
-        E::InvalidTimestamp => ": check the gateway's clock",
-        E::MessageSizeTooLarge | E::MessageBatchTooLarge => ": raise the topic's max.message.bytes",
-        _ => "",
-    };
-    format!("{code}{remedy}")
 }
 
 /// Takes librdkafka's callbacks, on the producer's own thread.
@@ -294,7 +252,7 @@ impl ProducerContext for Context {
             Err((error, _)) => {
                 let code = error.rdkafka_error_code();
                 Event::Failed {
-                    failure: code.map_or(Failure::Broken, meaning),
+                    failure: code.map_or(Failure::Broken, Failure::of),
                     reason: code.map_or_else(|| error.to_string(), told),
                 }
             }
@@ -310,8 +268,8 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => self.tell(Event::Failed {
-                failure: Failure::Broken,
+            Some(code @ RDKafkaErrorCode::Fatal) => self.tell(Event::Failed {
+                failure: Failure::of(code),
                 reason: reason.into(),
             }),
             Some(RDKafkaErrorCode::AllBrokersDown) => {
@@ -397,26 +355,5 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("sasl.pasword"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
-    }
-
-    #[test]
-    fn every_error_is_either_size_or_a_matter_for_people_or_passes() {
-        use RDKafkaErrorCode as E;
-        for (code, failure) in [
-            (E::MessageSizeTooLarge, Failure::TooLarge),
-            (E::MessageBatchTooLarge, Failure::TooLarge),
-            (E::TopicAuthorizationFailed, Failure::Denied),
-            (E::UnknownTopic, Failure::Denied),
-            (E::InvalidRecord, Failure::Denied),
-            (E::PurgeQueue, Failure::Broken),
-            (E::PurgeInflight, Failure::Broken),
-            (E::Fatal, Failure::Broken),
-            (E::GaplessGuarantee, Failure::Broken),
-            (E::MessageTimedOut, Failure::Broken),
-            (E::NotEnoughReplicas, Failure::Broken),
-            (E::Unknown, Failure::Broken),
-        ] {
-            assert_eq!(meaning(code), failure, "{code:?}");
-        }
     }
 }

@@ -15,9 +15,10 @@ use tracing::{error, info, warn};
 
 use super::{
     Counters,
+    failure::Failure,
     producer::{Event, Sent, Session, full_batch_bytes},
     record,
-    window::{Failure, Next, Window},
+    window::{Next, Window},
 };
 use crate::{
     clock::Clock,
@@ -139,7 +140,7 @@ impl Uplink {
             // Also without readings: an idle lane is to know whether its link is up.
             Next::Send(_) if self.session.is_none() => {
                 self.open();
-                Order::Wait
+                self.turn()
             }
             Next::Send(room) => {
                 let room = room - self.send(room);
@@ -202,7 +203,7 @@ impl Uplink {
             Failure::TooLarge => {
                 warn!(%topic, reason, batch_bytes, "kafka refuses a batch for its size, sending smaller ones");
             }
-            Failure::Broken => {
+            Failure::Ended | Failure::Broken => {
                 info!(%topic, reason, again, "producer failed, starting a new one");
                 self.report(LinkState::Down(reason.clone()));
             }

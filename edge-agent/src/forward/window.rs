@@ -9,6 +9,7 @@
 //!
 //! | [`Failure`] | then |
 //! |---|---|
+//! | `Ended` | wait a little for the cause, for librdkafka may report the consequence first |
 //! | `Broken` | again after a short pause |
 //! | `Denied` | hold everything, probe with one record after a longer pause; drop nothing |
 //! | `TooLarge`, in a batch | again in smaller batches, at last singly: Kafka refuses a whole batch for its size |
@@ -19,6 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::failure::Failure;
+
 /// Most records under way.
 pub const MAX_RECORDS: usize = 4000;
 /// No more records are sent while this many bytes are under way.
@@ -28,19 +31,10 @@ pub const FULL_BATCH_BYTES: usize = 1_000_000;
 /// Batches are not made smaller than this; then records go singly.
 pub const MIN_BATCH_BYTES: usize = 16 * 1024;
 
+/// How long the cause of an end may come after it.
+const CAUSE: Duration = Duration::from_millis(500);
 const BROKEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 const DENIED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// Why a record did not get into Kafka.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
-    /// The producer ended, or something that passes.
-    Broken,
-    /// Its batch is larger than the topic takes.
-    TooLarge,
-    /// We may not, or there is no such topic: somebody has to change something.
-    Denied,
-}
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +72,8 @@ pub struct Window {
     pace: Pace,
     full_batch_bytes: usize,
     failure: Option<Failure>,
+    /// Until when a failure may wait for its cause.
+    grace: Option<Instant>,
     /// Failures since the last record that got through.
     failures: u32,
     hold: Option<Instant>,
@@ -108,6 +104,7 @@ impl Window {
             pace: Pace::Batches(full_batch_bytes),
             full_batch_bytes,
             failure: None,
+            grace: None,
             failures: 0,
             hold: None,
         }
@@ -169,7 +166,14 @@ impl Window {
         if let Some(acknowledged) = self.settle() {
             return acknowledged;
         }
+        if self.failure == Some(Failure::Ended) && !self.records.is_empty() {
+            let until = *self.grace.get_or_insert(now + CAUSE);
+            if now < until {
+                return Next::Hold(until);
+            }
+        }
         if let Some(failure) = self.failure.take() {
+            self.grace = None;
             let refused = self.learn(failure, now);
             return Next::Restart { failure, refused };
         }
@@ -234,7 +238,7 @@ impl Window {
     fn learn(&mut self, failure: Failure, now: Instant) -> bool {
         let (first, longest) = match failure {
             Failure::TooLarge => return self.shrink(),
-            Failure::Broken => BROKEN,
+            Failure::Ended | Failure::Broken => BROKEN,
             Failure::Denied => {
                 let (left, then) = match self.pace {
                     Pace::Singly { left, then } => (left, then),
@@ -283,244 +287,4 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn acknowledge(count: usize, offsets: &[(i32, i64)]) -> Next {
-        Next::Acknowledge {
-            count,
-            offsets: offsets.iter().copied().collect(),
-        }
-    }
-
-    fn restart(failure: Failure) -> Next {
-        let refused = false;
-        Next::Restart { failure, refused }
-    }
-
-    fn send(window: &mut Window, records: usize, bytes: usize) -> Vec<usize> {
-        (0..records)
-            .map(|_| {
-                let ticket = window.ticket();
-                window.sent(bytes);
-                ticket
-            })
-            .collect()
-    }
-
-    #[test]
-    fn only_the_contiguous_prefix_is_acknowledged_with_the_highest_offset_per_partition() {
-        let now = Instant::now();
-        for (delivered, expected, then) in [
-            (vec![], None, None),
-            (vec![(1, 0, 11)], None, None),
-            (vec![(0, 0, 10)], Some((1, vec![(0, 10)])), None),
-            (vec![(1, 0, 11), (0, 0, 10)], Some((2, vec![(0, 11)])), None),
-            (
-                vec![(0, 0, 10), (2, 0, 12)],
-                Some((1, vec![(0, 10)])),
-                Some((1, 0, 11)),
-            ),
-            (
-                vec![(0, 0, 10), (1, 3, 7), (2, 0, 9)],
-                Some((3, vec![(0, 10), (3, 7)])),
-                None,
-            ),
-            (vec![(3, 0, 1), (usize::MAX, 0, 1)], None, None),
-        ] {
-            let mut window = Window::new(FULL_BATCH_BYTES);
-            send(&mut window, 3, 100);
-            for (ticket, partition, offset) in &delivered {
-                window.delivered(*ticket, *partition, *offset);
-            }
-            let expected = match expected {
-                Some((count, offsets)) => acknowledge(count, &offsets),
-                None => Next::Send(MAX_RECORDS - 3),
-            };
-            assert_eq!(window.next(now), expected, "{delivered:?}");
-            if let Some((ticket, partition, offset)) = then {
-                window.delivered(ticket, partition, offset);
-                assert_eq!(window.next(now), acknowledge(2, &[(0, 12)]));
-            }
-        }
-    }
-
-    #[test]
-    fn tickets_may_wrap_around() {
-        let now = Instant::now();
-        let mut window = Window::new(FULL_BATCH_BYTES);
-        window.first = usize::MAX;
-        let tickets = send(&mut window, 3, 1);
-        assert_eq!(tickets, [usize::MAX, 0, 1]);
-        for ticket in tickets {
-            window.delivered(ticket, 0, 5);
-        }
-        assert_eq!(window.next(now), acknowledge(3, &[(0, 5)]));
-    }
-
-    #[test]
-    fn what_is_under_way_is_bounded_in_records_and_bytes() {
-        let now = Instant::now();
-        let mut window = Window::new(FULL_BATCH_BYTES);
-        assert_eq!(window.next(now), Next::Send(MAX_RECORDS));
-        send(&mut window, MAX_RECORDS, 1);
-        assert_eq!(window.next(now), Next::Full);
-        let mut window = Window::new(FULL_BATCH_BYTES);
-        send(&mut window, 1, MAX_BYTES);
-        assert_eq!(window.next(now), Next::Full);
-    }
-
-    #[test]
-    fn what_was_delivered_before_a_failure_is_settled_first() {
-        let now = Instant::now();
-        let mut window = Window::new(FULL_BATCH_BYTES);
-        send(&mut window, 3, 100);
-        window.delivered(0, 0, 10);
-        window.failed(Failure::Broken);
-        assert_eq!(window.next(now), acknowledge(1, &[(0, 10)]));
-        assert_eq!(window.next(now), restart(Failure::Broken));
-        window.restarted();
-        assert_eq!(window.len(), 0);
-    }
-
-    #[test]
-    fn pauses_grow_with_each_failure_and_start_anew_after_a_delivery() {
-        for (failure, pauses_ms) in [
-            (
-                Failure::Broken,
-                [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000],
-            ),
-            (
-                Failure::Denied,
-                [
-                    1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000,
-                ],
-            ),
-        ] {
-            let now = Instant::now();
-            let mut window = Window::new(FULL_BATCH_BYTES);
-            for pause in pauses_ms.map(Duration::from_millis) {
-                window.failed(failure);
-                assert_eq!(window.next(now), restart(failure));
-                window.restarted();
-                assert_eq!(window.next(now), Next::Hold(now + pause), "{failure:?}");
-                assert!(matches!(window.next(now + pause), Next::Send(_)));
-                window.sent(1);
-            }
-            window.restarted();
-            window.sent(1);
-            window.delivered(0, 0, 1);
-            assert_eq!(window.next(now), acknowledge(1, &[(0, 1)]));
-            window.failed(failure);
-            window.next(now);
-            let first = now + Duration::from_millis(pauses_ms[0]);
-            assert_eq!(window.next(now), Next::Hold(first));
-        }
-    }
-
-    #[test]
-    fn after_a_denial_one_record_probes_and_then_batches_return() {
-        let now = Instant::now();
-        let mut window = Window::new(FULL_BATCH_BYTES);
-        send(&mut window, 50, 100);
-        // Of several failures the gravest counts: purged records follow the one that was denied.
-        window.failed(Failure::Denied);
-        window.failed(Failure::Broken);
-        assert_eq!(window.next(now), restart(Failure::Denied));
-        window.restarted();
-        let later = now + Duration::from_secs(1);
-        assert_eq!(window.next(later), Next::Send(1));
-        window.sent(100);
-        assert_eq!(window.next(later), Next::Full);
-        window.delivered(0, 0, 0);
-        assert_eq!(window.next(later), acknowledge(1, &[(0, 0)]));
-        assert_eq!(window.next(later), Next::Send(MAX_RECORDS));
-        assert_eq!(window.batch_bytes(), FULL_BATCH_BYTES);
-    }
-
-    /// Plays a topic that refuses every batch above `batch_limit` bytes and every record above
-    /// `record_limit`; returns what was delivered, what was refused, and how many producers it took.
-    fn play(
-        records: &[usize],
-        batch_limit: usize,
-        record_limit: usize,
-    ) -> (usize, Vec<usize>, usize) {
-        let now = Instant::now();
-        let mut window = Window::new(FULL_BATCH_BYTES);
-        let (mut front, mut handed_out, mut delivered, mut restarts) = (0, 0, 0, 0);
-        let mut refused_records = Vec::new();
-        for _ in 0..100_000 {
-            if front == records.len() {
-                return (delivered, refused_records, restarts);
-            }
-            match window.next(now) {
-                Next::Acknowledge { count, .. } => {
-                    delivered += count;
-                    front += count;
-                }
-                Next::Restart { refused, .. } => {
-                    restarts += 1;
-                    if refused {
-                        refused_records.push(front);
-                        front += 1;
-                    }
-                    window.restarted();
-                    handed_out = front;
-                }
-                Next::Send(room) if handed_out < records.len() => {
-                    let end = records.len().min(handed_out + room);
-                    for bytes in &records[handed_out..end] {
-                        window.sent(*bytes);
-                    }
-                    handed_out = end;
-                }
-                Next::Hold(_) => panic!("too large is no reason to wait"),
-                Next::Send(_) | Next::Full => {
-                    // The broker looks at the oldest batch as librdkafka would cut it.
-                    let mut batch = (0, 0);
-                    for bytes in &records[front..handed_out] {
-                        if batch.0 > 0 && batch.1 + bytes > window.batch_bytes() {
-                            break;
-                        }
-                        batch = (batch.0 + 1, batch.1 + bytes);
-                    }
-                    let largest = records[front..front + batch.0].iter().max();
-                    if batch.1 > batch_limit || largest > Some(&record_limit) {
-                        window.failed(Failure::TooLarge);
-                    } else {
-                        for ticket in 0..batch.0 {
-                            window.delivered(window.first.wrapping_add(ticket), 0, 0);
-                        }
-                    }
-                }
-            }
-        }
-        panic!("no end: {window:?}");
-    }
-
-    #[test]
-    fn a_batch_that_is_too_large_costs_no_record_and_smaller_ones_are_learnt() {
-        let (delivered, refused, restarts) = play(&[300; 20_000], 100_000, 100_000);
-        assert_eq!((delivered, refused), (20_000, vec![]));
-        assert!(restarts <= 4, "{restarts}");
-    }
-
-    #[test]
-    fn exactly_the_records_that_are_too_large_are_lost() {
-        let mut records = vec![300; 10_000];
-        records[0] = 3000;
-        records[4321] = 3000;
-        records[9999] = 3000;
-        let (delivered, refused, restarts) = play(&records, usize::MAX, 2999);
-        assert_eq!(delivered, 9997);
-        assert_eq!(refused, [0, 4321, 9999]);
-        assert!(restarts < 40, "{restarts}");
-    }
-
-    #[test]
-    fn a_topic_that_takes_nothing_loses_one_at_a_time() {
-        let (delivered, refused, _) = play(&[300; 30], 200, 200);
-        assert_eq!(delivered, 0);
-        assert_eq!(refused.len(), 30);
-    }
-}
+mod tests;

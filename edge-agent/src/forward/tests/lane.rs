@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration, time::Instant};
 
-use protocol::control::Fact;
+use protocol::control::{Fact, LossReason};
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     mocking::MockCluster,
     producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 
 use super::{PATIENCE, TOPIC, entry};
@@ -28,7 +29,7 @@ struct Rig {
     cluster: MockCluster<'static, DefaultProducerContext>,
     conservation: Arc<Conservation>,
     around: Surroundings,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Rig {
@@ -74,7 +75,7 @@ impl Rig {
             cluster,
             conservation,
             around,
-            _dir: dir,
+            dir,
         };
         (rig, opened)
     }
@@ -160,6 +161,32 @@ async fn a_lane_that_cannot_drain_ends_by_its_deadline_and_keeps_the_rest() {
     let ended = tokio::time::timeout(PATIENCE, lane.ended()).await;
     assert_eq!(ended.unwrap(), Ok(()));
     assert_eq!(rig.conservation.snapshot().queued, 100);
+}
+
+#[tokio::test]
+async fn a_refused_record_is_a_loss_with_its_bytes_kept_and_the_rest_arrives() {
+    let (rig, mut opened) = Rig::new();
+    // Once as a batch, once alone.
+    let too_large = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2];
+    rig.cluster
+        .request_errors(RDKafkaApiKey::Produce, &too_large);
+    rig.commit(&mut opened.writer, 20);
+    let counters = Arc::new(Counters::default());
+    let topic = TOPIC.parse().unwrap();
+    let mut lane = start(&topic, opened.reader, counters, rig.around.clone()).unwrap();
+    rig.until_acknowledged(19);
+    lane.stop(Instant::now() + PATIENCE);
+    assert_eq!(lane.ended().await, Ok(()));
+
+    let balance = rig.conservation.snapshot();
+    assert!(balance.holds(), "{balance:?}");
+    assert_eq!(balance.dropped[LossReason::Refused as usize], 1);
+    let now = rig.around.clock.now().queue();
+    let is_loss = |fact: &Fact| matches!(fact, Fact::Loss(loss) if (loss.first, loss.last, loss.reason) == (0, Some(0), LossReason::Refused));
+    assert!(opened.lane.facts(now).iter().any(is_loss));
+    assert!(rig.around.quarantine.drain(Instant::now() + PATIENCE));
+    let kept = std::fs::read_to_string(rig.dir.path().join("quarantine/0000000000.jsonl")).unwrap();
+    assert!(kept.contains(r#""reason":"refused""#), "{kept}");
 }
 
 #[tokio::test]

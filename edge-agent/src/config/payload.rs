@@ -1,0 +1,155 @@
+//! How a payload is read: which members are not values, and the text modes of a serial line.
+
+use protocol::DeviceId;
+
+use super::{
+    LineFormat, Lines, Roles, SerialMode, TimeFormat,
+    document::{Mistake, Table, Value},
+    value,
+};
+
+/// Where a device's name comes from.
+enum DeviceFrom {
+    Config(DeviceId),
+    Payload(String),
+}
+
+fn device(value: &Value<'_>) -> Result<DeviceFrom, Mistake> {
+    let Some(table) = value.get_ref().as_table() else {
+        return value::parsed(value).map(DeviceFrom::Config);
+    };
+    match table.get("field") {
+        Some(field) if table.len() == 1 => value::text(field).map(DeviceFrom::Payload),
+        _ => Err(Mistake::new(
+            "must be a name in quotes, or { field = \"id\" } where the payload has it",
+        )),
+    }
+}
+
+/// Keys of [`roles`] beside `device`.
+pub const ROLE_KEYS: [&str; 4] = ["time", "time_format", "sequence", "boot"];
+
+/// Reads which members of a payload are not values, `device` among them.
+pub fn roles(table: &Table<'_, '_>) -> (Option<DeviceId>, Roles) {
+    let (fixed, member) = match table.optional("device", device) {
+        Some(DeviceFrom::Config(device)) => (Some(device), None),
+        Some(DeviceFrom::Payload(field)) => (None, Some(field)),
+        None => (None, None),
+    };
+    let roles = Roles {
+        device: member,
+        time: table.optional("time", value::text),
+        time_format: table.or(
+            "time_format",
+            TimeFormat::Rfc3339,
+            value::one_of([
+                ("rfc3339", TimeFormat::Rfc3339),
+                ("unix-seconds", TimeFormat::UnixSeconds),
+                ("unix-millis", TimeFormat::UnixMillis),
+            ]),
+        ),
+        sequence: table.optional("sequence", value::text),
+        boot: table.optional("boot", value::text),
+    };
+    if roles.time.is_none() && table.span_of("time_format").is_some() {
+        let fix = "name the member that holds it: time = \"ts\"";
+        table.wrong("time_format", Mistake::fix("has no time to read", fix));
+    }
+    if roles.boot.is_some() && table.span_of("sequence").is_none() {
+        let fix = "name the member that counts: sequence = \"seq\"";
+        table.wrong(
+            "boot",
+            Mistake::fix("means nothing without a sequence", fix),
+        );
+    }
+    (fixed, roles)
+}
+
+const LINES_KEYS: [&str; 5] = ["device", "format", "columns", "separator", "max_line_bytes"];
+
+/// `mode` and what belongs to it.
+pub fn serial_mode(table: &Table<'_, '_>) -> Option<SerialMode> {
+    #[derive(Clone, Copy)]
+    enum Mode {
+        Frames,
+        Lines,
+    }
+    let words = [("frames", Mode::Frames), ("lines", Mode::Lines)];
+    let remedy = "write mode = \"frames\" (our protocol) or mode = \"lines\" (text)";
+    match table.required("mode", remedy, value::one_of(words)) {
+        Some(Mode::Frames) => {
+            for key in LINES_KEYS.into_iter().chain(ROLE_KEYS) {
+                table.refuse(key, "needs mode = \"lines\": frames carry it themselves");
+            }
+            Some(SerialMode::Frames)
+        }
+        Some(Mode::Lines) => lines(table).map(SerialMode::Lines),
+        None => {
+            // Which keys belong is not known, so none of them is called unknown.
+            for key in LINES_KEYS.into_iter().chain(ROLE_KEYS) {
+                table.optional(key, |_| Ok(()));
+            }
+            None
+        }
+    }
+}
+
+fn lines(table: &Table<'_, '_>) -> Option<Lines> {
+    let (device, roles) = roles(table);
+    if table.span_of("device").is_none() {
+        let fix =
+            "write device = \"meter-1\", or device = { field = \"id\" } where each line names it";
+        table.wrong("device", Mistake::fix("is missing", fix));
+    }
+    let format = line_format(table, &roles);
+    let max_line_bytes = table.or("max_line_bytes", 4096, value::integer(16..=1 << 20));
+    Some(Lines {
+        device,
+        format: format?,
+        roles,
+        max_line_bytes,
+    })
+}
+
+fn line_format(table: &Table<'_, '_>, roles: &Roles) -> Option<LineFormat> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Format {
+        Json,
+        KeyValue,
+        Csv,
+    }
+    let words = [
+        ("json", Format::Json),
+        ("key-value", Format::KeyValue),
+        ("csv", Format::Csv),
+    ];
+    let remedy = "write format = \"json\", \"key-value\" or \"csv\"";
+    let format = table.required("format", remedy, value::one_of(words))?;
+    if format != Format::Csv {
+        table.refuse("columns", "needs format = \"csv\"");
+        table.refuse("separator", "needs format = \"csv\"");
+    }
+    match format {
+        Format::Json => Some(LineFormat::Json),
+        Format::KeyValue => Some(LineFormat::KeyValue),
+        Format::Csv => {
+            let separator = table.or("separator", b',', value::separator);
+            let remedy =
+                "name them in order: columns = [\"temperature_c\", \"\"]; an empty name is skipped";
+            let columns = table.required("columns", remedy, value::columns)?;
+            for (key, member) in [
+                ("device", &roles.device),
+                ("time", &roles.time),
+                ("sequence", &roles.sequence),
+                ("boot", &roles.boot),
+            ] {
+                if let Some(member) = member.as_ref().filter(|m| !columns.contains(m)) {
+                    let message =
+                        format!("names the column \"{member}\", which columns does not have");
+                    table.wrong(key, Mistake::new(message));
+                }
+            }
+            Some(LineFormat::Csv { separator, columns })
+        }
+    }
+}
