@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod config;
+pub mod decode;
 pub mod queue;
 pub mod run;
 
@@ -33,6 +34,8 @@ pub enum Command {
     Run(run::Arguments),
     /// Find every mistake in the configuration, without touching a source or Kafka
     Check(check::Arguments),
+    /// Show what would be read from bytes in a file
+    Decode(decode::Arguments),
     /// Print a configuration
     #[command(subcommand)]
     Config(config::Command),

@@ -30,7 +30,7 @@ const HEADER: [u8; 2] = [0x42, 0x4d];
 
 /// What a frame of 28 bytes has in its last words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Variant {
+pub enum Variant {
     /// Counts up to 10 µm.
     Plain,
     /// PMS5003S: formaldehyde instead of version and error.

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Where a piece ends depends on the bytes alone, never on how they were delivered. What is held is
-//! bounded by [`MAX_HELD`], whatever comes in.
+//! bounded by [`Cut::bound`], whatever comes in.
 
 use super::{DecodeError, Decoded};
 use crate::ingest::Rejection;
@@ -39,13 +39,18 @@ pub(crate) enum Step {
 }
 
 /// A format: cuts pieces from the front of the bytes at hand.
-pub(crate) trait Cut {
+pub(crate) trait Cut: std::fmt::Debug + Send {
     /// Judges `held`, which is never empty. `end` says that nothing will follow, so waiting is in vain.
     /// Must not ask for zero bytes to be passed over.
     fn next(&mut self, held: &[u8], end: bool, out: &mut Vec<Decoded>) -> Step;
 
     /// The line fell silent: readings that were kept to be joined with more.
     fn flush(&mut self, _out: &mut Vec<Decoded>) {}
+
+    /// Most bytes to hold back for one piece.
+    fn bound(&self) -> usize {
+        MAX_HELD
+    }
 }
 
 /// Why bytes of a stream are no reading.
@@ -145,8 +150,8 @@ pub struct Rejected {
 
 /// A stream of one format.
 #[derive(Debug)]
-pub(crate) struct Stream<C> {
-    cut: C,
+pub struct Stream {
+    cut: Box<dyn Cut>,
     held: Vec<u8>,
     /// Where in `held` the next piece begins.
     start: usize,
@@ -158,11 +163,11 @@ pub(crate) struct Stream<C> {
     ready: Vec<Decoded>,
 }
 
-impl<C: Cut> Stream<C> {
+impl Stream {
     /// Starts at position 0.
-    pub(crate) fn new(cut: C) -> Self {
+    pub(crate) fn new(cut: impl Cut + 'static) -> Self {
         Self {
-            cut,
+            cut: Box::new(cut),
             held: Vec::new(),
             start: 0,
             at: 0,
@@ -173,7 +178,7 @@ impl<C: Cut> Stream<C> {
     }
 
     /// Takes bytes and appends what they complete.
-    pub(crate) fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) {
+    pub fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) {
         for chunk in bytes.chunks(CHUNK) {
             self.held.extend_from_slice(chunk);
             self.cut(false, pieces);
@@ -181,7 +186,7 @@ impl<C: Cut> Stream<C> {
     }
 
     /// Nothing follows, or not for long: appends all there is left. The stream can go on afterwards.
-    pub(crate) fn finish(&mut self, pieces: &mut Vec<Piece>) {
+    pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
         self.cut(true, pieces);
         self.report(pieces);
         self.cut.flush(&mut self.ready);
@@ -189,7 +194,7 @@ impl<C: Cut> Stream<C> {
     }
 
     /// The line is silent, but may go on in the middle of a piece: appends what was kept to be joined.
-    pub(crate) fn idle(&mut self, pieces: &mut Vec<Piece>) {
+    pub fn idle(&mut self, pieces: &mut Vec<Piece>) {
         self.report(pieces);
         self.cut.flush(&mut self.ready);
         self.hand_out(pieces);
@@ -200,7 +205,7 @@ impl<C: Cut> Stream<C> {
             let rest = &self.held[self.start..];
             let step = match self.cut.next(rest, end, &mut self.ready) {
                 Step::Wait if end => Step::Reject(rest.len(), Fault::Truncated),
-                Step::Wait if rest.len() >= MAX_HELD => Step::Reject(rest.len(), Fault::TooLong),
+                Step::Wait if rest.len() >= self.cut.bound() => Step::Reject(rest.len(), Fault::TooLong),
                 step => step,
             };
             match step {
@@ -261,3 +266,6 @@ impl<C: Cut> Stream<C> {
         pieces.extend(self.ready.drain(..).map(|decoded| Piece::Reading(at, decoded)));
     }
 }
+
+#[cfg(test)]
+mod tests;
