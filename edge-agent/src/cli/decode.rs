@@ -82,7 +82,9 @@ pub fn decode(arguments: &Arguments) -> Result<(), Exit> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 let place = arguments.file.display();
-                return Err(anyhow::Error::new(error).context(format!("cannot read {place}")).into());
+                return Err(anyhow::Error::new(error)
+                    .context(format!("cannot read {place}"))
+                    .into());
             }
         };
         stream.push(&buffer[..read], &mut pieces);
@@ -98,9 +100,7 @@ pub fn decode(arguments: &Arguments) -> Result<(), Exit> {
         }
     }
     match report.out.flush() {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Exit::Failed(error.into()))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Exit::Failed(error.into())),
         _ if report.rejected > 0 => Err(Exit::Logged),
         _ => Ok(()),
     }
@@ -111,8 +111,8 @@ fn stream(arguments: &Arguments) -> Result<Stream, Exit> {
     let Some(path) = &arguments.config else {
         return Ok(arguments.preset.parse::<Preset>().map_err(wrong)?.stream());
     };
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     match arguments.preset.parse::<Preset>() {
         Ok(Preset::Lines(format)) => configured(path, &text, word(&format)),
         Err(PresetError::NoPattern) => configured(path, &text, "regex"),
@@ -194,12 +194,13 @@ impl<W: Write> Report<W> {
             }),
             None => None,
         };
-        let reading = serde_json::json!({
-            "device": decoded.device,
-            "time": time.map(|time| time.to_string()),
-            "fields": fields,
-        });
-        writeln!(self.out, "{reading}")
+        let device = serde_json::Value::from(decoded.device.as_deref());
+        let time = serde_json::Value::from(time.map(|time| time.to_string()));
+        let fields = serde_json::Value::Object(fields);
+        writeln!(
+            self.out,
+            r#"{{"device":{device},"time":{time},"fields":{fields}}}"#
+        )
     }
 }
 

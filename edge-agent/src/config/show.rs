@@ -153,7 +153,11 @@ fn show_serial(serial: &Serial) -> Table {
         LineFormat::Json => keys.set("format", "json").0,
         LineFormat::KeyValue => keys.set("format", "key-value").0,
         LineFormat::Influx => keys.set("format", "influx").0,
-        LineFormat::Regex(pattern) => keys.set("format", "regex").set("pattern", pattern.as_str()).0,
+        LineFormat::Regex(pattern) => {
+            keys.set("format", "regex")
+                .set("pattern", pattern.as_str())
+                .0
+        }
         LineFormat::Csv { separator, columns } => {
             keys.set("format", "csv")
                 .set("separator", char::from(*separator).to_string())

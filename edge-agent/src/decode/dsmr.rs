@@ -102,7 +102,9 @@ fn between(bytes: &[u8]) -> Step {
 fn tail(after: &[u8], end: bool) -> Option<(&[u8], usize)> {
     let digits = after.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     match after.get(digits) {
-        Some(b'\r') if after.get(digits + 1) == Some(&b'\n') => Some((&after[..digits], digits + 2)),
+        Some(b'\r') if after.get(digits + 1) == Some(&b'\n') => {
+            Some((&after[..digits], digits + 2))
+        }
         Some(b'\r') if after.len() == digits + 1 && !end => None,
         Some(_) => Some((&after[..digits], digits)),
         None if end => Some((after, digits)),
@@ -239,8 +241,8 @@ impl Slot<'_> {
         let mut values = Values::default();
         values.decimal(&format!("{quantity}_{unit}"), digits, exponent);
         let mut decoded = values.finish();
-        decoded.device = identifier_text(self.identifier)
-            .or_else(|| Some(format!("mbus-{}", self.channel)));
+        decoded.device =
+            identifier_text(self.identifier).or_else(|| Some(format!("mbus-{}", self.channel)));
         decoded.time = self.time.and_then(instant).map(DeviceTime::At);
         Some(decoded)
     }
@@ -258,7 +260,10 @@ fn identifier_text(hex: &str) -> Option<String> {
             byte.is_ascii_graphic().then(|| char::from(byte))
         })
         .collect();
-    Some(text.filter(|_| hex.len() % 2 == 0).unwrap_or_else(|| hex.to_owned()))
+    Some(
+        text.filter(|_| hex.len() % 2 == 0)
+            .unwrap_or_else(|| hex.to_owned()),
+    )
 }
 
 /// `YYMMDDhhmmss` and S, W or nothing.

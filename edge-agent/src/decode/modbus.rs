@@ -214,12 +214,12 @@ impl Cut for Rtu {
             return Step::Wait;
         }
         if known(function) && unit <= 247 && self.expected(held) {
-            self.asked = None;
             let fault = if short {
                 Fault::Truncated
             } else {
                 self.damage(held)
             };
+            self.asked = None;
             return Step::Reject(1, fault);
         }
         Step::Noise(1)

@@ -262,7 +262,9 @@ impl Epoch {
                 if let (Some(day), Some(month), Some(year)) = (part(2), part(3), part(4))
                     && let (Ok(day), Ok(month)) = (i8::try_from(day), i8::try_from(month))
                 {
-                    self.date = self.date.or_else(|| civil::Date::new(year, month, day).ok());
+                    self.date = self
+                        .date
+                        .or_else(|| civil::Date::new(year, month, day).ok());
                 }
             }
         }
@@ -411,7 +413,11 @@ fn degrees(text: &str, half: &str, (plus, minus): (&str, &str), most: f64) -> Op
     if text.starts_with(['-', '+']) || minutes.starts_with(['-', '+']) {
         return None;
     }
-    let whole = if whole.is_empty() { 0.0 } else { decimal(whole, 0)? };
+    let whole = if whole.is_empty() {
+        0.0
+    } else {
+        decimal(whole, 0)?
+    };
     let minutes = decimal(minutes, 0)?;
     let degrees = whole + minutes / 60.0;
     if minutes >= 60.0 || degrees > most {

@@ -4,6 +4,7 @@
 
 use std::{str::FromStr, sync::Arc};
 
+pub use super::pms::Variant;
 use super::{
     dsmr::Dsmr,
     mhz19::MhZ19,
@@ -15,7 +16,6 @@ use super::{
     text::Text,
     ve_direct::VeDirect,
 };
-pub use super::pms::Variant;
 use crate::config::{LineFormat, Roles};
 
 /// Longest line where nothing else is configured.

@@ -205,7 +205,9 @@ impl Stream {
             let rest = &self.held[self.start..];
             let step = match self.cut.next(rest, end, &mut self.ready) {
                 Step::Wait if end => Step::Reject(rest.len(), Fault::Truncated),
-                Step::Wait if rest.len() >= self.cut.bound() => Step::Reject(rest.len(), Fault::TooLong),
+                Step::Wait if rest.len() >= self.cut.bound() => {
+                    Step::Reject(rest.len(), Fault::TooLong)
+                }
                 step => step,
             };
             match step {
@@ -263,9 +265,13 @@ impl Stream {
 
     fn hand_out(&mut self, pieces: &mut Vec<Piece>) {
         let at = self.at;
-        pieces.extend(self.ready.drain(..).map(|decoded| Piece::Reading(at, decoded)));
+        pieces.extend(
+            self.ready
+                .drain(..)
+                .map(|decoded| Piece::Reading(at, decoded)),
+        );
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -36,7 +36,9 @@ impl Text {
         {
             let header = String::from_utf8_lossy(bytes);
             let names = header.split(char::from(*separator));
-            *columns = names.map(|name| name.trim_matches(['"', ' ']).to_owned()).collect();
+            *columns = names
+                .map(|name| name.trim_matches(['"', ' ']).to_owned())
+                .collect();
             return Ok(());
         }
         if matches!(self.format, LineFormat::Influx) && bytes.starts_with(b"#") {

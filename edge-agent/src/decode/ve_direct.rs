@@ -35,7 +35,7 @@ const MAX_BLOCK: usize = 4096;
 const MAX_HEX: usize = 160;
 const CHECKSUM: &[u8] = b"Checksum\t";
 /// Labels that begin a block.
-const FIRST: [&str; 2] = ["PID", "H1"];
+const FIRST: [&str; 3] = ["PID", "H1", "V"];
 
 /// The format.
 #[derive(Debug, Default)]
@@ -68,7 +68,9 @@ impl Cut for VeDirect {
         let first_of_all = !std::mem::replace(&mut self.started, true);
         // CR LF in front of a file's first label are easily lost.
         let trimmed = first_of_all && text.bytes.first().is_some_and(u8::is_ascii_alphanumeric);
-        if sum == 0 || (trimmed && sum.wrapping_add(b'\r' + b'\n') == 0) {
+        // One beginning in 256 of those in the middle of a block adds up as well.
+        let believable = !trimmed || self.begins(&text.bytes);
+        if believable && (sum == 0 || (trimmed && sum.wrapping_add(b'\r' + b'\n') == 0)) {
             match self.block(&text.bytes) {
                 Some(decoded) => {
                     out.push(decoded);
@@ -158,10 +160,10 @@ impl VeDirect {
 
     fn begins(&self, text: &[u8]) -> bool {
         let text = text.strip_prefix(b"\r\n").unwrap_or(text);
-        FIRST
-            .into_iter()
-            .chain(self.first.as_deref())
-            .any(|label| text.strip_prefix(label.as_bytes()).is_some_and(|r| r.starts_with(b"\t")))
+        FIRST.into_iter().chain(self.first.as_deref()).any(|label| {
+            text.strip_prefix(label.as_bytes())
+                .is_some_and(|r| r.starts_with(b"\t"))
+        })
     }
 
     fn block(&mut self, text: &[u8]) -> Option<Decoded> {
@@ -278,7 +280,10 @@ fn put(label: &str, value: &str, values: &mut Values) {
     let name = known.map_or(label, |(_, name, _)| name);
     if let Some(state) = state {
         values.flag(name, state);
-    } else if let Some(Ok(number)) = value.strip_prefix("0x").map(|hex| u32::from_str_radix(hex, 16)) {
+    } else if let Some(Ok(number)) = value
+        .strip_prefix("0x")
+        .map(|hex| u32::from_str_radix(hex, 16))
+    {
         values.float(name, f64::from(number));
     } else if let Some((_, name, exponent)) = known {
         // -1: never, at this rate.

@@ -33,7 +33,10 @@ pub const BUILT_IN: [(&str, &str); 18] = [
     ("iem3155", include_str!("../../profiles/iem3155.toml")),
     ("or-we-504", include_str!("../../profiles/or-we-504.toml")),
     ("or-we-514", include_str!("../../profiles/or-we-514.toml")),
-    ("pzem-004t-v3", include_str!("../../profiles/pzem-004t-v3.toml")),
+    (
+        "pzem-004t-v3",
+        include_str!("../../profiles/pzem-004t-v3.toml"),
+    ),
     ("pzem-017", include_str!("../../profiles/pzem-017.toml")),
     ("sdm120", include_str!("../../profiles/sdm120.toml")),
     ("sdm220", include_str!("../../profiles/sdm220.toml")),
