@@ -40,6 +40,7 @@ struct control {
     _Atomic uint32_t slow_ms;  /* each fsync and fdatasync takes so much longer */
     _Atomic uint32_t no_sync;  /* fsync and fdatasync do nothing, and say they did */
     _Atomic uint64_t slept;    /* syncs that took longer */
+    char what[512];            /* the first call that failed, for people */
 };
 
 static struct control *control;
@@ -79,14 +80,22 @@ static int fd_is_ours(int fd) {
 }
 
 /* Whether this call, of a file that is ours, is to fail; errno is set then. */
-static int fails(uint32_t kind) {
+static int fails(uint32_t kind, const char *name, const char *path, int fd) {
     if (!(atomic_load(&control->which) & kind))
         return 0;
     uint64_t number = atomic_fetch_add(&control->calls, 1) + 1;
     uint64_t first = atomic_load(&control->first);
     if (!first || number < first || number > atomic_load(&control->last))
         return 0;
-    atomic_fetch_add(&control->failed, 1);
+    if (!atomic_fetch_add(&control->failed, 1)) {
+        char link[32], file[256] = "";
+        if (!path) {
+            snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+            ssize_t length = readlink(link, file, sizeof file - 1);
+            file[length < 0 ? 0 : length] = 0;
+        }
+        snprintf(control->what, sizeof control->what, "%s %s", name, path ? path : file);
+    }
     errno = (int)atomic_load(&control->error);
     return 1;
 }
@@ -97,7 +106,7 @@ static int fails(uint32_t kind) {
         static __typeof__(&name) real;                              \
         if (!real)                                                  \
             real = REAL(name);                                      \
-        if (control && fd_is_ours(fd) && fails(kind))               \
+        if (control && fd_is_ours(fd) && fails(kind, #name, NULL, fd))               \
             return -1;                                              \
         return real arguments;                                      \
     }
@@ -106,7 +115,7 @@ static int fails(uint32_t kind) {
         static __typeof__(&name) real;                              \
         if (!real)                                                  \
             real = REAL(name);                                      \
-        if (control && is_ours(path) && fails(kind))                \
+        if (control && is_ours(path) && fails(kind, #name, path, -1))                \
             return -1;                                              \
         return real arguments;                                      \
     }
@@ -125,7 +134,7 @@ ON_PATH(NAMES, int, rename, (const char *path, const char *to), (path, to))
 ON_PATH(NAMES, int, unlink, (const char *path), (path))
 ON_PATH(NAMES, int, rmdir, (const char *path), (path))
 
-static int sync_of(int fd, int (*real)(int)) {
+static int sync_of(int fd, int (*real)(int), const char *name) {
     if (!control || !fd_is_ours(fd))
         return real(fd);
     uint32_t slow = atomic_load(&control->slow_ms);
@@ -134,13 +143,13 @@ static int sync_of(int fd, int (*real)(int)) {
         nanosleep(&pause, NULL);
         atomic_fetch_add(&control->slept, 1);
     }
-    if (fails(SYNCS))
+    if (fails(SYNCS, name, NULL, fd))
         return -1;
     return atomic_load(&control->no_sync) ? 0 : real(fd);
 }
 
-int fsync(int fd) { return sync_of(fd, REAL(fsync)); }
-int fdatasync(int fd) { return sync_of(fd, REAL(fdatasync)); }
+int fsync(int fd) { return sync_of(fd, REAL(fsync), "fsync"); }
+int fdatasync(int fd) { return sync_of(fd, REAL(fdatasync), "fdatasync"); }
 
 #define OPEN(name)                                                                          \
     int name(const char *path, int flags, ...) {                                            \
@@ -151,7 +160,7 @@ int fdatasync(int fd) { return sync_of(fd, REAL(fdatasync)); }
             mode = va_arg(rest, mode_t);                                                    \
             va_end(rest);                                                                   \
         }                                                                                   \
-        if (control && (flags & O_CREAT) && is_ours(path) && fails(NAMES))                  \
+        if (control && (flags & O_CREAT) && is_ours(path) && fails(NAMES, #name, path, -1))                  \
             return -1;                                                                      \
         return REAL(name)(path, flags, mode);                                               \
     }

@@ -25,7 +25,7 @@ use super::{
     lane::{Info, Lane, Life, State, segment_dir},
     memory::Memory,
     reader::Reader,
-    segment::{Segment, SegmentError},
+    segment::{Segment, SegmentError, UNFINISHED},
     summary::{Run, Summary},
     writer::{Active, Writer},
 };
@@ -208,13 +208,13 @@ pub(super) fn lane_of(bytes: &[u8]) -> Result<(GatewayId, Topic), EnvelopeError>
     postcard::from_bytes(body).map_err(|_| EnvelopeError::Damaged)
 }
 
-/// Deletes what a crash left half deleted, and the oldest of what is in quarantine.
+/// Deletes what a crash left half deleted or half created, and the oldest of what is in quarantine.
 fn clear_dead(path: &Path) -> io::Result<()> {
     let mut bad = Vec::new();
     for entry in fs::read_dir(path.join("segments"))? {
         let entry = entry?.path();
         match entry.extension().and_then(|extension| extension.to_str()) {
-            Some("dead") => fs::remove_dir_all(&entry)?,
+            Some("dead" | UNFINISHED) => fs::remove_dir_all(&entry)?,
             Some("bad") => bad.push(entry),
             _ => {}
         }

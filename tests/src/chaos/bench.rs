@@ -270,6 +270,13 @@ impl Bench {
         Ok(())
     }
 
+    /// Whether Kafka has `count` readings, or a statement of the loss of those it has not.
+    #[must_use]
+    pub fn is_through(&self, count: u64) -> bool {
+        let (seen, declared) = self.witness.count();
+        seen + declared >= count
+    }
+
     /// Begins anew: an agent that never ran here, and nothing owed.
     ///
     /// # Errors

@@ -53,9 +53,13 @@ pub fn count_calls(bench: &mut Bench, disk: &FaultyDisk) -> Result<u64> {
 /// # Errors
 /// The bench failed; what the agent did wrong is in the report.
 pub fn fail_one(bench: &mut Bench, disk: &FaultyDisk, number: u64, error: Errno) -> Result<Report> {
-    let name = if error == Errno::IO { "eio" } else { "enospc" };
+    let (name, which) = match error {
+        Errno::IO => ("eio", Calls::ALL),
+        // Nobody needs space to read.
+        _ => ("enospc", Calls::CHANGES),
+    };
     let mut report = Report::new(0);
-    disk.fail(Calls::ALL, error, number, number)?;
+    disk.fail(which, error, number, number)?;
     if let Err(error) = one(bench, &mut report) {
         report.unexplained(format!("{error:#}"));
     }
@@ -63,7 +67,7 @@ pub fn fail_one(bench: &mut Bench, disk: &FaultyDisk, number: u64, error: Errno)
         report.fault(name);
     }
     if !report.is_clean() {
-        report.note(format!("… with {name} at call {number}"));
+        report.note(format!("… with {name} at call {number}: {}", disk.what()?));
         let kept = bench.dir.join(format!("{name}-{number}.log"));
         fs::copy(bench.log(), kept)?;
     }
@@ -99,7 +103,7 @@ fn one(bench: &mut Bench, report: &mut Report) -> Result<()> {
     bench.feed.allow(READINGS);
     let begin = Instant::now();
     bench.start()?;
-    while !(bench.feed.is_settled() && bench.witness.count() >= READINGS) {
+    while !(bench.feed.is_settled() && bench.is_through(READINGS)) {
         if let Some(end) = bench.ended()? {
             if end == End::Crash {
                 report.unexplained("the agent crashed");

@@ -23,7 +23,8 @@ use crate::wait;
 /// Small segments: a cut meets sealing and deleting often.
 const QUEUE: &str = "segment_bytes = \"64KiB\"\n";
 const WINDOW: u64 = 400;
-const READINGS: u64 = 400;
+/// More than an agent takes in a life: it is always in the middle of a commit.
+const READINGS: u64 = 100_000;
 const DRAIN_EVERY: u64 = 20;
 /// One cut in so many strikes a store that has just been created (row 4).
 const NEW_EVERY: u64 = 10;
@@ -50,7 +51,7 @@ impl Disk {
         };
         fs::create_dir_all(&disk.at)?;
         File::create(&disk.image)?.set_len(bytes)?;
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk.image))?;
+        execute(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk.image))?;
         disk.mount()?;
         Ok(disk)
     }
@@ -66,7 +67,7 @@ impl Disk {
     /// # Errors
     /// The file system does not know how.
     pub fn cut(&self) -> Result<()> {
-        run(Command::new(&self.cutter).arg(&self.at))
+        execute(Command::new(&self.cutter).arg(&self.at))
     }
 
     /// Power is back: the cache is gone and the journal is replayed.
@@ -79,14 +80,14 @@ impl Disk {
     }
 
     fn mount(&self) -> Result<()> {
-        run(Command::new("mount")
+        execute(Command::new("mount")
             .args(["-o", "loop"])
             .args([&self.image, &self.at]))
     }
 
     fn unmount(&self) -> Result<()> {
         wait::until_true("unmounting", Duration::from_secs(10), || {
-            run(Command::new("umount").arg(&self.at)).map(|()| true)
+            execute(Command::new("umount").arg(&self.at)).map(|()| true)
         })
     }
 }
@@ -99,7 +100,7 @@ impl Drop for Disk {
     }
 }
 
-fn run(command: &mut Command) -> Result<()> {
+fn execute(command: &mut Command) -> Result<()> {
     let name = command.get_program().display().to_string();
     let output = command.output().with_context(|| format!("start {name}"))?;
     let text = String::from_utf8_lossy(&output.stderr);
@@ -117,7 +118,7 @@ pub fn is_possible() -> bool {
 ///
 /// # Errors
 /// Not root, or the bench failed.
-pub fn run_cuts(
+pub fn run(
     count: u64,
     seed: u64,
     setup: impl FnOnce(&mut Bench) -> Result<()>,
@@ -158,12 +159,14 @@ fn play(
         bench.feed.allow(READINGS);
         bench.start_and_wait(report)?;
         if cycle % DRAIN_EVERY == DRAIN_EVERY - 1 {
+            bench.feed.hold();
             bench.drain(report)?;
             bench.feed.allow(READINGS);
         }
         std::thread::sleep(dice.time_below(LIFE));
         disk.cut()?;
         bench.kill()?;
+        bench.feed.hold();
         disk.back()?;
         report.fault("power-cut");
     }

@@ -147,6 +147,17 @@ impl FaultyDisk {
         self.get64(32)
     }
 
+    /// The first call that failed.
+    ///
+    /// # Errors
+    /// The control file cannot be read.
+    pub fn what(&self) -> Result<String> {
+        let mut bytes = [0; 512];
+        self.control.read_exact_at(&mut bytes, 56)?;
+        let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
     /// Syncs that took longer.
     ///
     /// # Errors

@@ -137,10 +137,15 @@ impl Witness {
         Ok(lock(&self.seen).clone())
     }
 
-    /// How many different readings were seen.
+    /// How many different readings were seen, and how many more losses name.
     #[must_use]
-    pub fn count(&self) -> u64 {
-        lock(&self.seen).readings.len() as u64
+    pub fn count(&self) -> (u64, u64) {
+        let seen = lock(&self.seen);
+        let declared = match seen.losses.len() {
+            0 => 0,
+            _ => seen.declared().count() as u64,
+        };
+        (seen.readings.len() as u64, declared)
     }
 
     /// Forgets what was seen, but not where in Kafka that was.
@@ -254,6 +259,21 @@ impl Seen {
                 && loss.first <= sequence
                 && loss.last.is_none_or(|last| sequence <= last)
         })
+    }
+
+    /// Identities that losses with a known end name and that were not seen.
+    fn declared(&self) -> impl Iterator<Item = (Epoch, u64)> {
+        let named = self.losses.values().filter_map(|loss| {
+            let last = loss.last?;
+            Some((loss.first..=last).map(|sequence| (loss.epoch, sequence)))
+        });
+        let seen: BTreeSet<(Epoch, u64)> = self
+            .by_id
+            .keys()
+            .map(|id| (id.epoch, id.sequence))
+            .collect();
+        let named: BTreeSet<(Epoch, u64)> = named.flatten().collect();
+        named.into_iter().filter(move |id| !seen.contains(id))
     }
 
     /// Identities between the first of an epoch and the last one seen or stated that were not seen.
