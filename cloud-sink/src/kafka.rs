@@ -200,7 +200,7 @@ fn consumer_config(settings: &Settings) -> ClientConfig {
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.message.max.bytes", "1048576")
         .set("topic.metadata.refresh.interval.ms", "30000")
-        .set("reconnect.backoff.max.ms", "5000")
+        .set("reconnect.backoff.max.ms", "3000")
         .set("statistics.interval.ms", "1000");
     for (name, value) in &settings.properties {
         config.set(name, value);
@@ -216,7 +216,7 @@ fn producer_config(settings: &Settings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("client.id", "cloud-sink-dead-letters")
-        .set("reconnect.backoff.max.ms", "5000")
+        .set("reconnect.backoff.max.ms", "3000")
         .set("queue.buffering.max.kbytes", "16384")
         .set("partitioner", "murmur2_random");
     for (name, value) in &settings.properties {
@@ -290,3 +290,6 @@ pub fn look(settings: &Settings) -> Result<Vec<(String, Option<usize>)>, Consume
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests;

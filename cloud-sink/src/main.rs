@@ -15,8 +15,11 @@ async fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "stopped");
-            eprintln!("cloud-sink: {error:#}");
+            if tracing::dispatcher::has_been_set() {
+                tracing::error!(error = format!("{error:#}"), "stopped by an error");
+            } else {
+                eprintln!("cloud-sink: {error:#}");
+            }
             ExitCode::from(cli::exit_code(&error))
         }
     }

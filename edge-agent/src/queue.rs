@@ -20,12 +20,14 @@
 //! A **segment** is sealed by size or age on a thread of its own, deleted when Kafka has all of it, and
 //! set aside when it is damaged; what is missing is declared as an exact loss, and the queue goes on.
 //!
-//! One file a matter: [`block`] and `envelope` are the bytes of readings, `book` and `head` what must
+//! One file a matter: `block` and `envelope` are the bytes of readings, `book` and `head` what must
 //! exist, `segment` and `summary` what exists, `memory` what sources send again, `recover` the start,
-//! `writer` and `reader` the two halves, `lane` what they share.
+//! `writer` (with `active` and `room`) and `reader` (with `scan`) the two halves, `lane` what they share.
 
+mod active;
 mod block;
 mod book;
+mod directory;
 mod envelope;
 mod fault;
 mod files;
@@ -35,6 +37,8 @@ mod lane;
 mod memory;
 mod reader;
 mod recover;
+mod room;
+mod scan;
 mod seal;
 mod segment;
 mod summary;

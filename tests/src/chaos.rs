@@ -128,7 +128,10 @@ impl Options {
         match (self.cycles, self.minutes) {
             (Some(count), _) => Some(End::Cycles(count)),
             (None, Some(minutes)) => Some(End::After(Duration::from_secs(60 * minutes))),
-            (None, None) => others.iter().all(Option::is_none).then_some(End::Cycles(30)),
+            (None, None) => others
+                .iter()
+                .all(Option::is_none)
+                .then_some(End::Cycles(30)),
         }
     }
 }

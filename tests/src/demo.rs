@@ -91,8 +91,10 @@ struct Stage<'a> {
 impl Stage<'_> {
     fn play(&mut self) -> Result<bool> {
         self.plant.start_sink()?;
-        self.plant.start_devices(self.watch)?;
         self.plant.start_agent()?;
+        // What is published before the first subscription is nobody's: the broker forgets it.
+        self.until("the agent to subscribe", |seen| seen.mqtt_is_up())?;
+        self.plant.start_devices(self.watch)?;
         self.view.event(
             "devices play: a meter and a climate sensor on serial lines, two machines on MQTT",
         );

@@ -168,6 +168,16 @@ impl Stack {
     }
 }
 
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if !self.left {
+            self.services.clear();
+            // What cannot be removed is under target/, where nobody trips over it.
+            drop(fs::remove_dir_all(&self.dir));
+        }
+    }
+}
+
 fn root() -> PathBuf {
     crate::target().join("stack")
 }

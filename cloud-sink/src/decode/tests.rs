@@ -102,7 +102,7 @@ fn every_record_is_a_reading_or_a_dead_letter_with_its_reason() {
             "digest of another",
             Some("gw7"),
             OURS.as_bytes(),
-            &[ID, TYPE, ("edge_digest", "0")],
+            &[ID, TYPE, ("edge_digest", "0000000000000000")],
             Some(Reason::DigestMismatch),
         ),
         (

@@ -224,8 +224,9 @@ impl ClientContext for Context {
             // Not stored means unknown only before the first record: then count from the position.
             .map(|partition| partition.consumer_lag_stored.max(partition.consumer_lag))
             .filter(|lag| *lag >= 0)
-            .sum();
-        self.gate.lag.store(lag, Ordering::Release);
+            .reduce(|sum, lag| sum + lag);
+        // Nothing fetched yet is not "nothing to fetch".
+        self.gate.lag.store(lag.unwrap_or(-1), Ordering::Release);
     }
 }
 

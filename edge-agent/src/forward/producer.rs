@@ -37,7 +37,7 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("client.id", "edge-agent"),
     ("compression.type", "zstd"),
     ("linger.ms", "5"),
-    ("reconnect.backoff.max.ms", "10000"),
+    ("reconnect.backoff.max.ms", "3000"),
     // Connections through mobile networks and NAT die silently.
     ("socket.keepalive.enable", "true"),
     // How often the state of the link is looked at while nothing is sent.

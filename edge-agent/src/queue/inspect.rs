@@ -14,11 +14,11 @@ use protocol::{GatewayId, Record, RecordId, Topic};
 use super::{
     Entry, Stat, block,
     book::Book,
+    directory::{lane_of, segment_numbers},
     envelope::EnvelopeError,
     files,
     head::{self, Found},
     lane::segment_dir,
-    recover::{lane_of, segment_numbers},
     segment::Segment,
     summary::{Run, Summary},
 };

@@ -6,9 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io,
-    os::unix::fs::FileExt,
+    fs, io,
     path::Path,
     sync::{Arc, Condvar, Mutex},
     time::Instant,
@@ -17,25 +15,25 @@ use std::{
 use protocol::{Epoch, GatewayId, Topic, control::LossReason};
 
 use super::{
-    Now, OpenError, Opened, block,
+    Now, OpenError, Opened,
+    active::Active,
+    block,
     book::{Book, EpochEntry, LossEntry},
-    envelope::{self, EnvelopeError},
+    directory::{clear_dead, lock, newer, other_bytes, segment_numbers},
+    envelope::EnvelopeError,
     files,
     head::{self, Found, Head},
     lane::{Info, Lane, Life, State, segment_dir},
     memory::Memory,
     reader::Reader,
-    segment::{Segment, SegmentError, UNFINISHED},
+    segment::{Segment, SegmentError},
     summary::{Run, Summary},
-    writer::{Active, Writer},
+    writer::Writer,
 };
 use crate::{config, conservation::Conservation};
 
-/// Quarantined segments kept for a human, per lane.
-const MAX_BAD: usize = 4;
 /// Blocks scanned at a time.
 const SCAN_BLOCKS: usize = 64;
-const LANE_VERSION: u8 = 1;
 
 /// What the directory holds.
 #[derive(Default)]
@@ -68,24 +66,11 @@ pub(super) fn open(
     files::create_dir(&path).map_err(io)?;
     files::create_dir(&path.join("segments")).map_err(io)?;
     let lock = lock(&path, gateway, topic)?;
+    // Before anything is touched: a newer program may have written it.
+    let found = read_head(&path)?;
     clear_dead(&path).map_err(io)?;
-    let found = head::read(&path)
-        .map_err(|error| newer(&path.join("head"), error))?
-        .map_err(io)?;
     let mut survey = survey(&path, settings)?;
-    let (mut book, trusted) = match found {
-        Found::Book { book, newest } => (book, newest),
-        Found::Nothing => (Book::default(), false),
-        Found::Damaged => {
-            tracing::warn!(lane = %topic, "queue head is damaged, recovering from the segments");
-            (Book::default(), false)
-        }
-    };
-    if !trusted {
-        adopt(&mut book, &survey);
-    }
-    reconcile(&mut book, &survey, now);
-
+    let book = recover_book(found, &path, &survey, now);
     let mut state = State {
         book,
         dirty: true,
@@ -103,11 +88,8 @@ pub(super) fn open(
         since: Instant::now(),
         fresh: false,
     });
-    let next_block = survey
-        .segments
-        .values()
-        .map(|summary| summary.next_block)
-        .max();
+    let ends = survey.segments.values().map(|summary| summary.next_block);
+    let next_block = ends.max().unwrap_or(1);
     let recovered = fill(&mut state, survey.segments, active.as_ref(), &path);
     conservation.recovered(recovered);
     let lane = Arc::new(Lane {
@@ -128,7 +110,8 @@ pub(super) fn open(
         settings: settings.clone(),
         memory: survey.memory.unwrap_or_default(),
         epoch: None,
-        next_block: next_block.unwrap_or(1),
+        epoch_durable: false,
+        next_block,
         next_segment: survey.next_segment,
         active,
         reserved: std::collections::VecDeque::new(),
@@ -141,125 +124,6 @@ pub(super) fn open(
         reader: Reader::new(Arc::clone(&lane), settings.clone()),
         lane,
     })
-}
-
-fn newer(path: &Path, error: EnvelopeError) -> OpenError {
-    match error {
-        EnvelopeError::Newer(found) => OpenError::Newer {
-            path: path.to_owned(),
-            found: found.into(),
-            known: 1,
-        },
-        EnvelopeError::Damaged => OpenError::Io {
-            path: path.to_owned(),
-            source: io::ErrorKind::InvalidData.into(),
-        },
-    }
-}
-
-/// The file `lane`: envelope around postcard of (gateway, topic). Locked while a process has the lane.
-fn lock(path: &Path, gateway: &GatewayId, topic: &Topic) -> Result<File, OpenError> {
-    let name = path.join("lane");
-    let io = |source| OpenError::Io {
-        path: name.clone(),
-        source,
-    };
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&name)
-        .map_err(io)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::InUse(path.to_owned())),
-        Err(error) => return Err(io(error.into())),
-    }
-    let bytes = fs::read(&name).map_err(io)?;
-    match lane_of(&bytes) {
-        Ok((owner, _)) if owner != *gateway => Err(OpenError::Foreign {
-            path: path.to_owned(),
-            owner,
-        }),
-        Ok(_) => Ok(file),
-        Err(error @ EnvelopeError::Newer(_)) => Err(newer(&name, error)),
-        Err(EnvelopeError::Damaged) => {
-            let body = lane_body(gateway, topic);
-            file.set_len(0)
-                .and_then(|()| file.write_all_at(&body, 0))
-                .and_then(|()| file.sync_all())
-                .and_then(|()| files::sync_dir(path))
-                .map_err(io)?;
-            Ok(file)
-        }
-    }
-}
-
-/// The bytes of the file `lane`.
-pub(super) fn lane_body(gateway: &GatewayId, topic: &Topic) -> Vec<u8> {
-    let body = postcard::to_allocvec(&(gateway, topic)).unwrap_or_default();
-    envelope::seal(LANE_VERSION, &body)
-}
-
-/// Whose lane it is, and of which topic.
-pub(super) fn lane_of(bytes: &[u8]) -> Result<(GatewayId, Topic), EnvelopeError> {
-    let body = envelope::open(bytes, LANE_VERSION)?;
-    postcard::from_bytes(body).map_err(|_| EnvelopeError::Damaged)
-}
-
-/// Deletes what a crash left half deleted or half created, and the oldest of what is in quarantine.
-fn clear_dead(path: &Path) -> io::Result<()> {
-    let mut bad = Vec::new();
-    for entry in fs::read_dir(path.join("segments"))? {
-        let entry = entry?.path();
-        match entry.extension().and_then(|extension| extension.to_str()) {
-            Some("dead" | UNFINISHED) => fs::remove_dir_all(&entry)?,
-            Some("bad") => bad.push(entry),
-            _ => {}
-        }
-    }
-    bad.sort();
-    let surplus = bad.len().saturating_sub(MAX_BAD);
-    for entry in &bad[..surplus] {
-        fs::remove_dir_all(entry)?;
-    }
-    Ok(())
-}
-
-fn other_bytes(path: &Path) -> u64 {
-    let segments = path.join("segments");
-    let bad: u64 = fs::read_dir(&segments)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|entry| {
-            entry
-                .extension()
-                .is_some_and(|extension| extension == "bad")
-        })
-        .map(|entry| files::dir_bytes(&entry))
-        .sum();
-    bad + fs::metadata(path.join("head")).map_or(0, |meta| meta.len())
-}
-
-/// Numbers of the segments, and the next free one.
-pub(super) fn segment_numbers(path: &Path) -> io::Result<(Vec<u32>, u32)> {
-    let (mut numbers, mut next) = (Vec::new(), 1);
-    for entry in fs::read_dir(path.join("segments"))? {
-        let name = entry?.file_name();
-        let name = name.to_string_lossy();
-        let digits = name.split('.').next().unwrap_or_default();
-        if let Ok(number) = digits.parse::<u32>() {
-            next = next.max(number + 1);
-            if digits.len() == name.len() {
-                numbers.push(number);
-            }
-        }
-    }
-    numbers.sort_unstable();
-    Ok((numbers, next))
 }
 
 fn survey(path: &Path, settings: &config::Queue) -> Result<Survey, OpenError> {
@@ -300,6 +164,7 @@ fn survey(path: &Path, settings: &config::Queue) -> Result<Survey, OpenError> {
                 limit = scanned.summary.first_block;
                 survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));
                 let takes_more = survey.memory.is_none()
+                    && scanned.whole
                     && scanned.segment.bytes() < settings.segment_bytes / 4 * 3;
                 survey.memory.get_or_insert(scanned.memory);
                 if takes_more {
@@ -321,6 +186,8 @@ struct Scanned {
     segment: Segment,
     summary: Summary,
     memory: Memory,
+    /// No block is damaged.
+    whole: bool,
 }
 
 fn scan(dir: &Path, limit: u64, replay: bool) -> Result<Scanned, SegmentError> {
@@ -337,6 +204,7 @@ fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, Segm
     let (mut memory, first_block) = Memory::read(&segment.carry()?).map_err(unknown)?;
     let mut from = 0;
     let mut summary: Option<Summary> = None;
+    let mut whole = true;
     loop {
         let blocks = segment.blocks(from, limit, SCAN_BLOCKS)?;
         let Some((last, _)) = blocks.last() else {
@@ -357,6 +225,7 @@ fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, Segm
                     tracing::warn!(segment = %segment.dir().display(), block = number,
                         "queue block is damaged");
                     summary.next_block = number + 1;
+                    whole = false;
                 }
                 Err(newer) => return Err(unknown(newer)),
             }
@@ -366,7 +235,32 @@ fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, Segm
         segment,
         summary: summary.unwrap_or_else(|| Summary::new(first_block.unwrap_or(1))),
         memory,
+        whole,
     })
+}
+
+fn read_head(path: &Path) -> Result<Found, OpenError> {
+    let name = path.join("head");
+    head::read(path)
+        .map_err(|error| newer(&name, error))?
+        .map_err(|source| OpenError::Io { path: name, source })
+}
+
+/// The book as the head has it, put right by what the segments hold.
+fn recover_book(found: Found, path: &Path, survey: &Survey, now: Now) -> Book {
+    let (mut book, trusted) = match found {
+        Found::Book { book, newest } => (book, newest),
+        Found::Nothing => (Book::default(), false),
+        Found::Damaged => {
+            tracing::warn!(lane = %path.display(), "queue head is damaged, recovering from the segments");
+            (Book::default(), false)
+        }
+    };
+    if !trusted {
+        adopt(&mut book, survey);
+    }
+    reconcile(&mut book, survey, now);
+    book
 }
 
 /// Takes epochs into the book that the segments hold and the book does not know: the newest slot of the

@@ -63,11 +63,12 @@ fn readings_outlive_an_agent_killed_while_kafka_is_away() -> Result<()> {
     for _ in 0..4 {
         super::publish(&rig, "press", next..next + 50)?;
         next += 50;
-        rig.wait_agent("a queue", |agent| agent.balance.queued == next - 1)?;
+        // The last that Kafka took may be found again: the cursor is synced once a second.
+        rig.wait_agent("a queue", |agent| agent.balance.queued >= next - 1)?;
         rig.agent.kill()?;
         rig.agent.start()?;
         rig.wait_agent("the queue found again", |agent| {
-            agent.balance.recovered_at_start == next - 1
+            agent.balance.recovered_at_start >= next - 1
         })?;
     }
     rig.service(Kind::Kafka)?.start()?;

@@ -10,9 +10,8 @@ const CYCLES: u32 = 6;
 #[test]
 fn an_agent_killed_again_and_again_loses_and_doubles_nothing() -> Result<()> {
     let mut rig = Rig::new(&[])?;
-    let play = Play::start(&rig, "")?;
+    let play = Play::start(&mut rig, "")?;
     rig.sink.start()?;
-    rig.agent.start()?;
     for _ in 0..CYCLES {
         play.wait_sent(150)?;
         rig.agent.kill()?;
@@ -25,9 +24,8 @@ fn an_agent_killed_again_and_again_loses_and_doubles_nothing() -> Result<()> {
 #[test]
 fn a_sink_killed_again_and_again_loses_and_doubles_nothing() -> Result<()> {
     let mut rig = Rig::new(&[])?;
-    let play = Play::start(&rig, "")?;
+    let play = Play::start(&mut rig, "")?;
     rig.sink.start()?;
-    rig.agent.start()?;
     for _ in 0..CYCLES {
         play.wait_sent(150)?;
         rig.sink.kill()?;

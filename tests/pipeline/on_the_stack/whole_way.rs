@@ -95,9 +95,17 @@ pub struct Play {
 }
 
 impl Play {
-    /// Starts the devices of this module, with `faults` added to the scenario.
-    pub fn start(rig: &Rig, faults: &str) -> Result<Self> {
+    /// Starts the agent, then the devices of this module, with `faults` added to the scenario.
+    pub fn start(rig: &mut Rig, faults: &str) -> Result<Self> {
         rig.configure_agent(SOURCES)?;
+        rig.agent.start()?;
+        // What is published before the first subscription is nobody's: the broker forgets it.
+        rig.wait_agent("the broker", |agent| {
+            agent
+                .links
+                .iter()
+                .any(|link| link.kind == "mqtt" && link.state == "up")
+        })?;
         let scenario: Scenario = format!("{SCENARIO}{faults}")
             .replace("RIG", rig.name())
             .parse()?;
@@ -149,8 +157,7 @@ impl Play {
 #[test]
 fn readings_of_every_source_are_in_mongodb_exactly_once() -> Result<()> {
     let mut rig = Rig::new(&[])?;
-    let play = Play::start(&rig, "")?;
-    rig.agent.start()?;
+    let play = Play::start(&mut rig, "")?;
     rig.sink.start()?;
     play.wait_sent(1000)?;
     play.end(&rig)?;
@@ -178,8 +185,7 @@ rate = 0.05
 kind = "reboot"
 every = "3s"
 "#;
-    let play = Play::start(&rig, faults)?;
-    rig.agent.start()?;
+    let play = Play::start(&mut rig, faults)?;
     rig.sink.start()?;
     play.wait_sent(1500)?;
     play.end(&rig)?;
@@ -189,8 +195,7 @@ every = "3s"
 #[test]
 fn every_scrape_shows_numbers_that_are_conserved() -> Result<()> {
     let mut rig = Rig::new(&[])?;
-    let play = Play::start(&rig, "")?;
-    rig.agent.start()?;
+    let play = Play::start(&mut rig, "")?;
     rig.sink.start()?;
     let (agent, sink) = (rig.agent.url(), rig.sink.url());
     let ended = AtomicBool::new(false);

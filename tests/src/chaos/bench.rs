@@ -265,7 +265,9 @@ impl Bench {
         seen.judge(&self.feed.acknowledged(), report);
         if self.feed.stray_acks() > 0 {
             let strays = self.feed.stray_acks();
-            report.unexplained(format!("{strays} PUBACKs of messages that were not on their way"));
+            report.unexplained(format!(
+                "{strays} PUBACKs of messages that were not on their way"
+            ));
         }
         Ok(())
     }

@@ -194,12 +194,7 @@ impl Feed {
         self.wait("acknowledgements", within, |state| state.acks_here >= count)
     }
 
-    fn wait(
-        &self,
-        what: &str,
-        within: Duration,
-        condition: impl Fn(&State) -> bool,
-    ) -> Result<()> {
+    fn wait(&self, what: &str, within: Duration, condition: impl Fn(&State) -> bool) -> Result<()> {
         let state = lock(&self.shared);
         let waited = self
             .shared

@@ -53,7 +53,11 @@ fn play(bench: &mut Bench, count: u64, dice: &mut Dice, report: &mut Report) -> 
                 std::thread::sleep(dice.time_below(LIFE));
             } else {
                 // An agent that does not come to it is found by the next one that must drain.
-                drop(bench.feed.wait_acks_here(1 + dice.below(READINGS / 2), LIFE * 4));
+                drop(
+                    bench
+                        .feed
+                        .wait_acks_here(1 + dice.below(READINGS / 2), LIFE * 4),
+                );
                 std::thread::sleep(dice.time_below(LIFE / 8));
             }
         }

@@ -177,7 +177,10 @@ impl Mixture {
         rig.agent.start()?;
         // Nothing is an obligation of a broker before the agent has subscribed.
         rig.wait_agent("the agent to be ready", |agent| {
-            agent.links.iter().all(|link| link.kind != "mqtt" || link.state == "up")
+            agent
+                .links
+                .iter()
+                .all(|link| link.kind != "mqtt" || link.state == "up")
         })?;
         let sim = Some(Sim::start(&scenario, &options)?);
         Ok(Self {
@@ -210,7 +213,8 @@ impl Mixture {
             }
             let fault = *self.dice.one_of(faults);
             let away = self.dice.time_below(AWAY);
-            self.begin(fault).with_context(|| format!("begin {fault}"))?;
+            self.begin(fault)
+                .with_context(|| format!("begin {fault}"))?;
             report.fault(&fault.to_string());
             if !fault.is_over_at_once() {
                 std::thread::sleep(away);

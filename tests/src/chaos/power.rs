@@ -11,13 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{
-    bench::Bench,
-    dice::Dice,
-    progress::Progress,
-    report::Report,
-    shim,
-};
+use super::{bench::Bench, dice::Dice, progress::Progress, report::Report, shim};
 use crate::wait;
 
 /// Small segments: a cut meets sealing and deleting often.
@@ -51,7 +45,11 @@ impl Disk {
         };
         fs::create_dir_all(&disk.at)?;
         File::create(&disk.image)?.set_len(bytes)?;
-        execute(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk.image))?;
+        execute(
+            Command::new("mkfs.ext4")
+                .args(["-q", "-F"])
+                .arg(&disk.image),
+        )?;
         disk.mount()?;
         Ok(disk)
     }
@@ -80,9 +78,11 @@ impl Disk {
     }
 
     fn mount(&self) -> Result<()> {
-        execute(Command::new("mount")
-            .args(["-o", "loop"])
-            .args([&self.image, &self.at]))
+        execute(
+            Command::new("mount")
+                .args(["-o", "loop"])
+                .args([&self.image, &self.at]),
+        )
     }
 
     fn unmount(&self) -> Result<()> {
@@ -118,11 +118,7 @@ pub fn is_possible() -> bool {
 ///
 /// # Errors
 /// Not root, or the bench failed.
-pub fn run(
-    count: u64,
-    seed: u64,
-    setup: impl FnOnce(&mut Bench) -> Result<()>,
-) -> Result<Report> {
+pub fn run(count: u64, seed: u64, setup: impl FnOnce(&mut Bench) -> Result<()>) -> Result<Report> {
     if !is_possible() {
         bail!("power cuts need root, for mount and a loop device");
     }

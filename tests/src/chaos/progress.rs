@@ -26,7 +26,9 @@ impl Progress {
     pub fn at(&self, done: u64) {
         if self.shown {
             let full = done.min(self.end) * WIDTH / self.end;
-            let bar: String = (0..WIDTH).map(|at| if at < full { '#' } else { '.' }).collect();
+            let bar: String = (0..WIDTH)
+                .map(|at| if at < full { '#' } else { '.' })
+                .collect();
             self.print(&format!("\r{:<14} [{bar}] {done}/{}", self.name, self.end));
         }
     }

@@ -7,11 +7,16 @@
 
 use std::{
     collections::BTreeSet,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use mongodb::bson::Document;
+use protocol::{
+    Clock, Digest, Epoch, FieldName, Fields, Metadata, Reading, Record, RecordId, Timestamp, Value,
+    header, record::json,
+};
 
 use super::{
     dice::Dice,
@@ -21,7 +26,7 @@ use super::{
 };
 use crate::{
     daemon::{Daemon, SinkStatus},
-    rig::{QUICK_TAKEOVER, Rig},
+    rig::{QUICK_TAKEOVER, Rig, kafka::Foreign},
     service::Kind,
     wait,
 };
@@ -31,13 +36,15 @@ const PACE: Duration = Duration::from_millis(2);
 /// Every so many kills a second sink is there, too.
 const SECOND_EVERY: u64 = 5;
 const LIFE: Duration = Duration::from_millis(700);
+const COMMITTED: Duration = Duration::from_secs(7);
+const LATE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Kills `count` sinks.
 ///
 /// # Errors
 /// The stack failed; what the sink did wrong is in the report.
-pub fn run(count: u64, seed: u64, program: Option<&std::path::Path>) -> Result<Report> {
+pub fn run(count: u64, seed: u64, program: Option<&Path>) -> Result<Report> {
     let mut report = Report::new(seed);
     let mut rig = Rig::new(&[Kind::Kafka, Kind::Mosquitto, Kind::Mongodb])?;
     let feed = Feed::start(WINDOW)?;
@@ -70,6 +77,128 @@ pub fn run(count: u64, seed: u64, program: Option<&std::path::Path>) -> Result<R
         report.unexplained(format!("{error:#}"));
     }
     judge(&rig, &feed, &mut report)?;
+    if report.is_clean() {
+        rig.done()?;
+    }
+    Ok(report)
+}
+
+/// Row 33 at its sharpest: records are read, MongoDB does not answer, time passes in which offsets are
+/// committed, and the sink is killed. What was read and not written must be read again.
+///
+/// # Errors
+/// The stack failed; what the sink did wrong is in the report.
+pub fn killed_while_mongodb_stands_still(program: Option<&Path>) -> Result<Report> {
+    let mut report = Report::new(0);
+    let mut rig = Rig::new(&[Kind::Kafka, Kind::Mosquitto, Kind::Mongodb])?;
+    let feed = Feed::start(WINDOW)?;
+    rig.configure_agent(&feed::SOURCES.replace("{{feed}}", feed.url()))?;
+    let config = std::fs::read_to_string(rig.sink.config_file())?;
+    rig.sink.configure(&as_member(&config, 1))?;
+    if let Some(program) = program {
+        rig.sink.use_program(program);
+    }
+    rig.agent.start()?;
+    rig.sink.start()?;
+    feed.allow(100);
+    feed.wait_settled(PATIENCE)?;
+    rig.wait_until_stored(100)?;
+    rig.service(Kind::Mongodb)?.freeze()?;
+    feed.allow(400);
+    feed.wait_settled(PATIENCE)?;
+    rig.wait_sink("records in flight", |sink| sink.balance.in_flight > 0)?;
+    // Longer than a consumer waits between two commits of its offsets.
+    std::thread::sleep(COMMITTED);
+    look(&rig.sink, &mut report);
+    rig.sink.kill()?;
+    report.fault("sink-kill");
+    rig.service(Kind::Mongodb)?.thaw()?;
+    report.fault("mongodb-freeze");
+    rig.sink.start()?;
+    rig.wait_agent("an empty queue", |agent| agent.balance.queued == 0)?;
+    // A sink that lost them has nothing to wait for.
+    let stored = wait::until_true("all documents", LATE, || Ok(rig.documents.count()? >= 500));
+    if let Err(error) = stored {
+        report.note(format!("{error:#}"));
+    }
+    judge(&rig, &feed, &mut report)?;
+    if report.is_clean() {
+        rig.done()?;
+    }
+    Ok(report)
+}
+
+/// A cloned card, or a fault of ours: two readings with one identity. The second is kept whole as an
+/// incident; taken for a duplicate it would be lost without a word.
+///
+/// # Errors
+/// The stack failed; what the sink did wrong is in the report.
+pub fn one_identity_with_two_contents(program: Option<&Path>) -> Result<Report> {
+    let mut report = Report::new(0);
+    let mut rig = Rig::new(&[Kind::Kafka, Kind::Mosquitto, Kind::Mongodb])?;
+    if let Some(program) = program {
+        rig.sink.use_program(program);
+    }
+    rig.sink.start()?;
+    let id = RecordId {
+        gateway: rig.name().parse()?,
+        epoch: Epoch::from_random(7),
+        sequence: 0,
+    };
+    for power in [1.5, 2.5, 1.5] {
+        let reading = Reading {
+            device: "press".parse()?,
+            time: Timestamp::from_micros(1_795_000_000_000_000)?,
+            clock: Clock::Synced,
+            fields: Fields::new(vec![(FieldName::new("power_w")?, Value::Float(power))])?,
+            source: None,
+            meta: Metadata::default(),
+        };
+        let record = Record {
+            id: id.clone(),
+            digest: Digest::of(&reading),
+            reading,
+        };
+        let mut value = Vec::new();
+        json::encode(&record, &mut value)?;
+        let headers = header::of(&record, json::CONTENT_TYPE, &header::Hops::default());
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()));
+        let headers: Vec<(&str, &[u8])> = headers.collect();
+        let topic = rig.kafka.readings();
+        let key = rig.name();
+        rig.kafka.write(
+            topic,
+            &[Foreign {
+                key,
+                value: &value,
+                headers: &headers,
+            }],
+        )?;
+    }
+    report.fault("identity-twice");
+    rig.wait_sink("three records", |sink| {
+        sink.balance.consumed >= 3 && sink.balance.in_flight == 0
+    })?;
+    report.obligations = 2;
+    report.stored = rig.documents.count()?;
+    let incidents = rig.documents.all("incidents")?;
+    let kept = incidents.iter().filter(|incident| {
+        let second = incident.get_document("second");
+        second
+            .and_then(|second| second.get_f64("power_w"))
+            .is_ok_and(|power| power == 2.5)
+    });
+    match kept.count() {
+        1 => report.stored += 1,
+        _ => {
+            report.lost += 1;
+            report.note(format!(
+                "no incident keeps the second content: {incidents:?}"
+            ));
+        }
+    }
     if report.is_clean() {
         rig.done()?;
     }
@@ -179,7 +308,10 @@ fn judge(rig: &Rig, feed: &Feed, report: &mut Report) -> Result<()> {
     report.stored += stored.len() as u64;
     report.lost += missing.len() as u64;
     if let Some(first) = missing.first() {
-        report.note(format!("lost {} readings, the first is {first}", missing.len()));
+        report.note(format!(
+            "lost {} readings, the first is {first}",
+            missing.len()
+        ));
     }
     Ok(())
 }

@@ -329,10 +329,13 @@ impl Seen {
             report.note(format!("lost: {missing:?}"));
         }
         if undeclared > 0 {
-            report.unexplained(format!("{undeclared} identities are neither seen nor declared"));
+            report.unexplained(format!(
+                "{undeclared} identities are neither seen nor declared"
+            ));
         }
         for loss in self.losses.values() {
-            let gone = holes.range((loss.epoch, loss.first)..=(loss.epoch, loss.last.unwrap_or(u64::MAX)));
+            let gone =
+                holes.range((loss.epoch, loss.first)..=(loss.epoch, loss.last.unwrap_or(u64::MAX)));
             if gone.count() == 0 {
                 report.unexplained(format!("false alarm: {loss:?}"));
             }

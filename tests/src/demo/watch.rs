@@ -42,6 +42,14 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Whether the agent listens to the broker.
+    pub fn mqtt_is_up(&self) -> bool {
+        let links = self.agent.iter().flatten();
+        links
+            .into_iter()
+            .any(|link| link.kind == "mqtt" && link.state == "up")
+    }
+
     /// Whether all that was on its way has arrived, as far as can be seen from here.
     pub fn drained(&self) -> bool {
         let still = |since: Instant| since.elapsed() > Duration::from_secs(2);

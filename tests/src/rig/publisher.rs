@@ -2,11 +2,12 @@
 
 use std::{
     sync::mpsc::{Receiver, channel},
+    thread::JoinHandle,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+use rumqttc::{Client, Event, MqttOptions, Outgoing, Packet, QoS};
 
 use super::PATIENCE;
 
@@ -14,6 +15,7 @@ use super::PATIENCE;
 pub struct Publisher {
     client: Client,
     acknowledged: Receiver<()>,
+    connection: Option<JoinHandle<()>>,
 }
 
 impl Publisher {
@@ -33,7 +35,7 @@ impl Publisher {
         options.set_max_packet_size(8 << 20, 8 << 20);
         let (client, mut connection) = Client::new(options, 10_000);
         let (sender, acknowledged) = channel();
-        std::thread::Builder::new()
+        let connection = std::thread::Builder::new()
             .name("publisher".to_owned())
             .spawn(move || {
                 for event in connection.iter() {
@@ -41,6 +43,7 @@ impl Publisher {
                         Ok(Event::Incoming(Packet::PubAck(_))) if sender.send(()).is_err() => {
                             return;
                         }
+                        Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
                         Ok(_) => {}
                         Err(rumqttc::ConnectionError::RequestsDone) => return,
                         Err(_) => std::thread::sleep(Duration::from_millis(100)),
@@ -50,6 +53,7 @@ impl Publisher {
         Ok(Self {
             client,
             acknowledged,
+            connection: Some(connection),
         })
     }
 
@@ -74,5 +78,14 @@ impl Publisher {
                 .with_context(|| format!("the broker acknowledged {number} of {count}"))?;
         }
         Ok(())
+    }
+}
+
+/// Left to itself, the connection would come again and throw out the next one of the same device.
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        if let (Ok(()), Some(connection)) = (self.client.disconnect(), self.connection.take()) {
+            drop(connection.join());
+        }
     }
 }

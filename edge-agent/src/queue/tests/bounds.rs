@@ -32,7 +32,7 @@ fn batch(from: i64) -> Vec<Message> {
 fn drop_oldest_keeps_the_newest_below_the_cap_and_names_the_rest() {
     let mut rig = Rig::new(tight(WhenFull::DropOldest));
     let mut next = 0;
-    while losses(&rig).len() < 1 || rig.lane.stat().losses_pending == 0 || next < 60_000 {
+    while losses(&rig).is_empty() || rig.lane.stat().losses_pending == 0 || next < 60_000 {
         rig.commit(&batch(next)).unwrap();
         next += 500;
         let bytes = files::dir_bytes(&rig.lane_dir());

@@ -7,10 +7,10 @@ use super::*;
 use crate::queue::{
     block::{self, Header, MqttOrigin, Packed},
     book::{Book, LossEntry},
+    directory::{lane_body, lane_of},
     envelope::{self, EnvelopeError},
     head::{self, Found},
     memory::{Memory, Staged},
-    recover::{lane_body, lane_of},
     summary::{Run, Summary},
 };
 

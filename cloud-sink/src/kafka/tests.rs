@@ -1,0 +1,122 @@
+//! The consumer thread against librdkafka's own mock of a cluster.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rdkafka::{
+    mocking::MockCluster,
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::link::Links;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn settings(bootstrap: &str) -> Settings {
+    Settings {
+        properties: BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.to_owned())]),
+        group: "sinks".into(),
+        topics: vec!["readings".into()],
+        dead_letter_topic: "dead".into(),
+    }
+}
+
+fn produce(bootstrap: &str, values: std::ops::Range<u32>) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .unwrap();
+    for value in values {
+        let value = value.to_string();
+        let record = BaseRecord::to("readings").key("gw7").payload(&value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+fn start(settings: &Settings, gate: &Arc<Gate>) -> Started {
+    let links = Links::new(String::new(), String::new());
+    Consumer::start(settings, gate.clone(), links, CancellationToken::new()).unwrap()
+}
+
+async fn next(started: &mut Started) -> Message {
+    let delivered = timeout(PATIENCE, started.messages.recv()).await;
+    delivered.unwrap().unwrap().message
+}
+
+/// As the pipeline does it: nobody answers a revocation any more.
+async fn end(started: Started) {
+    let Started {
+        consumer,
+        offsets,
+        messages,
+        events,
+    } = started;
+    drop((offsets, messages, events));
+    consumer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_starts_at_the_earliest_record_and_goes_on_behind_the_last_stored_one() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    produce(&bootstrap, 0..10);
+    let settings = settings(&bootstrap);
+    let gate = Arc::new(Gate::new(usize::MAX));
+
+    let mut first = start(&settings, &gate);
+    for offset in 0..10 {
+        assert_eq!(next(&mut first).await.at.offset, offset);
+    }
+    assert!(matches!(
+        first.events.recv().await,
+        Some(Event::Assigned { generation: 1, .. })
+    ));
+    let partition = Partition {
+        topic: "readings".into(),
+        number: 0,
+    };
+    // Seven are settled: the next offset to consume is 7.
+    first.offsets.store([(&partition, 7)].into_iter());
+    end(first).await;
+
+    let mut second = start(&settings, &gate);
+    assert_eq!(next(&mut second).await.at.offset, 7);
+    end(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_gate_holds_records_back_and_none_is_skipped_when_it_opens() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    produce(&bootstrap, 0..60);
+    // Room for a handful of records.
+    let gate = Arc::new(Gate::new(8192));
+    let mut started = start(&settings(&bootstrap), &gate);
+    let mut waiting = Vec::new();
+    for offset in 0..60 {
+        let message = next(&mut started).await;
+        assert_eq!(message.at.offset, offset);
+        assert!(gate.used() < 8192 + 2 * message.size(), "{}", gate.used());
+        waiting.push(message.size());
+        if waiting.len() == 4 {
+            waiting.drain(..).for_each(|bytes| gate.release(bytes));
+        }
+    }
+    end(started).await;
+}
+
+#[test]
+fn a_property_that_librdkafka_does_not_know_is_refused() {
+    let mut settings = settings("localhost:9092");
+    verify(&settings).unwrap();
+    settings
+        .properties
+        .insert("fetch.min.byte".into(), "1".into());
+    let error = verify(&settings).unwrap_err().to_string();
+    assert!(error.contains("fetch.min.byte"), "{error}");
+}
