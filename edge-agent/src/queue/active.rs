@@ -56,16 +56,7 @@ impl Writer {
         let number = self.next_segment;
         self.next_segment += 1;
         let dir = self.lane.segment_dir(number);
-        let segment = match Segment::create(&dir) {
-            Ok(segment) => Arc::new(segment),
-            Err(error) => {
-                // What is left of it is empty; a start would clear it as well.
-                if let Err(left) = files::remove_dir(&dir) {
-                    tracing::warn!(segment = number, error = %left, "empty queue segment not removed");
-                }
-                return Err(error);
-            }
-        };
+        let segment = Arc::new(Segment::create(&dir)?);
         self.active = Some(Active {
             number,
             segment,

@@ -18,6 +18,7 @@ use super::{
     envelope::{self, EnvelopeError},
     fault::step,
     files,
+    segment::UNFINISHED,
 };
 
 /// Quarantined segments kept for a human, per lane.
@@ -174,9 +175,10 @@ pub(super) fn lane_of(bytes: &[u8]) -> Result<(GatewayId, Topic), EnvelopeError>
     postcard::from_bytes(body).map_err(|_| EnvelopeError::Damaged)
 }
 
-/// Deletes what a crash left half deleted.
+/// Deletes what a crash left half deleted or half created.
 pub(super) fn clear_dead(path: &Path) -> io::Result<()> {
-    for entry in with_extension(path, "dead")? {
+    let unfinished = with_extension(path, UNFINISHED)?;
+    for entry in unfinished.into_iter().chain(with_extension(path, "dead")?) {
         fs::remove_dir_all(&entry)?;
     }
     clear_bad(path)
