@@ -86,7 +86,7 @@ impl Place {
     }
 
     /// Locks the directory and reads whose it is. Where that is damaged or missing, it is `otherwise`.
-    fn lock(path: PathBuf, otherwise: Option<(GatewayId, Topic)>) -> Result<Self, OpenError> {
+    pub fn lock(path: PathBuf, otherwise: Option<(GatewayId, Topic)>) -> Result<Self, OpenError> {
         let name = path.join("lane");
         let io = |source| OpenError::Io {
             path: name.clone(),
@@ -205,6 +205,11 @@ fn with_extension(path: &Path, wanted: &str) -> io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// How many segments are in quarantine.
+pub(super) fn quarantined(path: &Path) -> io::Result<u64> {
+    Ok(with_extension(path, "bad")?.len() as u64)
 }
 
 /// Bytes of the head and of what is in quarantine.

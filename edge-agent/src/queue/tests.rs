@@ -9,6 +9,7 @@ mod frozen;
 mod memory;
 mod model;
 mod owners;
+mod rescue;
 
 use std::{
     collections::BTreeMap,
