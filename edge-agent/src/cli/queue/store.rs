@@ -69,7 +69,7 @@ pub fn verify(arguments: &Which) -> Result<(), Exit> {
     let mut wrong = 0;
     for lane in &lanes.names {
         let path = lanes.dir.join(lane);
-        let (_, segments) = (lane, fs::read_dir(path.join("segments")));
+        let segments = fs::read_dir(path.join("segments"));
         let bar = ProgressBar::new(segments.map_or(0, Iterator::count) as u64);
         let seen = verify::verify(&path, || bar.inc(1)).with_context(|| unreadable(&path))?;
         bar.finish_and_clear();
@@ -222,8 +222,16 @@ pub fn salvage(arguments: &SalvageArguments) -> Result<(), Exit> {
         let (bar, mut copied) = bytes_of(&path);
         let to = arguments.to.join(name);
         let gateway = arguments.gateway.as_ref();
-        let seen = rescue::salvage(&path, &to, gateway, now, &mut copied).context("salvage")?;
+        let seen = rescue::salvage(&path, &to, gateway, now, &mut copied);
         bar.finish_and_clear();
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(error) => {
+                // So that the same command can be given again; it stays when something is in it.
+                drop(fs::remove_dir(&arguments.to));
+                return Err(anyhow::Error::from(error).context("salvage").into());
+            }
+        };
         wrong += seen.wrong.len();
         report(&name.to_string_lossy(), &seen, arguments.format)?;
     }
