@@ -23,8 +23,9 @@
 //!
 //! One file a matter: `block` and `envelope` are the bytes of readings, `book` and `head` what must
 //! exist, `segment` and `summary` what exists, `memory` what sources send again, `directory`, `survey`
-//! and `recover` the start, `writer` (with `active` and `room`) and `reader` (with `scan`) the two halves, `lane` what they share. From outside: `walk` reads, `inspect`
-//! and `verify` look, `rescue` brings a store elsewhere.
+//! and `recover` the start, `writer` (with `active` and `room`) and `reader` (with `scan`) the two
+//! halves, `lane` what they share. From outside: `walk` reads, `inspect` and `verify` look, `rescue`
+//! brings a store elsewhere.
 
 mod active;
 mod block;
@@ -95,6 +96,9 @@ pub enum OpenError {
         /// What it said.
         source: std::io::Error,
     },
+    /// Neither its record nor its name tells whose readings it holds.
+    #[error("queue {0} does not say whose it is; salvage it with --gateway, then import it")]
+    Nobody(std::path::PathBuf),
     /// Written by a newer version.
     #[error("queue {path} has format {found}, this program knows up to {known}")]
     Newer {
@@ -138,18 +142,19 @@ pub fn open(
 }
 
 /// Opens the lane in the directory `dir/<name>` to drain it as it is recorded: with the gateway and the
-/// topic it was written for, without new readings.
+/// topic it was written for, without new readings. A lane that does not say whose it is, is `gateway`'s.
 ///
 /// # Errors
 /// [`OpenError`].
 pub fn open_to_drain(
     dir: &Path,
     name: &str,
+    gateway: &GatewayId,
     settings: &config::Queue,
     conservation: Arc<Conservation>,
     now: Now,
 ) -> Result<(Reader, Arc<Lane>), OpenError> {
-    let place = Place::recorded(dir, name)?;
+    let place = Place::recorded(dir, name, gateway)?;
     let mut opened = recover::open(place, settings, conservation, now, Trust::Seals)?;
     opened.reader.alone = Some(Instant::now());
     if let Err(error) = opened.writer.close(now) {

@@ -11,6 +11,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{MetadataExt, chown},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -152,6 +153,7 @@ pub fn import(
         fs::remove_dir_all(&staging).map_err(failed(&staging))?;
     }
     copy_dir(from, &staging, progress)?;
+    give(&staging, &fs::metadata(dir).map_err(failed(dir))?)?;
     let to = free_name(dir, &topic, &gateway);
     fs::rename(&staging, &to)
         .and_then(|()| files::sync_dir(dir))
@@ -198,6 +200,20 @@ fn hold(from: &Path) -> Result<Option<File>, RescueError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(RescueError::InUse(from.to_owned())),
         Err(error) => Err(failed(&name)(error.into())),
     }
+}
+
+/// Gives everything to the owner of the queue: an operator imports as root, the agent runs as itself.
+fn give(path: &Path, queue: &fs::Metadata) -> Result<(), RescueError> {
+    let meta = fs::symlink_metadata(path).map_err(failed(path))?;
+    if (meta.uid(), meta.gid()) != (queue.uid(), queue.gid()) {
+        chown(path, Some(queue.uid()), Some(queue.gid())).map_err(failed(path))?;
+    }
+    if meta.is_dir() {
+        for entry in fs::read_dir(path).map_err(failed(path))? {
+            give(&entry.map_err(failed(path))?.path(), queue)?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies files and directories, durably, without what is being deleted.

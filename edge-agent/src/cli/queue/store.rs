@@ -287,3 +287,70 @@ fn stores(from: &Path) -> Result<Vec<PathBuf>, Exit> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Epoch, Timestamp, control::Loss, control::LossReason};
+
+    use super::*;
+    use crate::queue::verify::Wrong;
+
+    fn damaged() -> Verified {
+        let epoch = Epoch::from_random(0x1f3a_9c04_d2be);
+        Verified {
+            gateway: Some("gw7".parse().unwrap()),
+            topic: Some("readings".parse().unwrap()),
+            segments: 3,
+            quarantined: 1,
+            blocks: 20,
+            readings: 12_345,
+            waiting: 1_000,
+            losses: vec![Loss {
+                gateway: "gw7".parse().unwrap(),
+                lane: "readings".parse().unwrap(),
+                epoch,
+                first: 5,
+                last: None,
+                reason: LossReason::Unreadable,
+                merged: false,
+                possibly_delivered: true,
+                at: Timestamp::from_micros(0).unwrap(),
+            }],
+            wrong: vec![Wrong {
+                segment: Some(2),
+                readings: Some(Run {
+                    epoch,
+                    first: 0,
+                    last: 4,
+                }),
+                what: "not there".into(),
+            }],
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        assert_eq!(
+            report_text("readings", &damaged()),
+            "readings  DAMAGED  3 segments, 20 blocks, 12 345 readings, 1 000 waiting
+  declared lost: 1f3a9c04d2be 5 to ?, unreadable, 1970-01-01T00:00:00Z
+  set aside: 1 segments (*.bad)
+  wrong: segment 2: readings 1f3a9c04d2be 0 to 4: not there\n"
+        );
+        let json = report_json("readings", &damaged()).unwrap();
+        assert_eq!(json["wrong"][0]["epoch"], "1f3a9c04d2be");
+        assert_eq!(json["losses"][0]["reason"], "unreadable");
+        assert!(problems(1).is_err() && problems(0).is_ok());
+    }
+
+    #[test]
+    fn stores_are_found_in_a_state_in_a_queue_and_by_themselves() {
+        let state = tempfile::tempdir().unwrap();
+        let lane = state.path().join("queue/readings@gw7");
+        fs::create_dir_all(lane.join("segments")).unwrap();
+        for from in [state.path(), &state.path().join("queue"), &lane] {
+            assert_eq!(stores(from).unwrap(), std::slice::from_ref(&lane));
+        }
+        assert!(stores(&lane.join("segments")).is_err());
+    }
+}
