@@ -147,6 +147,8 @@ fn summary(path: &Path, number: u32) -> io::Result<Summary> {
         Ok(true)
     });
     match seen {
+        // Forwarded and deleted while we look.
+        Err(_) if !dir.exists() => Ok(summary),
         Err(SegmentError::Io(error)) => Err(error),
         Err(SegmentError::Damaged(reason)) => {
             tracing::warn!(segment = number, reason, "queue segment cannot be read");

@@ -65,9 +65,9 @@ pub(super) fn walk(
         match walk_segment(&dir, limit.unwrap_or(u64::MAX), |sight| see(number, sight)) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            Err(SegmentError::Io(error)) => return Err(error),
             // Forwarded and deleted while we look.
-            Err(SegmentError::Damaged(_)) if !dir.exists() => {}
+            Err(_) if !dir.exists() => {}
+            Err(SegmentError::Io(error)) => return Err(error),
             Err(SegmentError::Damaged(reason)) => {
                 if !see(number, Sight::DamagedSegment { reason })? {
                     return Ok(());
@@ -123,6 +123,7 @@ fn first_block(dir: &Path) -> io::Result<Option<u64>> {
         Ok(carried.or(first.first().map(|(number, _)| *number)))
     };
     match begin() {
+        Err(_) if !dir.exists() => Ok(None),
         Err(SegmentError::Damaged(_)) => Ok(None),
         other => Ok(other?),
     }

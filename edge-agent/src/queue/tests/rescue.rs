@@ -69,6 +69,39 @@ fn verify_finds_nothing_wrong_with_a_store_beside_its_running_agent() {
 }
 
 #[test]
+fn verify_and_export_never_mistake_what_a_running_agent_does_for_damage() {
+    let (rig, _) = filled(0);
+    let dir = rig.dir.clone();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    let agent = std::thread::spawn(move || {
+        let (mut rig, mut next) = (rig, 1_000_000);
+        while !asked.load(std::sync::atomic::Ordering::Relaxed) {
+            let batch: Vec<_> = (next..next + 50).map(plain).collect();
+            next += 50;
+            rig.commit(&batch).unwrap();
+            let entries = rig.next(60);
+            rig.acknowledge(entries.len());
+        }
+        rig
+    });
+    for _ in 0..10 {
+        let seen = looked_at(&dir);
+        assert_eq!(seen.wrong, []);
+        let mut last = None;
+        inspect::export(&dir, "t", false, |entry| {
+            let sequence = Some(entry.record.id.sequence);
+            assert!(last < sequence, "{last:?} {sequence:?}");
+            last = sequence;
+            Ok(true)
+        })
+        .unwrap();
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    drop(agent.join().unwrap());
+}
+
+#[test]
 fn verify_names_exactly_what_a_flipped_bit_costs() {
     let (rig, committed) = filled(0);
     let mut costly = 0;
