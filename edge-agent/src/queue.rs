@@ -38,6 +38,8 @@ mod head;
 pub mod inspect;
 mod lane;
 mod memory;
+#[doc(hidden)]
+pub mod properties;
 mod reader;
 mod recover;
 pub mod rescue;
