@@ -46,9 +46,9 @@ pub enum ConsumerError {
     /// No broker answered.
     #[error("kafka does not answer: {0}")]
     Unreachable(KafkaError),
-    /// The pipeline is gone.
-    #[error("the pipeline ended before the consumer")]
-    Pipeline,
+    /// The thread panicked; the message is on stderr.
+    #[error("the kafka consumer panicked")]
+    Panicked,
     /// No thread could be started.
     #[error("no thread for the consumer: {0}")]
     Thread(std::io::Error),
@@ -169,7 +169,7 @@ impl Consumer {
             warn!("kafka does not answer, offsets perhaps not committed");
             return Ok(());
         }
-        self.thread.join().unwrap_or(Err(ConsumerError::Pipeline))
+        self.thread.join().unwrap_or(Err(ConsumerError::Panicked))
     }
 }
 
@@ -200,7 +200,8 @@ impl Poller {
                         message,
                     };
                     if self.messages.send(delivered).is_err() {
-                        return Err(ConsumerError::Pipeline);
+                        // The pipeline has ended, and says itself why: this record is read again.
+                        break;
                     }
                 }
                 Some(Err(error)) => self.failed(error)?,

@@ -110,6 +110,29 @@ async fn a_closed_gate_holds_records_back_and_none_is_skipped_when_it_opens() {
     end(started).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    produce(&bootstrap, 0..1);
+    let gate = Arc::new(Gate::new(usize::MAX));
+    let links = Links::new(String::new(), String::new());
+    let ended = CancellationToken::new();
+    let mut started = Consumer::start(&settings(&bootstrap), gate, links, ended.clone()).unwrap();
+    next(&mut started).await;
+    let Started {
+        consumer,
+        offsets,
+        messages,
+        events,
+    } = started;
+    drop((offsets, messages, events));
+    produce(&bootstrap, 1..2);
+    timeout(PATIENCE, ended.cancelled()).await.unwrap();
+    consumer.close(PATIENCE).await.unwrap();
+}
+
 #[test]
 fn a_property_that_librdkafka_does_not_know_is_refused() {
     let mut settings = settings("localhost:9092");
