@@ -337,9 +337,20 @@ impl Poller {
     fn restart(&self, partition: &Partition, from: i64, to: i64) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(to))?;
-        self.consumer.incremental_unassign(&list)?;
+        let context = self.consumer.context();
+        if to < from {
+            // A topic made anew: its offsets begin again, so what is in flight of the former one is
+            // finished first, as when the partition goes.
+            context.revoke(&self.consumer, &list);
+        } else {
+            self.consumer.incremental_unassign(&list)?;
+        }
         // Before the first record of the new place, so that its offset is not taken for an old one.
-        self.consumer.context().restarted(partition, from, to);
-        self.consumer.incremental_assign(&list)
+        context.restarted(partition, from, to);
+        self.consumer.incremental_assign(&list)?;
+        if self.paused {
+            self.consumer.pause(&list)?;
+        }
+        Ok(())
     }
 }
