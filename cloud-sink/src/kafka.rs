@@ -164,10 +164,10 @@ impl Gate {
     }
 }
 
-/// Where Kafka is and how to speak with it.
-#[derive(Debug, Clone)]
+/// Where Kafka is and how to speak with it. Holds secrets, hence no `Debug`.
+#[derive(Clone)]
 pub struct Settings {
-    /// librdkafka's own names; secrets included, so this is never shown.
+    /// librdkafka's own names; secrets included.
     pub properties: BTreeMap<String, String>,
     /// Consumer group.
     pub group: String,

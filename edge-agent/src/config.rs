@@ -103,6 +103,12 @@ impl Config {
         let topics = serial.chain(mqtt.map(|subscription| &subscription.kafka_topic));
         topics.collect::<BTreeSet<_>>().into_iter()
     }
+
+    /// Nothing will be read. No mistake: an agent that only drains its queue is of use.
+    #[must_use]
+    pub fn has_no_source(&self) -> bool {
+        self.serial.is_empty() && self.mqtt.is_empty()
+    }
 }
 
 /// `[agent]`.

@@ -171,6 +171,9 @@ impl Pipeline {
             clock_synced = clock.now().synced,
             "ready"
         );
+        if config.has_no_source() {
+            warn!("no source is configured, only draining; add [[serial]] or [[mqtt]]");
+        }
         Ok(Self {
             sources,
             ingest,

@@ -49,6 +49,9 @@ pub enum ConsumerError {
     /// The pipeline is gone.
     #[error("the pipeline ended before the consumer")]
     Pipeline,
+    /// The thread panicked; the message is on stderr.
+    #[error("the kafka consumer panicked")]
+    Panicked,
     /// No thread could be started.
     #[error("no thread for the consumer: {0}")]
     Thread(std::io::Error),
@@ -170,7 +173,7 @@ impl Consumer {
             warn!("kafka does not answer, offsets perhaps not committed");
             return Ok(());
         }
-        self.thread.join().unwrap_or(Err(ConsumerError::Pipeline))
+        self.thread.join().unwrap_or(Err(ConsumerError::Panicked))
     }
 }
 
@@ -217,7 +220,8 @@ impl Poller {
                         message,
                     };
                     if self.messages.send(delivered).is_err() {
-                        return Err(ConsumerError::Pipeline);
+                        // The pipeline has ended, and says itself why: this record is read again.
+                        break;
                     }
                 }
                 Some(Err(error)) => self.failed(error)?,
@@ -353,9 +357,20 @@ impl Poller {
     fn restart(&self, partition: &Partition, from: i64, to: i64) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(to))?;
-        self.consumer.incremental_unassign(&list)?;
+        let context = self.consumer.context();
+        if to < from {
+            // A topic made anew: its offsets begin again, so what is in flight of the former one is
+            // finished first, as when the partition goes.
+            context.revoke(&self.consumer, &list);
+        } else {
+            self.consumer.incremental_unassign(&list)?;
+        }
         // Before the first record of the new place, so that its offset is not taken for an old one.
-        self.consumer.context().restarted(partition, from, to);
-        self.consumer.incremental_assign(&list)
+        context.restarted(partition, from, to);
+        self.consumer.incremental_assign(&list)?;
+        if self.paused {
+            self.consumer.pause(&list)?;
+        }
+        Ok(())
     }
 }

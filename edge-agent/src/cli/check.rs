@@ -88,6 +88,12 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
             writeln!(out, "           password cannot be read here: {error}")?;
         }
     }
+    if config.has_no_source() {
+        writeln!(
+            out,
+            "sources    none: nothing will be read; add [[serial]] or [[mqtt]]"
+        )?;
+    }
     for lane in config.lanes() {
         let bytes = show_bytes(config.queue.max_bytes);
         let age = show_duration(config.queue.max_age);
