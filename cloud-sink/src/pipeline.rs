@@ -365,6 +365,7 @@ impl Pipeline {
                     let how = match verdict {
                         Verdict::Written => {
                             self.telemetry.written(&entry, now_ms);
+                            self.ends.parts.catalogue.stored(&entry.document);
                             Settled::Written
                         }
                         Verdict::Duplicate => Settled::Duplicate,

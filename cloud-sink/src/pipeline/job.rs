@@ -6,6 +6,8 @@ use futures_util::{StreamExt, stream};
 
 use super::assignment::Assignments;
 use crate::{
+    catalogue::Catalogue,
+    clock,
     dead_letter::DeadLetter,
     kafka::{DeadLetterError, Producer},
     message::Message,
@@ -26,6 +28,8 @@ pub struct Parts {
     pub store: Store,
     /// The dead-letter topic.
     pub producer: Producer,
+    /// What is measured.
+    pub catalogue: Arc<Catalogue>,
 }
 
 /// One write.
@@ -99,8 +103,8 @@ impl Job {
     /// Does it.
     pub async fn run(self, parts: &Parts) -> Finished {
         match self {
-            Self::Insert(collection, entries) => {
-                match parts.store.insert(&collection, &entries).await {
+            Self::Insert(collection, mut entries) => {
+                match write(parts, &collection, &mut entries).await {
                     Ok(verdicts) => Finished::Inserted { entries, verdicts },
                     Err(outage) => Finished::Held(Self::Insert(collection, entries), outage),
                 }
@@ -120,6 +124,22 @@ impl Job {
             Self::Bury(letters) => bury(&parts.producer, letters).await,
         }
     }
+}
+
+async fn write(
+    parts: &Parts,
+    collection: &Arc<str>,
+    entries: &mut [Entry],
+) -> Result<Vec<Verdict>, Outage> {
+    parts
+        .catalogue
+        .fit(&parts.store, collection, entries)
+        .await?;
+    let now_ms = clock::now_ms();
+    for entry in &mut *entries {
+        entry.document.writing(now_ms);
+    }
+    parts.store.insert(collection, entries).await
 }
 
 async fn bury(producer: &Producer, letters: Vec<DeadLetter>) -> Finished {
