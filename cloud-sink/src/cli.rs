@@ -1,10 +1,15 @@
 //! The command line.
 
+mod dead_letters;
+mod trace;
+
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
+
+pub use dead_letters::DeadLetters;
 
 use crate::{
     config::{self, Config, Problem, Secrets},
@@ -12,7 +17,7 @@ use crate::{
     logging,
     run::{self, open_store},
     secret::SecretError,
-    store::{StoreError, schema},
+    store::{Outage, StoreError, schema},
 };
 
 /// Exit codes beside 0 and 1, as in sysexits.h.
@@ -61,6 +66,20 @@ pub enum Command {
         /// Only say what would be made
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Look at what could not become a document, and send it back
+    DeadLetters {
+        /// What to do.
+        #[command(subcommand)]
+        what: DeadLetters,
+    },
+    /// When one reading passed each station, as far as it was kept
+    Trace {
+        /// Where the configuration is.
+        #[command(flatten)]
+        file: File,
+        /// The reading's _id
+        id: String,
     },
     /// Show configurations
     Config {
@@ -127,6 +146,11 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
         }
         Command::Init { file, dry_run } => match file.load(Secrets::Read) {
             Ok(config) => init(&config, dry_run).await,
+            Err(problems) => Ok(refuse(&problems)),
+        },
+        Command::DeadLetters { what } => what.execute().await,
+        Command::Trace { file, id } => match file.load(Secrets::Read) {
+            Ok(config) => trace::trace(&config, &id).await,
             Err(problems) => Ok(refuse(&problems)),
         },
         Command::Config {
@@ -256,7 +280,16 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let configuration = error.downcast_ref::<ConsumerError>().is_some_and(settings)
         || error.downcast_ref::<StoreError>().is_some()
         || error.downcast_ref::<SecretError>().is_some();
-    if configuration { exit::CONFIG } else { 1 }
+    let unreachable = |cause: &ConsumerError| matches!(cause, ConsumerError::Unreachable(_));
+    let away = error
+        .downcast_ref::<ConsumerError>()
+        .is_some_and(unreachable)
+        || error.downcast_ref::<Outage>().is_some();
+    match (configuration, away) {
+        (true, _) => exit::CONFIG,
+        (false, true) => exit::UNAVAILABLE,
+        (false, false) => 1,
+    }
 }
 
 /// Cancelled by SIGTERM or SIGINT; a second signal ends the process at once.

@@ -8,6 +8,7 @@
 mod consumer;
 mod producer;
 mod rebalance;
+mod scan;
 mod topics;
 
 use std::{
@@ -29,6 +30,7 @@ use tracing::debug;
 
 pub use consumer::{Consumer, ConsumerError, Offsets, Started};
 pub use producer::{DeadLetterError, Producer};
+pub use scan::scan;
 pub use topics::{Retentions, Topics};
 
 use crate::message::{Message, Partition};

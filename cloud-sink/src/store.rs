@@ -12,11 +12,13 @@
 //! coverage, and a second kind of readings collection (time series), will stand beside [`readings`].
 
 mod catalogue;
+mod dead_letters;
 pub mod facts;
 pub mod incidents;
 pub mod readings;
 mod reply;
 pub mod schema;
+mod trace;
 
 use std::time::Duration;
 

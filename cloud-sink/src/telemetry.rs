@@ -113,7 +113,7 @@ impl Telemetry {
     /// Dead letters could not be written; their partitions wait.
     pub fn dead_letters_held(&self, cause: &DeadLetterError, letters: usize) {
         if lock(&self.held).count(letters as u64).is_some() {
-            error!(error = %cause, letters, "dead letters not written, their partitions wait");
+            error!(error = %cause, letters, fix = cause.fix(), "dead letters not written, their partitions wait");
         }
     }
 

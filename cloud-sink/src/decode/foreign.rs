@@ -18,7 +18,7 @@ use protocol::{
 use serde_json::{Map, Value as Json};
 
 use super::{Reason, Undecodable};
-use crate::{document::Document, message::Message};
+use crate::{dead_letter::origin, document::Document, message::Message};
 
 const MAX_DEPTH: usize = 8;
 /// Whole numbers up to this are the same as floats.
@@ -46,8 +46,9 @@ pub(super) fn reading(message: &Message, value: &[u8]) -> Result<Document, Undec
         object.remove(*name);
         Some(time)
     });
-    let arrived = message
-        .at
+    // Of a replay: when it came first, and where.
+    let at = origin(message);
+    let arrived = at
         .timestamp_ms
         .and_then(|ms| Timestamp::from_micros(ms.checked_mul(1000)?).ok());
     let Some(time) = stated.or(arrived) else {
@@ -76,12 +77,7 @@ pub(super) fn reading(message: &Message, value: &[u8]) -> Result<Document, Undec
         meta: Metadata::default(),
     };
     let gateway = message.gateway();
-    Ok(Document::foreign(
-        reading,
-        gateway,
-        message.at.clone(),
-        stated.is_some(),
-    ))
+    Ok(Document::foreign(reading, gateway, at, stated.is_some()))
 }
 
 fn flatten(

@@ -46,6 +46,9 @@ pub enum ConsumerError {
     /// No broker answered.
     #[error("kafka does not answer: {0}")]
     Unreachable(KafkaError),
+    /// Nothing can be read that is not there.
+    #[error("there is no topic {0}")]
+    NoTopic(String),
     /// The pipeline is gone.
     #[error("the pipeline ended before the consumer")]
     Pipeline,
@@ -251,20 +254,7 @@ impl Poller {
     fn copy(&self, record: &BorrowedMessage<'_>) -> Message {
         let topic = record.topic();
         let known = self.topics.iter().find(|known| &***known == topic);
-        let at = Coordinates {
-            partition: Partition {
-                topic: known.cloned().unwrap_or_else(|| topic.into()),
-                number: record.partition(),
-            },
-            offset: record.offset(),
-            timestamp_ms: record.timestamp().to_millis(),
-        };
-        let headers = record
-            .headers()
-            .into_iter()
-            .flat_map(|headers| headers.iter())
-            .map(|header| (header.key, header.value));
-        Message::new(at, record.key(), record.payload(), headers)
+        copy(record, known.cloned().unwrap_or_else(|| topic.into()))
     }
 
     fn failed(&self, error: KafkaError) -> Result<(), ConsumerError> {
@@ -341,4 +331,21 @@ impl Poller {
         self.consumer.context().restarted(partition, from, to);
         self.consumer.incremental_assign(&list)
     }
+}
+
+pub(super) fn copy(record: &BorrowedMessage<'_>, topic: Arc<str>) -> Message {
+    let at = Coordinates {
+        partition: Partition {
+            topic,
+            number: record.partition(),
+        },
+        offset: record.offset(),
+        timestamp_ms: record.timestamp().to_millis(),
+    };
+    let headers = record
+        .headers()
+        .into_iter()
+        .flat_map(|headers| headers.iter())
+        .map(|header| (header.key, header.value));
+    Message::new(at, record.key(), record.payload(), headers)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
+use tracing::{debug, warn};
 
 use super::assignment::Assignments;
 use crate::{
@@ -121,7 +122,7 @@ impl Job {
                 Ok(()) => Finished::Kept,
                 Err(outage) => Finished::Held(Self::Ping, outage),
             },
-            Self::Bury(letters) => bury(&parts.producer, letters).await,
+            Self::Bury(letters) => bury(parts, letters).await,
         }
     }
 }
@@ -142,7 +143,8 @@ async fn write(
     parts.store.insert(collection, entries).await
 }
 
-async fn bury(producer: &Producer, letters: Vec<DeadLetter>) -> Finished {
+async fn bury(parts: &Parts, letters: Vec<DeadLetter>) -> Finished {
+    let producer = &parts.producer;
     let mut done = Vec::with_capacity(letters.len());
     let mut failed = Vec::new();
     let mut sent = stream::iter(letters)
@@ -151,8 +153,36 @@ async fn bury(producer: &Producer, letters: Vec<DeadLetter>) -> Finished {
     while let Some((result, letter)) = sent.next().await {
         match result {
             Ok(()) => done.push(letter),
+            // Perhaps only beside another in a batch.
+            Err(error) if error.is_too_large() => match producer.send(&letter).await {
+                Ok(()) => done.push(letter),
+                Err(error) if error.is_too_large() => {
+                    if keep_large(&parts.store, &letter).await {
+                        done.push(letter);
+                    } else {
+                        failed.push((letter, error));
+                    }
+                }
+                Err(error) => failed.push((letter, error)),
+            },
             Err(error) => failed.push((letter, error)),
         }
     }
     Finished::Buried { done, failed }
+}
+
+/// A letter that its topic will never take must not hold its partition for ever.
+async fn keep_large(store: &Store, letter: &DeadLetter) -> bool {
+    let at = &letter.message.at;
+    match store.keep_dead_letter(letter).await {
+        Ok(()) => {
+            warn!(topic = %at.partition.topic, partition = at.partition.number, offset = at.offset, bytes = letter.message.value().map(<[u8]>::len), "dead letter too large for its topic, kept in incidents");
+            true
+        }
+        // That MongoDB is away is said by the pipeline; the letter comes again.
+        Err(outage) => {
+            debug!(%outage, "large dead letter not kept yet");
+            false
+        }
+    }
 }

@@ -10,7 +10,7 @@ use mongodb::{
 use protocol::{Timestamp, control::Fact};
 
 use super::{Outage, Store};
-use crate::message::Message;
+use crate::{dead_letter::origin, message::Message};
 
 /// A fact with the record it came from.
 #[derive(Debug)]
@@ -52,7 +52,8 @@ fn fields(entry: &FactEntry) -> Result<Fields, Outage> {
     fields.remove("fact");
     let at = DateTime::from_millis(stated_at(&entry.fact).as_millis());
     fields.insert("at", at);
-    let place = &entry.message.at;
+    // A replay states nothing newer than it did at first.
+    let place = origin(&entry.message);
     fields.insert(
         "from",
         doc! {
@@ -74,7 +75,7 @@ impl Store {
             let facts = self.database.collection::<Fields>(collection(&entry.fact));
             let older = doc! {
                 "_id": entry.fact.key(),
-                "from.offset": { "$lt": entry.message.at.offset },
+                "from.offset": { "$lt": origin(&entry.message).offset },
             };
             let set = doc! { "$set": fields(entry)? };
             let applied = self

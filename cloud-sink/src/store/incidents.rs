@@ -17,6 +17,10 @@ pub struct Incident {
 }
 
 impl Incident {
+    pub(super) fn new(key: String, fields: Fields) -> Self {
+        Self { key, fields }
+    }
+
     /// Two readings with one id: a cloned card, a restored image, or a fault of ours. The second is
     /// kept whole, for the first has the place.
     pub(super) fn conflict(collection: &str, entry: &Entry, existing: Option<i64>) -> Self {
