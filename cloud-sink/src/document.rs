@@ -27,15 +27,17 @@
 //! undone. The same holds in `meta` for `gateway` and `device`. The form is a promise: stored data
 //! cannot be made again, so bytes of it are frozen in the tests below.
 
+mod passage;
+
 use std::borrow::Cow;
 
 use mongodb::bson::DateTime;
 use protocol::{
-    BootId, Clock, DeviceId, Digest, FieldName, GatewayId, Reading, Record, Timestamp, Value,
-    header::Hops,
+    BootId, Clock, DeviceId, Digest, FieldName, GatewayId, Reading, Record, Value, header::Hops,
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use self::passage::Passage;
 use crate::{catalogue::Fit, message::Coordinates};
 
 /// Members of the document that are not measured values.
@@ -144,14 +146,7 @@ impl Document {
     #[must_use]
     pub fn passing(mut self, hops: Hops, at: &Coordinates, whole: bool) -> Self {
         self.arrived_ms = hops.received.map(|time| time.as_millis());
-        self.passage = whole.then(|| {
-            Box::new(Passage {
-                hops,
-                at: at.clone(),
-                consumed_ms: None,
-                written_ms: None,
-            })
-        });
+        self.passage = whole.then(|| Box::new(Passage::new(hops, at)));
         self
     }
 
@@ -404,53 +399,6 @@ impl Serialize for Uptime {
 
 #[derive(Serialize)]
 struct Place<'a> {
-    topic: &'a str,
-    partition: i32,
-    offset: i64,
-}
-
-/// The way of a reading, as far as it is known when the document is written.
-#[derive(Debug, Clone, PartialEq)]
-struct Passage {
-    hops: Hops,
-    at: Coordinates,
-    consumed_ms: Option<i64>,
-    /// The last try: MongoDB cannot be told when it confirmed.
-    written_ms: Option<i64>,
-}
-
-impl Passage {
-    fn stored(&self) -> StoredHops<'_> {
-        let time = |time: Option<Timestamp>| time.map(|t| DateTime::from_millis(t.as_millis()));
-        let millis = |ms: Option<i64>| ms.map(DateTime::from_millis);
-        StoredHops {
-            received: time(self.hops.received),
-            committed: time(self.hops.committed),
-            sent: time(self.hops.sent),
-            appended: millis(self.at.timestamp_ms),
-            consumed: millis(self.consumed_ms),
-            written: millis(self.written_ms),
-            topic: &self.at.partition.topic,
-            partition: self.at.partition.number,
-            offset: self.at.offset,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct StoredHops<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    received: Option<DateTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    committed: Option<DateTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sent: Option<DateTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    appended: Option<DateTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumed: Option<DateTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    written: Option<DateTime>,
     topic: &'a str,
     partition: i32,
     offset: i64,

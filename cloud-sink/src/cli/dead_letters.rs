@@ -4,18 +4,20 @@
 //! A letter is named by its place: `PARTITION:OFFSET` in the dead-letter topic, or
 //! `dead_letter:TOPIC:PARTITION:OFFSET` where it was too large for it and lies in `incidents`.
 
+mod letter;
+
 use std::{collections::HashSet, ops::ControlFlow};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value as Json, json};
 
+use self::letter::Letter;
 use super::{Ended, File, plural, refuse};
 use crate::{
     config::{Config, Secrets},
     dead_letter::{Buried, Grave, LastDeaths, MAX_REPLAYS, Replay},
     kafka::{ConsumerError, Producer, Settings, scan},
-    message::{Message, Partition},
+    message::Message,
     run::{kafka_settings, open_store},
     store::Store,
 };
@@ -81,13 +83,6 @@ pub enum OutputFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// A dead letter and its name.
-struct Letter {
-    id: String,
-    message: Message,
-    buried: Buried,
 }
 
 impl DeadLetters {
@@ -332,78 +327,4 @@ fn id_of(message: &Message) -> String {
 
 fn takes(reason: Option<&str>, buried: &Buried) -> bool {
     reason.is_none_or(|reason| reason == buried.reason)
-}
-
-impl Letter {
-    fn line(&self) -> String {
-        let Buried {
-            reason,
-            detail,
-            origin,
-            replays,
-            device,
-        } = &self.buried;
-        let Partition { topic, number } = &origin.partition;
-        let device = device.as_deref().unwrap_or("-");
-        let again = match replays {
-            0 => String::new(),
-            count => format!("  came back {count} times"),
-        };
-        let place = format!("{topic}/{number}/{}", origin.offset);
-        format!("{}  {reason}  {device}  {place}{again}  {detail}", self.id)
-    }
-
-    fn json(&self) -> Json {
-        let origin = &self.buried.origin;
-        json!({
-            "id": self.id,
-            "reason": self.buried.reason,
-            "detail": self.buried.detail,
-            "device": self.buried.device,
-            "topic": &*origin.partition.topic,
-            "partition": origin.partition.number,
-            "offset": origin.offset,
-            "timestamp_ms": origin.timestamp_ms,
-            "replays": self.buried.replays,
-        })
-    }
-
-    fn whole_text(&self) -> String {
-        let mut text = self.line();
-        let mut line = |name: &str, bytes: Option<&[u8]>| {
-            text.push_str(&format!("\n  {name:<24} {}", readable(bytes)));
-        };
-        line("key", self.message.key());
-        self.message
-            .headers()
-            .for_each(|(name, value)| line(name, value));
-        line("value", self.message.value());
-        text
-    }
-
-    fn whole_json(&self) -> Json {
-        let mut json = self.json();
-        let headers = self.message.headers();
-        let headers: Vec<Json> = headers
-            .map(|(name, value)| json!({ "name": name, "value": readable(value) }))
-            .collect();
-        json["key"] = readable(self.message.key()).into();
-        json["headers"] = headers.into();
-        json["value"] = readable(self.message.value()).into();
-        json
-    }
-}
-
-/// Text as it is, anything else in hex.
-fn readable(bytes: Option<&[u8]>) -> String {
-    let Some(bytes) = bytes else {
-        return "(none)".into();
-    };
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => text.into(),
-        _ => {
-            let hex = bytes.iter().map(|byte| format!("{byte:02x}"));
-            hex.fold(String::from("0x"), |text, byte| text + &byte)
-        }
-    }
 }

@@ -9,14 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mongodb::bson::Document as Fields;
 use protocol::{RecordId, Timestamp, header};
 
 use super::Ended;
 use crate::{
     config::Config,
     kafka::{self, ConsumerError, Settings},
-    message::Message,
+    message::{Coordinates, Message},
     run::{kafka_settings, open_store},
     store::Store,
 };
@@ -34,52 +33,33 @@ const STATIONS: [(&str, &str); 6] = [
     ("written", "handed to mongodb by the sink"),
 ];
 
-/// Milliseconds since 1970 by the order of [`STATIONS`].
-type Times = [Option<i64>; STATIONS.len()];
-
 #[expect(clippy::print_stdout, reason = "a command line prints its answer")]
 pub(super) async fn trace(config: &Config, id: &str) -> Ended {
     let store = open_store(config).await?;
+    let names = STATIONS.map(|(name, _)| name);
     let mut found = None;
     for route in &config.routes {
-        if let Some(document) = store.document(&route.collection, id).await? {
-            found = Some((route, document));
+        if let Some(way) = store.way_of(&route.collection, id, &names).await? {
+            found = Some((route, way));
             break;
         }
     }
-    let Some((route, document)) = found else {
+    let Some((route, way)) = found else {
         println!("{id}  is not in mongodb{}", elsewhere(&store, id).await?);
         return Ok(1);
     };
     println!("{id}  {}.{}", config.mongodb.database, route.collection);
-    if let Ok(hops) = document.get_document("hops") {
-        let times = STATIONS.map(|(name, _)| hops.get_datetime(name).ok());
-        print(&times.map(|time| time.map(|time| time.timestamp_millis())));
-        let (topic, partition) = (hops.get_str("topic"), hops.get_i32("partition"));
-        if let (Ok(topic), Ok(partition), Ok(offset)) = (topic, partition, hops.get_i64("offset")) {
-            println!("in kafka   {topic}/{partition}/{offset}");
-        }
+    if let Some(times) = way.stations {
+        print(&times, way.at.as_ref());
         return Ok(0);
     }
     println!("its route keeps no hops (hops = true would); looking for it in kafka");
-    let since_ms = document
-        .get_datetime("ts")
-        .ok()
-        .map(|ts| ts.timestamp_millis());
-    let (settings, topic, wanted) = (
-        kafka_settings(config),
-        route.topic.to_string(),
-        id.to_owned(),
-    );
-    let search = move || look_for(&settings, &topic, since_ms, &wanted);
+    let settings = kafka_settings(config);
+    let (topic, wanted) = (route.topic.to_string(), id.to_owned());
+    let search = move || look_for(&settings, &topic, way.ts_ms, &wanted);
     match tokio::task::spawn_blocking(search).await?? {
         Some(message) => {
-            print(&times(&message));
-            let at = &message.at;
-            println!(
-                "in kafka   {}/{}/{}",
-                at.partition.topic, at.partition.number, at.offset
-            );
+            print(&times(&message), Some(&message.at));
             Ok(0)
         }
         None => {
@@ -111,7 +91,7 @@ fn look_for(
     Ok(found)
 }
 
-fn times(message: &Message) -> Times {
+fn times(message: &Message) -> [Option<i64>; STATIONS.len()] {
     let headers = message.headers();
     let headers = header::Headers::read(headers.filter_map(|(name, value)| Some((name, value?))));
     let millis = |time: Option<Timestamp>| time.map(|time| time.as_millis());
@@ -127,14 +107,23 @@ fn times(message: &Message) -> Times {
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints its answer")]
-fn print(times: &Times) {
+fn print(times: &[Option<i64>], at: Option<&Coordinates>) {
     for line in lines(times) {
         println!("{line}");
+    }
+    if let Some(Coordinates {
+        partition, offset, ..
+    }) = at
+    {
+        println!(
+            "in kafka   {}/{}/{offset}",
+            partition.topic, partition.number
+        );
     }
 }
 
 /// Each station with its time and how long it took to get there; clocks of three machines.
-fn lines(times: &Times) -> Vec<String> {
+fn lines(times: &[Option<i64>]) -> Vec<String> {
     let mut before = None;
     let stations = STATIONS.iter().zip(times);
     stations
@@ -157,12 +146,10 @@ async fn elsewhere(store: &Store, id: &str) -> anyhow::Result<String> {
     let Ok(record) = id.parse::<RecordId>() else {
         return Ok(String::new());
     };
-    let loss: Option<Fields> = store.loss(&record).await?;
-    let Some(loss) = loss else {
-        return Ok(", and no loss that covers it was declared: it may be under way".into());
-    };
-    let reason = loss.get_str("reason").unwrap_or("unknown");
-    Ok(format!("; its gateway declared it lost: {reason}"))
+    Ok(match store.loss_of(&record).await? {
+        Some(reason) => format!("; its gateway declared it lost: {reason}"),
+        None => ", and no loss that covers it was declared: it may be under way".into(),
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::message::Partition;
 use mongodb::bson::{self, doc};
-use protocol::{FieldName, Fields, Metadata, SourceId};
+use protocol::{FieldName, Fields, Metadata, SourceId, Timestamp};
 
 fn reading(clock: Clock, fields: &[(&str, Value)]) -> Reading {
     let named = |(name, value): &(&str, Value)| (FieldName::new(*name).unwrap(), value.clone());
