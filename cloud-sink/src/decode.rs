@@ -8,7 +8,7 @@
 mod foreign;
 
 use protocol::{
-    Record,
+    Record, RecordId,
     control::{Fact, FactError},
     header::{Headers, READING_V1},
     record::{self, RecordError},
@@ -112,6 +112,23 @@ pub fn reading(message: &Message, with_hops: bool) -> Result<Document, Undecodab
             Err(_) => foreign::reading(message, value),
         },
     }
+}
+
+/// Which reading of ours a record that may be damaged claims to be, so that an audit finds it among the
+/// dead letters; `None` where it does not say so plainly.
+#[must_use]
+pub fn identity(message: &Message) -> Option<RecordId> {
+    let headers = message.headers();
+    let headers = Headers::read(headers.filter_map(|(name, value)| Some((name, value?))));
+    let id = match headers.id {
+        Some(id) => id,
+        None => {
+            let value = message.value()?;
+            let form = Form::of(&headers, value).ok()?;
+            form.decode(value).ok()?.id
+        }
+    };
+    (message.key() == Some(id.gateway.as_str().as_bytes())).then_some(id)
 }
 
 /// Reads a record of the control topic.

@@ -33,7 +33,8 @@ use std::borrow::Cow;
 
 use mongodb::bson::DateTime;
 use protocol::{
-    BootId, Clock, DeviceId, Digest, FieldName, GatewayId, Reading, Record, Value, header::Hops,
+    BootId, Clock, DeviceId, Digest, FieldName, GatewayId, Reading, Record, RecordId, Value,
+    header::Hops,
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
@@ -76,10 +77,7 @@ pub struct Document {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Origin {
-    Ours {
-        gateway: GatewayId,
-        sequence: u64,
-    },
+    Ours(RecordId),
     Foreign {
         gateway: Option<GatewayId>,
         at: Coordinates,
@@ -95,10 +93,7 @@ impl Document {
         Self {
             id: record.id.to_string(),
             digest: record.digest,
-            origin: Origin::Ours {
-                gateway: record.id.gateway,
-                sequence: record.id.sequence,
-            },
+            origin: Origin::Ours(record.id),
             reading: record.reading,
             arrived_ms: None,
             passage: None,
@@ -170,6 +165,21 @@ impl Document {
         }
     }
 
+    /// Which reading of ours it is; `None` for a foreign one, which no audit covers.
+    #[must_use]
+    pub fn record(&self) -> Option<&RecordId> {
+        match &self.origin {
+            Origin::Ours(id) => Some(id),
+            Origin::Foreign { .. } => None,
+        }
+    }
+
+    /// When it may be removed, in milliseconds since 1970.
+    #[must_use]
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        self.expires_at_ms
+    }
+
     /// `gateway/device`, for logs.
     #[must_use]
     pub fn device(&self) -> String {
@@ -236,7 +246,7 @@ impl Document {
     #[must_use]
     pub fn gateway(&self) -> Option<&GatewayId> {
         match &self.origin {
-            Origin::Ours { gateway, .. } => Some(gateway),
+            Origin::Ours(id) => Some(&id.gateway),
             Origin::Foreign { gateway, .. } => gateway.as_ref(),
         }
     }
@@ -256,9 +266,9 @@ impl Serialize for Document {
         map.serialize_entry("_id", &self.id)?;
         map.serialize_entry("ts", &DateTime::from_millis(reading.time.as_millis()))?;
         map.serialize_entry("meta", &Meta(self))?;
-        if let Origin::Ours { sequence, .. } = self.origin {
+        if let Origin::Ours(id) = &self.origin {
             // Below 2^48, so the sign is never touched.
-            map.serialize_entry("seq", &sequence.cast_signed())?;
+            map.serialize_entry("seq", &id.sequence.cast_signed())?;
         }
         if let Some(source) = reading.source {
             let src = Source {

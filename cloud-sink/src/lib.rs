@@ -6,10 +6,12 @@
 
 pub mod batch;
 pub mod catalogue;
+pub mod checkpoint;
 pub mod cli;
 mod clock;
 pub mod config;
 pub mod conservation;
+pub mod coverage;
 pub mod dead_letter;
 pub mod decode;
 pub mod document;
@@ -26,5 +28,6 @@ pub mod secret;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod topics;
 pub mod tracker;
 pub mod unread;

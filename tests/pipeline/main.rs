@@ -5,7 +5,9 @@
 //! Where a test must take a service away, it starts one of its own.
 
 mod configuration;
+mod documentation;
 mod embedded;
+mod secrets;
 
 mod on_the_stack {
     mod bad_input;

@@ -36,7 +36,7 @@ impl Topics {
     /// # Errors
     /// Settings that librdkafka refuses.
     pub fn new(settings: &Settings) -> Result<Self, super::ConsumerError> {
-        let admin = producer_config(settings)
+        let admin = producer_config(&settings.properties)
             .create_with_context(Quiet)
             .map_err(super::ConsumerError::Settings)?;
         let topics = settings.topics.iter().map(|topic| Arc::from(&**topic));

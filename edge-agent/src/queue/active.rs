@@ -44,7 +44,7 @@ impl Writer {
         match active.segment.append(&carry, blocks) {
             Ok(()) => Ok(pages(before, active.segment.bytes())),
             Err(error) => {
-                tracing::warn!(lane = %self.lane.topic, segment = active.number, %error,
+                tracing::warn!(lane = self.lane.name(), segment = active.number, %error,
                     "queue segment failed, the commit goes to a new one");
                 self.set_aside();
                 Err(error)
@@ -56,16 +56,7 @@ impl Writer {
         let number = self.next_segment;
         self.next_segment += 1;
         let dir = self.lane.segment_dir(number);
-        let segment = match Segment::create(&dir) {
-            Ok(segment) => Arc::new(segment),
-            Err(error) => {
-                // What is left of it is empty; a start would clear it as well.
-                if let Err(left) = files::remove_dir(&dir) {
-                    tracing::warn!(segment = number, error = %left, "empty queue segment not removed");
-                }
-                return Err(error);
-            }
-        };
+        let segment = Arc::new(Segment::create(&dir)?);
         self.active = Some(Active {
             number,
             segment,
@@ -124,7 +115,7 @@ impl Writer {
             Ok(handle) => self.sealer = Some(handle),
             Err(error) => {
                 // The store is closed with the job; a start would seal it.
-                tracing::warn!(lane = %self.lane.topic, %error, "no thread to seal a queue segment");
+                tracing::warn!(lane = self.lane.name(), %error, "no thread to seal a queue segment");
                 if let Some(info) = self.lane.state().segments.get_mut(&number) {
                     info.life = Life::Sealed;
                 }
@@ -136,7 +127,7 @@ impl Writer {
         if let Some(sealer) = self.sealer.take()
             && sealer.join().is_err()
         {
-            tracing::warn!(lane = %self.lane.topic, "sealing a queue segment panicked");
+            tracing::warn!(lane = self.lane.name(), "sealing a queue segment panicked");
         }
     }
 }
