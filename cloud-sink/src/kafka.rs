@@ -12,6 +12,7 @@ mod consumer;
 mod marks;
 mod producer;
 mod rebalance;
+mod scan;
 mod topics;
 
 use std::{
@@ -31,6 +32,7 @@ use tracing::debug;
 
 pub use consumer::{Consumer, ConsumerError, Offsets, Started};
 pub use producer::{DeadLetterError, Producer};
+pub use scan::scan;
 pub use topics::{Retentions, Topics};
 
 use crate::{

@@ -436,6 +436,7 @@ impl Pipeline {
         let (how, noted) = match verdict {
             Verdict::Written => {
                 self.telemetry.written(&entry, now_ms);
+                self.ends.parts.catalogue.stored(&entry.document);
                 let noted = vec![present(entry.document.expires_at_ms())];
                 (Settled::Written, noted)
             }

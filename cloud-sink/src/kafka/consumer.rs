@@ -43,6 +43,12 @@ pub enum ConsumerError {
     /// Partitions could not be taken or given back.
     #[error("partitions not taken: {0}")]
     Start(KafkaError),
+    /// No broker answered.
+    #[error("kafka does not answer: {0}")]
+    Unreachable(KafkaError),
+    /// Nothing can be read that is not there.
+    #[error("there is no topic {0}")]
+    NoTopic(String),
     /// No safe place to start is known.
     #[error("partitions not taken: {0}")]
     NoStart(&'static str),
@@ -272,20 +278,7 @@ impl Poller {
     fn copy(&self, record: &BorrowedMessage<'_>) -> Message {
         let topic = record.topic();
         let known = self.topics.iter().find(|known| &***known == topic);
-        let at = Coordinates {
-            partition: Partition {
-                topic: known.cloned().unwrap_or_else(|| topic.into()),
-                number: record.partition(),
-            },
-            offset: record.offset(),
-            timestamp_ms: record.timestamp().to_millis(),
-        };
-        let headers = record
-            .headers()
-            .into_iter()
-            .flat_map(|headers| headers.iter())
-            .map(|header| (header.key, header.value));
-        Message::new(at, record.key(), record.payload(), headers)
+        copy(record, known.cloned().unwrap_or_else(|| topic.into()))
     }
 
     fn failed(&self, error: KafkaError) -> Result<(), ConsumerError> {
@@ -373,4 +366,21 @@ impl Poller {
         }
         Ok(())
     }
+}
+
+pub(super) fn copy(record: &BorrowedMessage<'_>, topic: Arc<str>) -> Message {
+    let at = Coordinates {
+        partition: Partition {
+            topic,
+            number: record.partition(),
+        },
+        offset: record.offset(),
+        timestamp_ms: record.timestamp().to_millis(),
+    };
+    let headers = record
+        .headers()
+        .into_iter()
+        .flat_map(|headers| headers.iter())
+        .map(|header| (header.key, header.value));
+    Message::new(at, record.key(), record.payload(), headers)
 }
