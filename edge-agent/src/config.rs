@@ -25,7 +25,7 @@ use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic};
 pub use document::Problem;
 pub use value::{show_bytes, show_duration};
 
-use crate::decode::{pattern::Pattern, time::TimePattern};
+use crate::decode::{pattern::Pattern, preset::Preset, time::TimePattern};
 use document::{Document, Mistake};
 
 /// An annotated file: what has to be set, and every default as a comment.
@@ -142,6 +142,19 @@ pub enum SerialMode {
     Frames,
     /// `mode = "lines"`: one reading a line of text.
     Lines(Lines),
+    /// `mode = "nmea" | "dsmr" | "ve-direct" | "pms5003" | …`: what such a device says by itself, docs/devices.md.
+    Device(SerialDevice),
+}
+
+/// A mode that is the name of what a device speaks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SerialDevice {
+    /// The word after `mode`.
+    pub name: &'static str,
+    /// What it stands for.
+    pub preset: Preset,
+    /// Who measures; required. Meters behind a DSMR meter keep their own names.
+    pub device: DeviceId,
 }
 
 /// `mode = "lines"`.

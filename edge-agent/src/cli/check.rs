@@ -42,6 +42,7 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
         let mode = match &serial.mode {
             SerialMode::Frames => "frames",
             SerialMode::Lines(_) => "lines",
+            SerialMode::Device(device) => device.name,
         };
         let there = if serial.port.exists() {
             ""

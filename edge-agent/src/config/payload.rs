@@ -3,7 +3,7 @@
 use protocol::DeviceId;
 
 use super::{
-    LineFormat, Lines, Roles, SerialMode, TimeFormat,
+    LineFormat, Lines, Roles, SerialDevice, SerialMode, TimeFormat,
     document::{Mistake, Table, Value},
     value,
 };
@@ -105,17 +105,43 @@ pub fn serial_mode(table: &Table<'_, '_>) -> Option<SerialMode> {
     enum Mode {
         Frames,
         Lines,
+        Device(&'static str),
     }
-    let words = [("frames", Mode::Frames), ("lines", Mode::Lines)];
-    let remedy = "write mode = \"frames\" (our protocol) or mode = \"lines\" (text)";
+    let words = [
+        ("frames", Mode::Frames),
+        ("lines", Mode::Lines),
+        ("nmea", Mode::Device("nmea")),
+        ("dsmr", Mode::Device("dsmr")),
+        ("ve-direct", Mode::Device("ve-direct")),
+        ("pms5003", Mode::Device("pms5003")),
+        ("pms5003s", Mode::Device("pms5003s")),
+        ("pms5003t", Mode::Device("pms5003t")),
+        ("sds011", Mode::Device("sds011")),
+    ];
+    let remedy =
+        "write mode = \"frames\" (our protocol), \"lines\" (text) or a device: docs/devices.md";
+    let refuse = |but: &[&str], reason: &str| {
+        for key in LINES_KEYS.into_iter().chain(ROLE_KEYS) {
+            if !but.contains(&key) {
+                table.refuse(key, reason);
+            }
+        }
+    };
     match table.required("mode", remedy, value::one_of(words)) {
         Some(Mode::Frames) => {
-            for key in LINES_KEYS.into_iter().chain(ROLE_KEYS) {
-                table.refuse(key, "needs mode = \"lines\": frames carry it themselves");
-            }
+            refuse(&[], "needs mode = \"lines\": frames carry it themselves");
             Some(SerialMode::Frames)
         }
         Some(Mode::Lines) => lines(table).map(SerialMode::Lines),
+        Some(Mode::Device(name)) => {
+            refuse(&["device"], "needs mode = \"lines\"");
+            let device = table.required("device", "write device = \"meter-1\"", value::parsed);
+            Some(SerialMode::Device(SerialDevice {
+                name,
+                preset: name.parse().ok()?,
+                device: device?,
+            }))
+        }
         None => {
             // Which keys belong is not known, so none of them is called unknown.
             for key in LINES_KEYS.into_iter().chain(ROLE_KEYS) {

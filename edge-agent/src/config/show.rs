@@ -135,8 +135,15 @@ fn show_serial(serial: &Serial) -> Table {
         .set("baud", i64::from(serial.baud))
         .set("topic", serial.topic.as_str())
         .meta(&serial.meta);
-    let SerialMode::Lines(lines) = &serial.mode else {
-        return keys.set("mode", "frames").0;
+    let lines = match &serial.mode {
+        SerialMode::Frames => return keys.set("mode", "frames").0,
+        SerialMode::Device(device) => {
+            return keys
+                .set("mode", device.name)
+                .set("device", device.device.as_str())
+                .0;
+        }
+        SerialMode::Lines(lines) => lines,
     };
     let keys = keys
         .set("mode", "lines")

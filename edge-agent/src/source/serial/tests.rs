@@ -356,3 +356,26 @@ fn a_csv_line_whose_beginning_was_not_seen_is_passed_by() {
     assert_eq!(rig.far.counters.seen().skipped, 1);
     rig.end();
 }
+
+#[test]
+fn a_device_that_speaks_by_itself_is_read_under_its_configured_name() {
+    let (rig, mut device) = Rig::new(SerialMode::Device(SerialDevice {
+        name: "sds011",
+        preset: "sds011".parse().unwrap(),
+        device: DeviceId::new("air-1").unwrap(),
+    }));
+    let frame = [0xaa, 0xc0, 0xd4, 0x04, 0x3a, 0x0a, 0xa1, 0x60, 0x1d, 0xab];
+    let mut damaged = frame;
+    damaged[3] ^= 1;
+    device.raw(&[&frame[6..], &frame[..], &damaged, &frame].concat());
+    for _ in 0..2 {
+        let message = rig.far.message();
+        let reading = &message.readings[0];
+        assert_eq!(reading.device.as_str(), "air-1");
+        let expected = Some(&Value::Float(123.6));
+        assert_eq!(reading.fields.get("pm2_5_ug_m3"), expected);
+    }
+    assert_eq!(rig.far.rejection(), Rejection::Damaged);
+    assert_eq!(rig.far.counters.seen().skipped, 1);
+    rig.end();
+}
