@@ -144,6 +144,36 @@ pub enum SerialMode {
     Lines(Lines),
     /// `mode = "nmea" | "dsmr" | "ve-direct" | "pms5003" | …`: what such a device says by itself, docs/devices.md.
     Device(SerialDevice),
+    /// `mode = "modbus" | "mh-z19"`: devices that speak when they are asked.
+    Polled(Polled),
+}
+
+/// `mode = "modbus" | "mh-z19"`: devices that speak when they are asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Polled {
+    /// The word after `mode`.
+    pub name: &'static str,
+    /// How long a device may take to begin its answer; default 300 ms.
+    pub timeout: Duration,
+    /// Silence between an answer and the next question; default 20 ms.
+    pub turnaround: Duration,
+    /// How often a question is put again; default 1.
+    pub retries: u8,
+    /// Who is asked, at least one.
+    pub devices: Vec<PolledDevice>,
+}
+
+/// One of `[[serial.device]]`, or the device of a `mode` that has only one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolledDevice {
+    /// Who measures; required.
+    pub id: DeviceId,
+    /// Modbus address; default 1.
+    pub unit: u8,
+    /// The registers of `profile`, required for Modbus, or what else the device speaks.
+    pub preset: Preset,
+    /// Time from one round of questions to the next; default 10 s.
+    pub every: Duration,
 }
 
 /// A mode that is the name of what a device speaks.

@@ -6,10 +6,11 @@ use protocol::Metadata;
 use toml::{Table, Value};
 
 use super::{
-    Config, LineFormat, Mqtt, MqttPreset, Roles, Secret, Serial, SerialMode, Subscription,
-    TimeFormat, ValueFormat, WhenFull,
+    Config, LineFormat, Mqtt, MqttPreset, Polled, PolledDevice, Roles, Secret, Serial, SerialMode,
+    Subscription, TimeFormat, ValueFormat, WhenFull,
     value::{show_bytes, show_duration},
 };
+use crate::decode::preset::Preset;
 
 /// Collects the keys that have a value.
 #[derive(Default)]
@@ -143,6 +144,7 @@ fn show_serial(serial: &Serial) -> Table {
                 .set("device", device.device.as_str())
                 .0;
         }
+        SerialMode::Polled(polled) => return show_polled(keys, polled),
         SerialMode::Lines(lines) => lines,
     };
     let keys = keys
@@ -172,6 +174,32 @@ fn show_serial(serial: &Serial) -> Table {
                 .0
         }
     }
+}
+
+fn show_polled(keys: Keys, polled: &Polled) -> Table {
+    let keys = keys
+        .set("mode", polled.name)
+        .set("timeout", show_duration(polled.timeout))
+        .set("turnaround", show_duration(polled.turnaround))
+        .set("retries", i64::from(polled.retries));
+    let device = |device: &PolledDevice| match &device.preset {
+        Preset::Modbus(map) => {
+            Keys::default()
+                .set("id", device.id.as_str())
+                .set("unit", i64::from(device.unit))
+                .set("profile", map.name.as_str())
+                .set("every", show_duration(device.every))
+                .0
+        }
+        _ => Table::new(),
+    };
+    match &polled.devices[..] {
+        [only] if !matches!(only.preset, Preset::Modbus(_)) => keys
+            .set("device", only.id.as_str())
+            .set("every", show_duration(only.every)),
+        devices => keys.set("device", devices.iter().map(device).collect::<Vec<Table>>()),
+    }
+    .0
 }
 
 fn show_mqtt(mqtt: &Mqtt) -> Table {

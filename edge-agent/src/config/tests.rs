@@ -90,6 +90,14 @@ name = \"p1\"
 port = \"/dev/serial/by-id/usb-FTDI_P1-if00-port0\"
 mode = \"dsmr\"
 device = \"main-meter\"
+[[serial]]
+name = \"cabinet\"
+port = \"/dev/serial/by-id/usb-FTDI_RS485-if00-port0\"
+baud = 9600
+mode = \"modbus\"
+[[serial.device]]
+id = \"meter-1\"
+profile = \"sdm120\"
 [[mqtt]]
 name = \"house\"
 url = \"mqtts://10.0.0.2\"

@@ -188,6 +188,12 @@ impl Stream {
         }
     }
 
+    /// Whether a piece has begun and is not complete.
+    #[must_use]
+    pub fn is_within(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Nothing follows, or not for long: appends all there is left. The stream can go on afterwards.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
         self.cut(true, pieces);

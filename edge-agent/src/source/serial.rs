@@ -8,6 +8,8 @@
 //! While ingest cannot take more (queue full and `when_full = "block"`), the thread waits at the gate and
 //! the kernel buffers some 4 KiB; a framed device sends again what was not acknowledged.
 
+mod poll;
+mod polled;
 mod session;
 
 use std::{
@@ -112,6 +114,7 @@ impl Port {
                         SerialMode::Frames => self.frames(port),
                         SerialMode::Lines(lines) => self.lines(port, lines),
                         SerialMode::Device(device) => self.device(port, device),
+                        SerialMode::Polled(polled) => self.polled(port, polled),
                     };
                     if since.elapsed() >= REOPEN {
                         backoff.reset();

@@ -270,8 +270,8 @@ fn profiles_are_whole_and_each_cites_its_table() {
             profile.source.len() > 20 && !profile.model.is_empty(),
             "{name}"
         );
-        for request in profile.map.requests(60, 10) {
-            assert!(request.count <= 60, "{name}");
+        for request in profile.map.requests() {
+            assert!(request.count <= profile.map.most, "{name}");
         }
     }
     assert!(
@@ -334,7 +334,7 @@ fn mistakes_in_a_profile_are_named() {
 #[test]
 fn neighbours_are_joined_into_one_request() {
     let map = Profile::built_in("sdm120").unwrap().map;
-    let requests = map.requests(80, 10);
+    let requests = map.requests();
     let shown: Vec<String> = requests
         .iter()
         .map(|request| format!("{:#06x}+{}", request.first, request.count))
@@ -373,8 +373,8 @@ proptest! {
                 poll: true,
             })
             .collect();
-        let map = Map { name: "p".into(), either: false, points };
-        let requests = map.requests(most, gap);
+        let map = Map { name: "p".into(), either: false, gap, most, points, };
+        let requests = map.requests();
         for request in &requests {
             prop_assert!(request.count <= most);
         }

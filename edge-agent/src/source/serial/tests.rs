@@ -132,6 +132,20 @@ impl Device {
         panic!("not heard; only {:?}", self.heard);
     }
 
+    /// Eight bytes: a Modbus request.
+    fn hear_request(&mut self) -> Vec<u8> {
+        let until = Instant::now() + LONG;
+        let mut request = Vec::new();
+        while request.len() < 8 {
+            assert!(Instant::now() < until, "only {request:02x?}");
+            let mut byte = [0];
+            if let Ok(1) = self.port.read(&mut byte) {
+                request.push(byte[0]);
+            }
+        }
+        request
+    }
+
     fn hear_hello(&mut self) -> Hello {
         self.hear(|frame| match frame {
             Frame::Hello(hello) => Some(hello.clone()),
@@ -377,5 +391,40 @@ fn a_device_that_speaks_by_itself_is_read_under_its_configured_name() {
     }
     assert_eq!(rig.far.rejection(), Rejection::Damaged);
     assert_eq!(rig.far.counters.seen().skipped, 1);
+    rig.end();
+}
+
+#[test]
+fn modbus_slaves_are_asked_in_turn_and_a_dead_one_does_not_matter() {
+    let slave = |id: &str, unit| crate::config::PolledDevice {
+        id: DeviceId::new(id).unwrap(),
+        unit,
+        preset: "modbus:xy-md02".parse().unwrap(),
+        every: Duration::from_millis(100),
+    };
+    let (rig, mut device) = Rig::new(SerialMode::Polled(crate::config::Polled {
+        name: "modbus",
+        timeout: Duration::from_millis(40),
+        turnaround: Duration::from_millis(1),
+        retries: 0,
+        devices: vec![slave("dead", 9), slave("alive", 1)],
+    }));
+    let mut rounds = 0;
+    while rounds < 3 {
+        match device.hear_request()[0] {
+            1 if rounds == 1 => device.raw(&[0x01, 0x84, 0x06, 0xc3, 0x02]),
+            1 => device.raw(&[0x01, 0x04, 0x04, 0x01, 0x31, 0x02, 0x22, 0x2a, 0xce]),
+            _ => continue,
+        }
+        rounds += 1;
+    }
+    for _ in 0..2 {
+        let message = rig.far.message();
+        let reading = &message.readings[0];
+        assert_eq!(reading.device.as_str(), "alive");
+        let expected = Some(&Value::Float(30.5));
+        assert_eq!(reading.fields.get("temperature_c"), expected);
+    }
+    assert_eq!(rig.far.rejection(), Rejection::NoFields);
     rig.end();
 }
