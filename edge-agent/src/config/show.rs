@@ -134,6 +134,7 @@ fn show_serial(serial: &Serial) -> Table {
         .set("name", serial.name.clone())
         .set("port", text(&serial.port))
         .set("baud", i64::from(serial.baud))
+        .set("framing", serial.framing.to_string())
         .set("topic", serial.topic.as_str())
         .meta(&serial.meta);
     let lines = match &serial.mode {

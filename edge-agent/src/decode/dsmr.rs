@@ -161,7 +161,7 @@ fn read(text: &str, out: &mut Vec<Decoded>) {
         let object = match object {
             Ok(object) => object,
             Err(line) => {
-                values.reject(line, Problem::NotANumber);
+                values.reject(line, Problem::NoNumber);
                 continue;
             }
         };

@@ -309,9 +309,7 @@ impl Epoch {
                 self.once("longitude_deg", lon);
             }
             // Half a position is none.
-            _ => self
-                .values
-                .reject("latitude_deg", super::Problem::NotANumber),
+            _ => self.values.reject("latitude_deg", super::Problem::NoNumber),
         }
     }
 

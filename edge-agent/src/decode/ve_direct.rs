@@ -104,8 +104,8 @@ impl Cut for VeDirect {
 /// The text up to and with the first checksum, and how many bytes that took.
 fn gather(held: &[u8]) -> Option<(Text, usize)> {
     let mut text = Text {
-        bytes: Vec::with_capacity(held.len()),
-        from: Vec::with_capacity(held.len()),
+        bytes: Vec::with_capacity(held.len().min(512)),
+        from: Vec::with_capacity(held.len().min(512)),
     };
     let mut at = 0;
     while at < held.len() {

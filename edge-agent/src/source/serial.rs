@@ -22,7 +22,7 @@ use protocol::{
     GatewayId, Metadata,
     frame::{Decoder, Frame, FrameError},
 };
-use serialport::{SerialPort, TTYPort};
+use serialport::{DataBits, Parity, SerialPort, StopBits, TTYPort};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,7 @@ use super::{
     intake::{Intake, source_meta},
 };
 use crate::{
-    config::{Agent, LineFormat, Lines, Serial, SerialDevice, SerialMode},
+    config::{self, Agent, LineFormat, Lines, Serial, SerialDevice, SerialMode},
     decode::{
         self, Defaults,
         lines::{Line, Splitter},
@@ -136,7 +136,23 @@ impl Port {
 
     fn open(&self) -> serialport::Result<TTYPort> {
         let path = self.settings.port.to_string_lossy();
+        let framing = self.settings.framing;
         serialport::new(path, self.settings.baud)
+            .data_bits(match framing.data_bits {
+                5 => DataBits::Five,
+                6 => DataBits::Six,
+                7 => DataBits::Seven,
+                _ => DataBits::Eight,
+            })
+            .parity(match framing.parity {
+                config::Parity::None => Parity::None,
+                config::Parity::Even => Parity::Even,
+                config::Parity::Odd => Parity::Odd,
+            })
+            .stop_bits(match framing.stop_bits {
+                2 => StopBits::Two,
+                _ => StopBits::One,
+            })
             .timeout(IDLE)
             .open_native()
     }

@@ -314,9 +314,9 @@ impl Point {
             Kind::Float64 => f64::from_bits(bits),
             Kind::Bcd(_) => {
                 let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                exact(digits.parse().map_err(|_| Problem::NotANumber)?)?
+                exact(digits.parse().map_err(|_| Problem::NoNumber)?)?
             }
-            Kind::Text(_) => return Err(Problem::NotANumber),
+            Kind::Text(_) => return Err(Problem::NoNumber),
         };
         Ok(Value::Float(number))
     }

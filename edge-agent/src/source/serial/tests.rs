@@ -37,6 +37,7 @@ impl Rig {
             name: "meter".into(),
             port: path.clone(),
             baud: 115_200,
+            framing: config::Framing::default(),
             mode,
             topic: Topic::new("t").unwrap(),
             meta: Metadata::default(),
