@@ -7,7 +7,7 @@ use protocol::DeviceId;
 use super::{
     LineFormat, Lines, Polled, PolledDevice, Roles, SerialDevice, SerialMode, TimeFormat,
     document::{Mistake, Table, Value},
-    sections::each,
+    sections::{Unique, each},
     value,
 };
 use crate::decode::{
@@ -133,9 +133,12 @@ fn polled(
 }
 
 /// One of `[[serial.device]]`.
-fn modbus_device(table: &Table<'_, '_>) -> Option<PolledDevice> {
-    let id = table.required("id", "write id = \"meter-1\"", value::parsed);
-    let unit = table.or("unit", 1, value::integer(1..=247));
+fn modbus_device(table: &Table<'_, '_>, ids: &mut Unique) -> Option<PolledDevice> {
+    let id = table.required("id", "write id = \"meter-1\"", value::parsed::<DeviceId>);
+    if let Some(id) = &id {
+        ids.check(table, "id", id.as_str());
+    }
+    let unit = table.or("unit", 1, value::integer(1..=248));
     let preset = table.required("profile", "write profile = \"sdm120\"", |value| {
         let name = value::text(value)?;
         let map = match name.ends_with(".toml") {
@@ -208,7 +211,8 @@ pub fn serial_mode(table: &Table<'_, '_>) -> Option<SerialMode> {
         Some(Mode::Modbus) => {
             refuse(&["device"], "needs mode = \"lines\"");
             table.refuse("every", "belongs to each [[serial.device]]");
-            let devices = each(table, "device", modbus_device);
+            let mut ids = Unique::default();
+            let devices = each(table, "device", |entry| modbus_device(entry, &mut ids));
             if table.span_of("device").is_none() || table.is_empty_list("device") {
                 let fix = "add [[serial.device]] with id, unit and profile";
                 table.wrong("device", Mistake::fix("is missing", fix));

@@ -32,6 +32,8 @@ fn the_examples_of_manuals_are_read() {
     let capture = frames(&[
         "01 04 00 00 00 0a",
         "01 04 14 08 98 03 e8 00 00 08 98 00 00 00 00 00 00 01 f4 00 64 00 00",
+        "01 42",
+        "01 42",
     ]);
     assert_eq!(
         clean("modbus:pzem-004t-v3", &capture),
