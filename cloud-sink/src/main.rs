@@ -1,1 +1,26 @@
-fn main() {}
+//! `cloud-sink`: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cloud_sink::cli::{self, Cli};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    let result = match cli::stop_on_signals() {
+        Ok(stop) => cli::execute(command, stop).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            if tracing::dispatcher::has_been_set() {
+                tracing::error!(error = format!("{error:#}"), "stopped by an error");
+            } else {
+                eprintln!("cloud-sink: {error:#}");
+            }
+            ExitCode::from(cli::exit_code(&error))
+        }
+    }
+}

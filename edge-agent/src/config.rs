@@ -431,6 +431,7 @@ pub enum WhenFull {
 #[derive(Clone, PartialEq)]
 pub struct Kafka {
     /// Settings for librdkafka, in its own names: from `bootstrap`, `properties_file` and `properties`.
+    /// Each has one name, whichever of its aliases was written.
     pub properties: BTreeMap<String, String>,
     /// Names in `properties` whose values are never shown.
     pub secret_properties: Vec<String>,
@@ -440,6 +441,19 @@ pub struct Kafka {
     pub control_topic: Topic,
     /// Form of the value: `json` (default) or `postcard`.
     pub value: ValueFormat,
+    /// The Schema Registry, where `properties_file` names one.
+    pub registry: Option<Registry>,
+}
+
+/// A Schema Registry. Its `Debug` hides the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// `http://` or `https://`, without user, perhaps with a path.
+    pub url: String,
+    /// Key, where it needs one.
+    pub username: Option<String>,
+    /// Secret, where it needs one.
+    pub password: Option<String>,
 }
 
 /// Form of a Kafka value.

@@ -260,13 +260,20 @@ impl Broker {
                 if std::mem::replace(&mut progress.connected_before, true) {
                     self.intake.counters.reconnected();
                 }
-                self.intake.link(LinkState::Up);
-                if !ack.session_present || !progress.subscribed {
-                    progress.subscribed = false;
+                progress.subscribed &= ack.session_present;
+                if progress.subscribed {
+                    self.intake.link(LinkState::Up);
+                } else {
                     self.subscribe(link);
                 }
             }
-            Event::Incoming(Incoming::SubAck(ack)) => progress.subscribed = self.subscribed(&ack),
+            Event::Incoming(Incoming::SubAck(ack)) => {
+                progress.subscribed = self.subscribed(&ack);
+                // Not before: what is published before the first subscription, the broker forgets.
+                if progress.subscribed {
+                    self.intake.link(LinkState::Up);
+                }
+            }
             Event::Incoming(Incoming::Publish(publish)) if progress.stop_by.is_none() => {
                 let answer = (publish.qos != QoS::AtMostOnce).then(|| Answer {
                     token: link.acks().arrived(publish.pkid),

@@ -113,15 +113,63 @@ fn a_look_from_outside_sees_what_waits_and_disturbs_nothing() {
     rig.next(150);
     rig.acknowledge(150);
     rig.lane.sync_head().unwrap();
-    assert_eq!(inspect::lanes(&rig.dir).unwrap(), [topic()]);
-    let seen = inspect::stat(&rig.dir, &topic()).unwrap();
+    assert_eq!(inspect::lanes(&rig.dir).unwrap(), ["t"]);
+    let seen = inspect::stat(&rig.dir, "t").unwrap();
     assert_eq!(seen.gateway, gateway());
     assert_eq!(seen.stat.readings, rig.lane.stat().readings);
     assert_eq!(seen.stat.segments, rig.lane.stat().segments);
-    let all = inspect::peek(&rig.dir, &topic(), 10_000).unwrap();
-    let few = inspect::peek(&rig.dir, &topic(), 3).unwrap();
+    let all = inspect::peek(&rig.dir, "t", 10_000).unwrap();
+    let few = inspect::peek(&rig.dir, "t", 3).unwrap();
     assert_eq!(values(&all), (150..2000).collect::<Vec<_>>());
     assert_eq!(few, all[..3]);
     rig.reader.rewind();
     assert_eq!(rig.drain(), all);
+}
+
+#[test]
+fn commits_and_reads_at_the_same_time_keep_order_and_balance() {
+    let mut rig = Rig::new(config::Queue {
+        segment_bytes: 32 << 10,
+        ..settings()
+    });
+    let mut writer = rig.writer.take().unwrap();
+    let conservation = Arc::clone(&rig.conservation);
+    let committer = std::thread::spawn(move || {
+        for start in 0..100 {
+            let batch: Vec<_> = (start * 50..(start + 1) * 50).map(plain).collect();
+            conservation.received(50);
+            writer.commit(&batch, at(0)).unwrap();
+            writer.tick(at(0)).unwrap();
+            assert!(conservation.snapshot().holds());
+        }
+        writer
+    });
+    let mut got = Vec::new();
+    while got.len() < 5000 {
+        rig.reader.wait(Duration::from_secs(10));
+        let entries = rig.reader.next(37, at(0)).unwrap();
+        rig.reader
+            .acknowledge(entries.len(), &BTreeMap::new(), at(0))
+            .unwrap();
+        got.extend(values(&entries));
+        assert!(rig.conservation.snapshot().holds());
+    }
+    rig.writer = Some(committer.join().unwrap());
+    assert_eq!(got, (0..5000).collect::<Vec<_>>());
+    assert_eq!(rig.restarted().lane.stat().readings, 0);
+}
+
+#[test]
+fn many_starts_without_an_uplink_do_not_cost_a_segment_each() {
+    let mut rig = Rig::new(settings());
+    for round in 0..30 {
+        rig.store(round * 2..round * 2 + 2);
+        rig = rig.restarted();
+    }
+    let stat = rig.lane.stat();
+    assert!(
+        stat.bytes < 4 << 20,
+        "each start must not cost a segment: {stat:?}"
+    );
+    assert_eq!(values(&rig.drain()), (0..60).collect::<Vec<_>>());
 }

@@ -1,0 +1,252 @@
+//! The command line.
+
+mod check;
+pub mod topics;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{self, Config, Problem, Secrets},
+    kafka::ConsumerError,
+    logging,
+    run::{self, open_store},
+    secret::SecretError,
+    store::{StoreError, schema},
+};
+
+/// Exit codes beside 0 and 1, as in sysexits.h.
+pub mod exit {
+    /// A peer is unavailable.
+    pub const UNAVAILABLE: u8 = 69;
+    /// The configuration is wrong.
+    pub const CONFIG: u8 = 78;
+}
+
+/// Writes readings from Kafka to MongoDB, each exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "cloud-sink", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Consume until told to stop
+    Run {
+        /// Where the configuration is.
+        #[command(flatten)]
+        file: File,
+        /// Form of the log lines
+        #[arg(long, value_enum, default_value_t)]
+        log: logging::Format,
+    },
+    /// Find every mistake of the configuration
+    Check {
+        /// Where the configuration is.
+        #[command(flatten)]
+        file: File,
+        /// Ask Kafka and MongoDB as well: topics, permissions, retention, lag
+        #[arg(long)]
+        online: bool,
+    },
+    /// Make collections and indexes
+    Init {
+        /// Where the configuration is.
+        #[command(flatten)]
+        file: File,
+        /// Only say what would be made
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Compare Kafka's topics with what they have to be like
+    Topics {
+        /// Plan or apply.
+        #[command(subcommand)]
+        command: topics::Command,
+    },
+    /// Show configurations
+    Config {
+        /// Which.
+        #[command(subcommand)]
+        which: Show,
+    },
+}
+
+/// Which configuration to show.
+#[derive(Debug, Subcommand)]
+pub enum Show {
+    /// An annotated file to start from
+    Sample,
+    /// The one in force, with defaults and without secrets
+    Show {
+        /// Where the configuration is.
+        #[command(flatten)]
+        file: File,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct File {
+    /// Configuration file
+    #[arg(short, long, default_value = "/etc/cloud-sink/cloud-sink.toml")]
+    config: PathBuf,
+}
+
+/// How a command ended without an error of its own.
+pub type Ended = anyhow::Result<u8>;
+
+/// Does what was asked; returns the exit code.
+///
+/// # Errors
+/// What made it impossible; exit code 1.
+#[expect(clippy::print_stdout, reason = "a command line prints its answer")]
+pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
+    match command {
+        Command::Run { file, log } => {
+            let config = match file.load(Secrets::Read) {
+                Ok(config) => config,
+                Err(problems) => return Ok(refuse(&problems)),
+            };
+            logging::start(log);
+            run::run(config, stop).await.map(|()| 0)
+        }
+        Command::Check { file, online } => {
+            let secrets = if online {
+                Secrets::Read
+            } else {
+                Secrets::Leave
+            };
+            match file.load(secrets) {
+                Ok(config) if online => check::online(&file, &config).await,
+                Ok(config) => {
+                    println!("{}", file.summary(&config));
+                    Ok(0)
+                }
+                Err(problems) => Ok(refuse(&problems)),
+            }
+        }
+        Command::Init { file, dry_run } => match file.load(Secrets::Read) {
+            Ok(config) => init(&config, dry_run).await,
+            Err(problems) => Ok(refuse(&problems)),
+        },
+        Command::Topics { command } => topics::topics(command).await,
+        Command::Config {
+            which: Show::Sample,
+        } => {
+            print!("{}", config::SAMPLE);
+            Ok(0)
+        }
+        Command::Config {
+            which: Show::Show { file },
+        } => match file.load(Secrets::Leave) {
+            Ok(config) => {
+                print!("{}", config.show());
+                Ok(0)
+            }
+            Err(problems) => Ok(refuse(&problems)),
+        },
+    }
+}
+
+impl File {
+    fn load(&self, secrets: Secrets) -> Result<Config, Vec<Problem>> {
+        config::load(&self.config, secrets)
+    }
+
+    fn summary(&self, config: &Config) -> String {
+        let routes = config.routes.len();
+        let path = self.config.display();
+        let mut summary = format!("config     {path}   ok   {routes} route{}", plural(routes));
+        if let Some(registry) = &config.kafka.registry {
+            let user = registry.username.as_deref().unwrap_or("nobody");
+            summary += &format!("\nschema     {}  as {user}", registry.url);
+        }
+        summary
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+#[expect(clippy::print_stderr, reason = "a command line prints its answer")]
+fn refuse(problems: &[Problem]) -> u8 {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+    let count = problems.len();
+    eprintln!("{count} problem{}", plural(count));
+    exit::CONFIG
+}
+
+#[expect(clippy::print_stdout, reason = "a command line prints its answer")]
+async fn init(config: &Config, dry_run: bool) -> Ended {
+    let store = open_store(config).await?;
+    let database = &config.mongodb.database;
+    for index in schema::plan(&config.routes) {
+        let keys: Vec<&String> = index.keys.keys().collect();
+        let kind = if index.expires {
+            " (removes what is past)"
+        } else {
+            ""
+        };
+        if !dry_run && let Err(outage) = store.make(&index).await {
+            println!(
+                "{database}.{}  {}  FAIL {outage}",
+                index.collection, index.name
+            );
+            return Ok(exit::UNAVAILABLE);
+        }
+        let done = if dry_run { "would make" } else { "ok" };
+        println!(
+            "{database}.{}  {}  {keys:?}{kind}  {done}",
+            index.collection, index.name
+        );
+    }
+    Ok(0)
+}
+
+/// The exit code of an error: a configuration that only librdkafka, the driver or the place of a secret
+/// could refuse is still a wrong configuration.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let settings = |cause: &ConsumerError| matches!(cause, ConsumerError::Settings(_));
+    let configuration = error.downcast_ref::<ConsumerError>().is_some_and(settings)
+        || error.downcast_ref::<StoreError>().is_some()
+        || error.downcast_ref::<SecretError>().is_some();
+    if configuration { exit::CONFIG } else { 1 }
+}
+
+/// Cancelled by SIGTERM or SIGINT; a second signal ends the process at once.
+///
+/// # Errors
+/// When signals cannot be listened for.
+pub fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stopping.is_cancelled() {
+                // Nothing is lost: what was not settled is read again.
+                std::process::exit(1);
+            }
+            stopping.cancel();
+        }
+    });
+    Ok(stop)
+}

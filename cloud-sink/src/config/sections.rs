@@ -1,0 +1,253 @@
+//! The tables of the file, one function each, and the rules between them.
+//!
+//! A function returns `None` only when it has noted a problem, and only after it has read every key,
+//! so that each mistake is found whatever else is wrong.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use protocol::Topic;
+use toml::de::DeValue;
+
+use super::{
+    Batch, Config, Kafka, Mongodb, Route, Secrets, Status, Uri,
+    document::{Document, Mistake, Table, Value},
+    kafka, topics, value,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Reads the whole file; a configuration only when nothing is wrong.
+pub fn read(doc: &Document<'_>, secrets: Secrets) -> Option<Config> {
+    let root = doc.parse();
+    let config = read_root(&Table::root(doc, &root), secrets);
+    config.filter(|_| doc.is_clean())
+}
+
+fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
+    let kafka = section(root, "kafka", "bootstrap = \"host:9092\"")
+        .and_then(|table| kafka::read(&table, secrets));
+    let mongodb =
+        section(root, "mongodb", "uri = \"mongodb://host\"").and_then(|table| mongodb(&table));
+    let routes = routes(root, kafka.as_ref());
+    let topics = topics::read(root, kafka.as_ref(), routes.as_deref());
+    let batch = root
+        .table("batch")
+        .map_or_else(Batch::default, |table| batch(&table));
+    let status = root
+        .table("status")
+        .map_or_else(Status::default, |table| status(&table));
+    Some(Config {
+        kafka: kafka?,
+        mongodb: mongodb?,
+        routes: routes?,
+        topics: topics?,
+        batch,
+        status,
+    })
+}
+
+fn section<'d, 't>(
+    root: &Table<'d, 't>,
+    name: &'static str,
+    example: &str,
+) -> Option<Table<'d, 't>> {
+    if root.span_of(name).is_none() {
+        let fix = format!("add [{name}] with {example}");
+        let mistake = Mistake::fix(format!("[{name}] is missing"), fix);
+        root.doc().note(root.span(), mistake);
+    }
+    root.table(name)
+}
+
+fn mongodb(table: &Table<'_, '_>) -> Option<Mongodb> {
+    let remedy = "write uri = \"mongodb://host:27017\", or uri = { credential = \"mongodb_uri\" }";
+    let uri = table.required("uri", remedy, uri);
+    let database = table.or("database", String::from("telemetry"), database);
+    let timeout = table.or(
+        "timeout",
+        Duration::from_secs(10),
+        value::duration(Duration::from_secs(1)..=Duration::from_secs(300)),
+    );
+    Some(Mongodb {
+        uri: uri?,
+        database,
+        timeout,
+    })
+}
+
+fn uri(value: &Value<'_>) -> Result<Uri, Mistake> {
+    if let DeValue::Table(_) = value.get_ref() {
+        return value::secret(value).map(Uri::Secret);
+    }
+    let text = value::text(value)?;
+    let rest = text
+        .strip_prefix("mongodb://")
+        .or_else(|| text.strip_prefix("mongodb+srv://"));
+    let Some(rest) = rest else {
+        return Err(Mistake::fix(
+            "must begin with mongodb:// or mongodb+srv://",
+            "write uri = \"mongodb://host:27017\"",
+        ));
+    };
+    // Never repeated in the message.
+    let credentials = rest
+        .split('/')
+        .next()
+        .and_then(|host| host.rsplit_once('@'));
+    if credentials.is_some_and(|(user, _)| user.contains(':')) {
+        return Err(Mistake::fix(
+            "must not hold a password",
+            "move the whole string: uri = { credential = \"name\" }, { file = \"/path\" } or { env = \"NAME\" }",
+        ));
+    }
+    Ok(Uri::Text(text))
+}
+
+/// MongoDB's own rule for names of databases, the strictest of its platforms.
+fn database(value: &Value<'_>) -> Result<String, Mistake> {
+    let name = value::text(value)?;
+    if name.len() > 63
+        || name.contains([
+            '/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?', '\0',
+        ])
+    {
+        return Err(Mistake::new(
+            "must be at most 63 bytes without / \\ . \" $ * < > : | ? and spaces",
+        ));
+    }
+    Ok(name)
+}
+
+/// Collections that the sink keeps for itself.
+const OWN: [&str; 8] = [
+    "incidents",
+    "epochs",
+    "losses",
+    "clock_corrections",
+    "gateways",
+    "fields",
+    "coverage",
+    "checkpoints",
+];
+
+fn collection(value: &Value<'_>) -> Result<String, Mistake> {
+    let name = value::text(value)?;
+    if OWN.contains(&name.as_str()) {
+        return Err(Mistake::fix(
+            format!("\"{name}\" is a collection of the sink itself"),
+            "choose another name, such as \"readings\"",
+        ));
+    }
+    if name.len() > 120 || name.contains(['$', '\0']) || name.starts_with("system.") {
+        return Err(Mistake::new(
+            "must be at most 120 bytes without $ and not begin with system.",
+        ));
+    }
+    Ok(name)
+}
+
+fn routes(root: &Table<'_, '_>, kafka: Option<&Kafka>) -> Option<Vec<Route>> {
+    let tables = root.tables("route");
+    if tables.is_empty() && root.span_of("route").is_none() {
+        let fix =
+            "add [[route]] with topic = \"telemetry.readings.v1\" and collection = \"readings\"";
+        let mistake = Mistake::fix("[[route]] is missing: nothing would be consumed", fix);
+        root.doc().note(root.span(), mistake);
+    }
+    let mut seen: BTreeMap<Topic, String> = BTreeMap::new();
+    let read: Vec<Option<Route>> = tables
+        .iter()
+        .map(|table| {
+            let route = route(table)?;
+            if let Some(first) = seen.insert(route.topic.clone(), route.collection.clone()) {
+                let message = format!("is routed already, to \"{first}\"");
+                table.wrong("topic", Mistake::fix(message, "one topic has one route"));
+            }
+            if let Some(kafka) = kafka
+                && [&kafka.control_topic, &kafka.dead_letter_topic].contains(&&route.topic)
+            {
+                let message =
+                    "is the topic of control facts or of dead letters, which holds no readings";
+                table.wrong(
+                    "topic",
+                    Mistake::fix(message, "choose the topic of the readings"),
+                );
+            }
+            Some(route)
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+fn route(table: &Table<'_, '_>) -> Option<Route> {
+    let remedy = "write topic = \"telemetry.readings.v1\"";
+    let topic = table.required("topic", remedy, value::parsed::<Topic>);
+    let remedy = "write collection = \"readings\"";
+    let collection = table.required("collection", remedy, collection);
+    let keep = table.optional(
+        "keep",
+        value::duration(Duration::from_secs(1)..=36_500 * DAY),
+    );
+    let hops = table.or("hops", false, value::boolean);
+    Some(Route {
+        topic: topic?,
+        collection: collection?,
+        keep,
+        hops,
+    })
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            max_records: 1000,
+            max_bytes: 4 << 20,
+            max_wait: Duration::from_millis(200),
+        }
+    }
+}
+
+fn batch(table: &Table<'_, '_>) -> Batch {
+    let default = Batch::default();
+    Batch {
+        // A server takes no more writes in one command.
+        max_records: table.or(
+            "max_records",
+            default.max_records,
+            value::integer(1..=100_000),
+        ),
+        max_bytes: table.or(
+            "max_bytes",
+            default.max_bytes,
+            value::bytes(64 << 10..=32 << 20),
+        ),
+        max_wait: table.or(
+            "max_wait",
+            default.max_wait,
+            value::duration(Duration::from_millis(1)..=Duration::from_secs(10)),
+        ),
+    }
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 9601))),
+        }
+    }
+}
+
+fn status(table: &Table<'_, '_>) -> Status {
+    let listen = |value: &Value<'_>| match value::text(value)?.as_str() {
+        "off" => Ok(None),
+        address => address.parse().map(Some).map_err(|_| {
+            Mistake::fix(
+                format!("is not an address: \"{address}\""),
+                "write \"127.0.0.1:9601\", or \"off\"",
+            )
+        }),
+    };
+    Status {
+        listen: table.or("listen", Status::default().listen, listen),
+    }
+}

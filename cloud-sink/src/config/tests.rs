@@ -1,0 +1,356 @@
+//! What is read right, what is refused and where, and that nothing secret is ever shown.
+
+use super::*;
+
+const MINIMAL: &str = "
+[kafka]
+bootstrap = \"localhost:9092\"
+[mongodb]
+uri = \"mongodb://localhost\"
+[[route]]
+topic = \"telemetry.readings.v1\"
+collection = \"readings\"
+";
+
+fn read(text: &str) -> Result<Config, Vec<Problem>> {
+    parse(Path::new("sink.toml"), text, Secrets::Leave)
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}
+
+#[track_caller]
+fn config(text: &str) -> Config {
+    read(text).unwrap_or_else(|problems| panic!("{}", lines(&problems)))
+}
+
+/// Turns every line that begins with `#` and no space into TOML.
+fn uncommented(sample: &str) -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(toml) if !toml.starts_with(' ') && !toml.starts_with("properties_file") => {
+            format!("{toml}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    sample.lines().map(line).collect()
+}
+
+#[test]
+fn the_sample_is_what_has_to_be_set_and_nothing_else() {
+    let sample = config(SAMPLE);
+    assert_eq!(sample.batch, Batch::default());
+    assert_eq!(sample.status, Status::default());
+    let minimal = config(&MINIMAL.replace("mongodb://localhost", "mongodb://localhost:27017"));
+    assert_eq!(sample, minimal);
+}
+
+#[test]
+fn every_comment_of_the_sample_shows_a_default() {
+    let mut all = config(&uncommented(SAMPLE));
+    assert_eq!(all.topics.len(), 1);
+    all.topics.clear();
+    let client_id = all.kafka.properties.remove("client.id");
+    assert_eq!(client_id.as_deref(), Some("cloud-sink"));
+    assert_eq!(
+        all.routes[0].keep.take(),
+        Some(Duration::from_secs(90 * 86_400))
+    );
+    assert_eq!(all, config(SAMPLE));
+}
+
+#[test]
+fn every_key_is_in_the_sample() {
+    let text = uncommented(SAMPLE).replace("[kafka]", "[kafka]\nproperties_file = \"/dev/null\"");
+    let doc = Document::new(Path::new("sample.toml"), &text);
+    assert!(sections::read(&doc, Secrets::Leave).is_some());
+    for key in doc.asked() {
+        let name = key.rsplit('.').next().unwrap();
+        let table = format!("[{name}]");
+        let there = SAMPLE.contains(&format!("{name} =")) || SAMPLE.contains(&table);
+        assert!(there, "{key} is not in the sample");
+    }
+}
+
+#[test]
+fn what_is_shown_reads_the_same_again() {
+    let all = config(&uncommented(SAMPLE));
+    assert_eq!(config(&all.show()), all);
+}
+
+#[test]
+fn every_mistake_has_its_place_and_its_remedy() {
+    // (a line of the minimal file, what stands in its place, place and beginning of the problem, remedy)
+    let table = [
+        (
+            "bootstrap = \"localhost:9092\"",
+            "bootstrap = \"localhost\"",
+            "3:13: kafka.bootstrap has a server without a port",
+            "bootstrap = \"host:9092\"",
+        ),
+        (
+            "bootstrap = \"localhost:9092\"",
+            "",
+            "2:1: kafka.bootstrap is missing",
+            "bootstrap =",
+        ),
+        (
+            "bootstrap = \"localhost:9092\"",
+            "bootstrp = \"localhost:9092\"",
+            "3:1: kafka.bootstrp is not a setting",
+            "did you mean bootstrap?",
+        ),
+        (
+            "bootstrap = \"localhost:9092\"",
+            "bootstrap = \"{{ SERVER }}\"",
+            "3:13: kafka.bootstrap still holds the placeholder",
+            "real value",
+        ),
+        (
+            "[kafka]",
+            "[kafka]\nproperties = { \"auto.offset.reset\" = \"latest\" }",
+            "kafka.properties.auto.offset.reset must be error: a jump",
+            "remove the line",
+        ),
+        (
+            "[kafka]",
+            "[kafka]\nproperties = { \"enable.auto.offset.store\" = \"true\" }",
+            "must be false: an offset is stored only after",
+            "remove the line",
+        ),
+        (
+            "[kafka]",
+            "[kafka]\nproperties = { \"enable.auto.commit\" = false }",
+            "must be true: stored offsets",
+            "remove the line",
+        ),
+        (
+            "[kafka]",
+            "[kafka]\nproperties = { \"group.id\" = \"x\" }",
+            "group.id cannot be set here",
+            "kafka.group",
+        ),
+        (
+            "[kafka]",
+            "[kafka]\nproperties = { \"acks\" = \"1\" }",
+            "acks is for producers",
+            "remove the line",
+        ),
+        (
+            "[kafka]",
+            "[kafka]\nproperties = { \"sasl.password\" = \"hunter2\" }",
+            "kafka.properties.sasl.password must not stand in the file",
+            "credential",
+        ),
+        (
+            "[kafka]",
+            "[kafka]\ncontrol_topic = \"a b\"",
+            "3:17: kafka.control_topic is not valid",
+            "",
+        ),
+        (
+            "[kafka]",
+            "[kafka]\ndead_letter_topic = \"telemetry.readings.v1\"",
+            "route.topic is the topic of",
+            "topic of the readings",
+        ),
+        (
+            "[kafka]",
+            "[kafka]\ngroup = 7",
+            "3:9: kafka.group must be a text in quotes",
+            "",
+        ),
+        (
+            "uri = \"mongodb://localhost\"",
+            "",
+            "4:1: mongodb.uri is missing",
+            "uri =",
+        ),
+        (
+            "uri = \"mongodb://localhost\"",
+            "uri = \"http://localhost\"",
+            "5:7: mongodb.uri must begin with mongodb://",
+            "mongodb://host",
+        ),
+        (
+            "uri = \"mongodb://localhost\"",
+            "uri = \"mongodb://me:hunter2@localhost/x\"",
+            "5:7: mongodb.uri must not hold a password",
+            "credential",
+        ),
+        (
+            "uri = \"mongodb://localhost\"",
+            "uri = { vault = \"x\" }",
+            "5:7: mongodb.uri cannot be found by vault",
+            "credential",
+        ),
+        (
+            "[mongodb]",
+            "[mongodb]\ndatabase = \"a.b\"",
+            "5:12: mongodb.database must be at most 63 bytes",
+            "",
+        ),
+        (
+            "[mongodb]",
+            "[mongodb]\ntimeout = \"1ms\"",
+            "5:11: mongodb.timeout must be 1s to 5m",
+            "",
+        ),
+        (
+            "[mongodb]",
+            "[mongo]",
+            "[mongodb] is missing",
+            "add [mongodb]",
+        ),
+        (
+            "collection = \"readings\"",
+            "collection = \"incidents\"",
+            "8:14: route.collection \"incidents\" is a collection of the sink",
+            "another name",
+        ),
+        (
+            "collection = \"readings\"",
+            "",
+            "6:1: route.collection is missing",
+            "collection =",
+        ),
+        (
+            "collection = \"readings\"",
+            "collection = \"r\"\nkeep = 90",
+            "9:8: route.keep has no unit",
+            "30d",
+        ),
+        (
+            "collection = \"readings\"",
+            "collection = \"r\"\nkeep = \"soon\"",
+            "9:8: route.keep is not a time span",
+            "30d",
+        ),
+        (
+            "collection = \"readings\"",
+            "collection = \"r\"\nhops = \"yes\"",
+            "9:8: route.hops must be true or false",
+            "",
+        ),
+        (
+            "collection = \"readings\"",
+            "collection = \"r\"\n[[route]]\ntopic = \"telemetry.readings.v1\"\ncollection = \"s\"",
+            "10:9: route.topic is routed already, to \"r\"",
+            "one topic has one route",
+        ),
+        (
+            "topic = \"telemetry.readings.v1\"",
+            "topic = \"edge.control.v1\"",
+            "7:9: route.topic is the topic of control facts",
+            "topic of the readings",
+        ),
+        (
+            "[[route]]",
+            "[route]",
+            "route is a list of tables: write [[route]]",
+            "",
+        ),
+        (
+            "[[route]]",
+            "[batch]\nmax_records = 0\n[[route]]",
+            "7:15: batch.max_records must be 1 to 100000, not 0",
+            "",
+        ),
+        (
+            "[[route]]",
+            "[batch]\nmax_bytes = \"4 MB\"\n[[route]]",
+            "7:13: batch.max_bytes is not an amount of bytes",
+            "64MiB",
+        ),
+        (
+            "[[route]]",
+            "[batch]\nmax_wait = \"1h\"\n[[route]]",
+            "7:12: batch.max_wait must be 1ms to 10s, not 1h",
+            "",
+        ),
+        (
+            "[[route]]",
+            "[status]\nlisten = \"9601\"\n[[route]]",
+            "7:10: status.listen is not an address",
+            "127.0.0.1:9601",
+        ),
+        (
+            "[[route]]",
+            "[[topic]]\nname = \"telemetry.reading.v1\"\n[[route]]",
+            "7:8: topic.name is no topic of this file",
+            "did you mean \"telemetry.readings.v1\"?",
+        ),
+        (
+            "[[route]]",
+            "[[topic]]\nname = \"edge.control.v1\"\nretention = \"7d\"\n[[route]]",
+            "8:13: topic.retention is not for the topic of facts",
+            "remove the line",
+        ),
+        (
+            "[[route]]",
+            "[[topic]]\nname = \"edge.dead-letters.v1\"\nretention = \"5m\"\n[[route]]",
+            "8:13: topic.retention must be 1h to 36500d, not 5m",
+            "",
+        ),
+        (
+            "[[route]]",
+            "[[topic]]\nname = \"edge.control.v1\"\n[[topic]]\nname = \"edge.control.v1\"\n[[route]]",
+            "9:8: topic.name is declared already",
+            "",
+        ),
+        (
+            "[[route]]",
+            "[[topic]]\nname = \"edge.control.v1\"\ncleanup = \"delete\"\n[[route]]",
+            "8:1: topic.cleanup is not a setting of [topic]",
+            "[topic] has max_message_bytes",
+        ),
+        (
+            "[[route]]",
+            "[satus]\n[[route]]",
+            "satus is not a setting of the file",
+            "did you mean status?",
+        ),
+    ];
+    for (line, instead, place, remedy) in table {
+        assert!(MINIMAL.contains(line), "{line}");
+        let problems = read(&MINIMAL.replacen(line, instead, 1)).unwrap_err();
+        let text = lines(&problems);
+        assert!(text.contains(place), "{instead}: {text}");
+        assert!(text.contains(remedy), "{instead}: {text}");
+        assert!(text.starts_with("sink.toml:"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_found_in_one_run() {
+    let problems =
+        read("[kafka]\ngroup = 7\n[batch]\nmax_records = 0\n[mongodb]\nurl = \"x\"").unwrap_err();
+    // group, bootstrap, max_records, url, uri, route
+    assert_eq!(problems.len(), 6, "{}", lines(&problems));
+}
+
+#[test]
+fn a_broken_file_is_named_with_its_line() {
+    let text = lines(&read("[kafka\nbootstrap = 1").unwrap_err());
+    assert!(text.starts_with("sink.toml:1:"), "{text}");
+}
+
+#[test]
+fn secrets_never_show() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("client.properties");
+    fs::write(
+        &file,
+        "# Confluent\nbootstrap.servers=h:9092\nsecurity.protocol=SASL_SSL\nsasl.mechanisms=PLAIN\n\
+         sasl.username=KEY\nsasl.password=hunter2\nsession.timeout.ms=45000\n",
+    )
+    .unwrap();
+    let with_file = format!("properties_file = {:?}", file.to_str().unwrap());
+    let config = config(&MINIMAL.replace("bootstrap = \"localhost:9092\"", &with_file));
+    assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
+    for shown in [config.show(), format!("{config:?}"), format!("{config:#?}")] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,371 @@
+//! The document a reading becomes: flat, typed, made for the people who query it.
+//!
+//! ```text
+//! { _id: "gw7:1f3a9c04d2be:00000001584d", ts: ISODate("2026-11-23T21:04:07.113Z"),
+//!   meta: { gateway: "gw7", device: "meter-1", model: "sdm120" },
+//!   seq: 88141, src: { boot: 7, seq: 12 }, clock: "synced", digest: 5120934871623345123,
+//!   voltage_v: 230.2, relay_on: true }
+//! ```
+//!
+//! | member | where | what |
+//! |---|---|---|
+//! | `_id` | always | the reading's identity; of a foreign record `foreign:topic:partition:offset:timestamp` |
+//! | `ts` | always | the reading's time, in milliseconds rounded down |
+//! | `meta` | always | device, gateway where known, and the metadata |
+//! | `seq` | ours | sequence within the epoch |
+//! | `src` | where the device numbers | its boot and sequence (64 bits, shown signed) |
+//! | `clock` | always | `device`, `synced`, `unsynced`, `corrected`; of foreign records also `broker` |
+//! | `uptime` | `unsynced` | boot and microseconds since, from which the time is corrected later |
+//! | `digest` | always | 64 bits over device, values and source, shown signed |
+//! | `foreign` | foreign | topic, partition, offset |
+//! | `hops` | routes that ask | when the gateway received, committed and sent it, the broker appended it, the sink consumed it and wrote it; topic, partition, offset |
+//! | `expires_at` | routes with `keep` | the sink's time + keep |
+//!
+//! A field named like one of these (or like one with underscores behind it) gets one more underscore:
+//! `ts` is stored as `ts_`, `ts_` as `ts__`. So every field has a place of its own, and the rule can be
+//! undone. The same holds in `meta` for `gateway` and `device`. The form is a promise: stored data
+//! cannot be made again, so bytes of it are frozen in the tests below.
+
+use mongodb::bson::DateTime;
+use protocol::{
+    BootId, Clock, Digest, GatewayId, Reading, Record, RecordId, Timestamp, Value, header::Hops,
+};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::message::Coordinates;
+
+/// Members of the document that are not measured values.
+const RESERVED: [&str; 12] = [
+    "_id",
+    "ts",
+    "meta",
+    "seq",
+    "src",
+    "clock",
+    "uptime",
+    "digest",
+    "foreign",
+    "hops",
+    "expires_at",
+    // For values whose type is not their field's.
+    "raw",
+];
+const RESERVED_META: [&str; 2] = ["gateway", "device"];
+
+/// A reading on its way into a collection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// `_id`.
+    pub id: String,
+    /// `digest`.
+    pub digest: Digest,
+    origin: Origin,
+    reading: Reading,
+    arrived_ms: Option<i64>,
+    passage: Option<Box<Passage>>,
+    expires_at_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Origin {
+    Ours(RecordId),
+    Foreign {
+        gateway: Option<GatewayId>,
+        at: Coordinates,
+        /// Whether the record itself said when it was measured.
+        timed: bool,
+    },
+}
+
+impl Document {
+    /// The document of one of our records.
+    #[must_use]
+    pub fn ours(record: Record) -> Self {
+        Self {
+            id: record.id.to_string(),
+            digest: record.digest,
+            origin: Origin::Ours(record.id),
+            reading: record.reading,
+            arrived_ms: None,
+            passage: None,
+            expires_at_ms: None,
+        }
+    }
+
+    /// The document of a record that somebody else wrote. Its identity is its place in Kafka; the
+    /// timestamp tells a recreated topic from the one before.
+    #[must_use]
+    pub fn foreign(
+        reading: Reading,
+        gateway: Option<GatewayId>,
+        at: Coordinates,
+        timed: bool,
+    ) -> Self {
+        let Coordinates {
+            partition, offset, ..
+        } = &at;
+        let timestamp = at.timestamp_ms.unwrap_or(-1);
+        Self {
+            id: format!(
+                "foreign:{}:{}:{offset}:{timestamp}",
+                partition.topic, partition.number
+            ),
+            digest: Digest::of(&reading),
+            origin: Origin::Foreign { gateway, at, timed },
+            reading,
+            arrived_ms: None,
+            passage: None,
+            expires_at_ms: None,
+        }
+    }
+
+    /// Sets when the document may be removed, in milliseconds since 1970.
+    #[must_use]
+    pub fn expiring(mut self, at_ms: Option<i64>) -> Self {
+        self.expires_at_ms = at_ms;
+        self
+    }
+
+    /// Notes the gateway's stations; `whole` keeps all of them, and those to come, in the document.
+    #[must_use]
+    pub fn passing(mut self, hops: Hops, at: &Coordinates, whole: bool) -> Self {
+        self.arrived_ms = hops.received.map(|time| time.as_millis());
+        self.passage = whole.then(|| {
+            Box::new(Passage {
+                hops,
+                at: at.clone(),
+                consumed_ms: None,
+                written_ms: None,
+            })
+        });
+        self
+    }
+
+    /// When the gateway received it, by its clock, in milliseconds since 1970.
+    #[must_use]
+    pub fn arrived_ms(&self) -> Option<i64> {
+        self.arrived_ms
+    }
+
+    /// The sink took it, at that time in milliseconds since 1970.
+    pub fn consumed(&mut self, now_ms: impl FnOnce() -> i64) {
+        if let Some(passage) = &mut self.passage {
+            passage.consumed_ms = Some(now_ms());
+        }
+    }
+
+    /// The sink hands it to MongoDB, at that time in milliseconds since 1970.
+    pub fn writing(&mut self, now_ms: i64) {
+        if let Some(passage) = &mut self.passage {
+            passage.written_ms = Some(now_ms);
+        }
+    }
+
+    /// Which reading of ours it is; `None` for a foreign one, which no audit covers.
+    #[must_use]
+    pub fn record(&self) -> Option<&RecordId> {
+        match &self.origin {
+            Origin::Ours(id) => Some(id),
+            Origin::Foreign { .. } => None,
+        }
+    }
+
+    /// When it may be removed, in milliseconds since 1970.
+    #[must_use]
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        self.expires_at_ms
+    }
+
+    /// `gateway/device`, for logs.
+    #[must_use]
+    pub fn device(&self) -> String {
+        match self.gateway() {
+            Some(gateway) => format!("{gateway}/{}", self.reading.device),
+            None => self.reading.device.to_string(),
+        }
+    }
+
+    fn gateway(&self) -> Option<&GatewayId> {
+        match &self.origin {
+            Origin::Ours(id) => Some(&id.gateway),
+            Origin::Foreign { gateway, .. } => gateway.as_ref(),
+        }
+    }
+
+    fn clock(&self) -> &'static str {
+        match self.origin {
+            Origin::Foreign { timed: false, .. } => "broker",
+            _ => self.reading.clock.as_str(),
+        }
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let reading = &self.reading;
+        let mut map = out.serialize_map(None)?;
+        map.serialize_entry("_id", &self.id)?;
+        map.serialize_entry("ts", &DateTime::from_millis(reading.time.as_millis()))?;
+        map.serialize_entry("meta", &Meta(self))?;
+        if let Origin::Ours(id) = &self.origin {
+            // Below 2^48, so the sign is never touched.
+            map.serialize_entry("seq", &id.sequence.cast_signed())?;
+        }
+        if let Some(source) = reading.source {
+            let src = Source {
+                boot: source.boot.cast_signed(),
+                seq: source.sequence.cast_signed(),
+            };
+            map.serialize_entry("src", &src)?;
+        }
+        map.serialize_entry("clock", self.clock())?;
+        if let Clock::Unsynced { boot, monotonic_us } = reading.clock {
+            let us = monotonic_us.cast_signed();
+            map.serialize_entry("uptime", &Uptime { boot, us })?;
+        }
+        map.serialize_entry("digest", &self.digest.0.cast_signed())?;
+        if let Origin::Foreign { at, .. } = &self.origin {
+            let place = Place {
+                topic: &at.partition.topic,
+                partition: at.partition.number,
+                offset: at.offset,
+            };
+            map.serialize_entry("foreign", &place)?;
+        }
+        for (name, value) in reading.fields.iter() {
+            let name = Name::of(name.as_str(), &RESERVED);
+            match value {
+                Value::Float(number) => map.serialize_entry(&name, number)?,
+                Value::Int(number) => map.serialize_entry(&name, number)?,
+                Value::Bool(state) => map.serialize_entry(&name, state)?,
+                Value::Text(text) => map.serialize_entry(&name, text)?,
+            }
+        }
+        if let Some(passage) = &self.passage {
+            map.serialize_entry("hops", &passage.stored())?;
+        }
+        if let Some(at) = self.expires_at_ms {
+            map.serialize_entry("expires_at", &DateTime::from_millis(at))?;
+        }
+        map.end()
+    }
+}
+
+/// A name as it is stored: moved aside where the document needs it itself.
+#[derive(Debug, PartialEq)]
+enum Name<'a> {
+    AsIs(&'a str),
+    Aside(&'a str),
+}
+
+impl<'a> Name<'a> {
+    fn of(name: &'a str, reserved: &[&str]) -> Self {
+        if reserved.contains(&name.trim_end_matches('_')) {
+            Self::Aside(name)
+        } else {
+            Self::AsIs(name)
+        }
+    }
+}
+
+impl Serialize for Name<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::AsIs(name) => out.serialize_str(name),
+            Self::Aside(name) => out.collect_str(&format_args!("{name}_")),
+        }
+    }
+}
+
+struct Meta<'a>(&'a Document);
+
+impl Serialize for Meta<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut map = out.serialize_map(None)?;
+        if let Some(gateway) = self.0.gateway() {
+            map.serialize_entry("gateway", gateway)?;
+        }
+        map.serialize_entry("device", &self.0.reading.device)?;
+        for (name, text) in self.0.reading.meta.iter() {
+            map.serialize_entry(&Name::of(name.as_str(), &RESERVED_META), text)?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Source {
+    boot: i64,
+    seq: i64,
+}
+
+struct Uptime {
+    boot: BootId,
+    us: i64,
+}
+
+impl Serialize for Uptime {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut map = out.serialize_map(Some(2))?;
+        map.serialize_entry("boot", &self.boot.to_string())?;
+        map.serialize_entry("us", &self.us)?;
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Place<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+}
+
+/// The way of a reading, as far as it is known when the document is written.
+#[derive(Debug, Clone, PartialEq)]
+struct Passage {
+    hops: Hops,
+    at: Coordinates,
+    consumed_ms: Option<i64>,
+    /// The last try: MongoDB cannot be told when it confirmed.
+    written_ms: Option<i64>,
+}
+
+impl Passage {
+    fn stored(&self) -> StoredHops<'_> {
+        let time = |time: Option<Timestamp>| time.map(|t| DateTime::from_millis(t.as_millis()));
+        let millis = |ms: Option<i64>| ms.map(DateTime::from_millis);
+        StoredHops {
+            received: time(self.hops.received),
+            committed: time(self.hops.committed),
+            sent: time(self.hops.sent),
+            appended: millis(self.at.timestamp_ms),
+            consumed: millis(self.consumed_ms),
+            written: millis(self.written_ms),
+            topic: &self.at.partition.topic,
+            partition: self.at.partition.number,
+            offset: self.at.offset,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct StoredHops<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received: Option<DateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    committed: Option<DateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent: Option<DateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    appended: Option<DateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumed: Option<DateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<DateTime>,
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,344 @@
+//! The only module that names rdkafka: the consumer thread, the dead-letter producer, and what the
+//! command line asks.
+//!
+//! librdkafka calls back synchronously when partitions come and go, so one plain thread polls and
+//! turns everything into events; nothing asynchronous happens inside a callback. What is in flight is
+//! bounded in bytes by a [`Gate`] that the pipeline opens and closes; while it is closed the partitions
+//! are paused and the thread keeps polling, or the group would think the sink dead.
+
+pub mod acl;
+pub mod admin;
+mod consumer;
+mod marks;
+mod producer;
+mod rebalance;
+mod topics;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::SyncSender,
+    },
+};
+
+use rdkafka::{
+    ClientConfig, ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext,
+    error::KafkaError,
+};
+use tracing::debug;
+
+pub use consumer::{Consumer, ConsumerError, Offsets, Started};
+pub use producer::{DeadLetterError, Producer};
+pub use topics::{Retentions, Topics};
+
+use crate::{
+    checkpoint::Taken,
+    message::{Message, Partition},
+};
+
+/// What the consumer thread tells the pipeline, beside records.
+#[derive(Debug)]
+pub enum Event {
+    /// Partitions are about to come. The thread waits for the answer: without MongoDB nobody knows where
+    /// to begin.
+    Taking {
+        /// The cluster's own id.
+        cluster: Arc<str>,
+        /// Which.
+        partitions: Vec<Partition>,
+        /// Where each goes on.
+        answer: SyncSender<Vec<Taken>>,
+    },
+    /// Partitions came; records of them carry this generation or a later one.
+    Assigned {
+        /// Which, with the first offset to be consumed; `None` is the earliest there is.
+        partitions: Vec<(Partition, Option<i64>)>,
+        /// Stamp of the assignment; grows with each.
+        generation: u64,
+    },
+    /// Partitions go. The thread waits for `done` (or its deadline) before it lets them go, so that
+    /// offsets of what was finished can still be committed.
+    Revoked {
+        /// Which.
+        partitions: Vec<Partition>,
+        /// They are gone already: nothing can be committed any more.
+        lost: bool,
+        /// Dropped or sent to when everything of them is finished or discarded.
+        done: SyncSender<()>,
+    },
+    /// Offsets `from..to` are gone from the topic before they were read, or the topic was made anew
+    /// (`to` below `from`); consumption goes on at `to`.
+    Gap {
+        /// Where.
+        partition: Partition,
+        /// The next offset that should have been read.
+        from: i64,
+        /// The earliest there is.
+        to: i64,
+    },
+}
+
+/// A record with the stamp of the assignment it was read in.
+#[derive(Debug)]
+pub struct Delivered {
+    /// Compared with [`Event::Assigned`]: older than its partition's is stale.
+    pub generation: u64,
+    /// The record.
+    pub message: Message,
+}
+
+/// Bounds what is in memory between Kafka and MongoDB, in bytes, and holds Kafka back on demand.
+#[derive(Debug)]
+pub struct Gate {
+    limit: usize,
+    used: AtomicUsize,
+    held: AtomicBool,
+    paused_partitions: AtomicUsize,
+    lags: Mutex<HashMap<Partition, u64>>,
+}
+
+impl Gate {
+    /// A gate that closes at `limit` bytes in flight and opens again at half.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            used: AtomicUsize::new(0),
+            held: AtomicBool::new(false),
+            paused_partitions: AtomicUsize::new(0),
+            lags: Mutex::default(),
+        }
+    }
+
+    /// Takes room for a record.
+    pub fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Gives the room of a record back.
+    pub fn release(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// Bytes in flight.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Closes or opens the gate whatever is in flight.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Release);
+    }
+
+    /// Partitions that are paused now.
+    #[must_use]
+    pub fn paused_partitions(&self) -> usize {
+        self.paused_partitions.load(Ordering::Acquire)
+    }
+
+    /// Records in the assigned partitions that are not stored yet; `None` before the first statistics.
+    #[must_use]
+    pub fn lag(&self) -> Option<u64> {
+        self.lags().into_values().reduce(|sum, lag| sum + lag)
+    }
+
+    /// The same of each partition, as far as known.
+    #[must_use]
+    pub fn lags(&self) -> HashMap<Partition, u64> {
+        self.lags
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_lags(&self, lags: HashMap<Partition, u64>) {
+        *self.lags.lock().unwrap_or_else(PoisonError::into_inner) = lags;
+    }
+
+    fn should_pause(&self, paused: bool) -> bool {
+        let limit = if paused { self.limit / 2 } else { self.limit };
+        self.held.load(Ordering::Acquire) || self.used() >= limit
+    }
+}
+
+/// Where Kafka is and how to speak with it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// librdkafka's own names; secrets included, so this is never shown.
+    pub properties: BTreeMap<String, String>,
+    /// Consumer group.
+    pub group: String,
+    /// What to consume.
+    pub topics: Vec<String>,
+    /// Where dead letters go.
+    pub dead_letter_topic: String,
+}
+
+/// Largest record that a dead letter may be; brokers allow less, topics may allow more.
+const MAX_MESSAGE_BYTES: &str = "16777216";
+
+/// Properties that carry the sink's promises: setting them otherwise is refused by the configuration.
+/// The second member is the reason, for people.
+pub const FIXED_CONSUMER: [(&str, &str, &str); 7] = [
+    (
+        "enable.auto.offset.store",
+        "false",
+        "an offset is stored only after MongoDB has the record",
+    ),
+    (
+        "enable.auto.commit",
+        "true",
+        "stored offsets are committed in the background",
+    ),
+    (
+        "auto.offset.reset",
+        "error",
+        "a jump over unread records must never be silent",
+    ),
+    (
+        "partition.assignment.strategy",
+        "cooperative-sticky",
+        "all sinks of a group must use the same",
+    ),
+    (
+        "enable.partition.eof",
+        "false",
+        "the end of a partition is no event here",
+    ),
+    (
+        "isolation.level",
+        "read_committed",
+        "a record of an aborted transaction was never written",
+    ),
+    (
+        "check.crcs",
+        "true",
+        "a record damaged on the way must not become a document",
+    ),
+];
+
+fn consumer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    // Defaults that the user may override.
+    config
+        .set("client.id", "cloud-sink")
+        .set("auto.commit.interval.ms", "1000")
+        // A sink that was killed holds its partitions for so long.
+        .set("session.timeout.ms", "10000")
+        // A rebalance is noticed at the next heartbeat, and waits for the last to notice it.
+        .set("heartbeat.interval.ms", "1000")
+        .set("queued.max.messages.kbytes", "16384")
+        .set("fetch.message.max.bytes", "1048576")
+        .set("topic.metadata.refresh.interval.ms", "30000")
+        .set("reconnect.backoff.max.ms", "3000")
+        .set("statistics.interval.ms", "1000");
+    for (name, value) in properties {
+        config.set(name, value);
+    }
+    for (name, value, _) in FIXED_CONSUMER {
+        config.set(name, value);
+    }
+    trust_the_system(&mut config);
+    config
+}
+
+fn producer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("client.id", "cloud-sink-dead-letters")
+        .set("reconnect.backoff.max.ms", "3000")
+        .set("queue.buffering.max.kbytes", "16384")
+        .set("partitioner", "murmur2_random");
+    for (name, value) in properties {
+        // One set of properties serves both clients; these only a consumer knows.
+        let consumer_only = [
+            "session.timeout.ms",
+            "group.",
+            "fetch.",
+            "max.poll.",
+            "queued.",
+            "heartbeat.",
+        ];
+        if !consumer_only.iter().any(|start| name.starts_with(start)) {
+            config.set(name, value);
+        }
+    }
+    config
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("message.max.bytes", MAX_MESSAGE_BYTES)
+        // The pipeline tries again, and needs to hear why it does not work.
+        .set("message.timeout.ms", "10000");
+    trust_the_system(&mut config);
+    config
+}
+
+/// For questions: nothing that only a producer or only a consumer knows is needed.
+fn plain_config(properties: &BTreeMap<String, String>) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("client.id", "cloud-sink-admin");
+    for (name, value) in properties {
+        config.set(name, value);
+    }
+    trust_the_system(&mut config);
+    config
+}
+
+/// The OpenSSL built in has no path of its own to the system's authorities.
+fn trust_the_system(config: &mut ClientConfig) {
+    let is_tls = config
+        .get("security.protocol")
+        .is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
+    if is_tls && config.get("ssl.ca.location").is_none() && config.get("ssl.ca.pem").is_none() {
+        config.set("ssl.ca.location", "probe");
+    }
+}
+
+/// librdkafka's own lines, for `RUST_LOG=debug`: it repeats itself at every reconnect, and the links say
+/// what an operator needs.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!(facility, message, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(%error, reason, "librdkafka");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// A setting librdkafka refuses. Its value is not told: it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("kafka setting {key}: {reason}")]
+pub struct SettingError {
+    /// Its name.
+    pub key: String,
+    /// What librdkafka says.
+    pub reason: String,
+}
+
+/// Whether librdkafka takes every property with its value, without connecting.
+///
+/// # Errors
+/// The first it refuses.
+pub fn verify(properties: &BTreeMap<String, String>) -> Result<(), SettingError> {
+    for config in [consumer_config(properties), producer_config(properties)] {
+        config.create_native_config().map_err(|error| match error {
+            KafkaError::ClientConfig(_, reason, key, _) => SettingError { key, reason },
+            error => SettingError {
+                key: "?".into(),
+                reason: error.to_string(),
+            },
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! What librdkafka calls back: partitions come and go, statistics, log lines.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{RecvTimeoutError, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, Statistics, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+    topic_partition_list::Offset,
+    types::RDKafkaRespErr,
+};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, info, warn};
+
+use super::{ConsumerError, Event, Gate, Quiet, Settings, marks};
+use crate::{
+    checkpoint::Taken,
+    link::{LinkKind, LinkState, Links},
+    message::Partition,
+};
+
+/// How long records in flight may keep a partition from going; then they are discarded here, and the
+/// next owner reads them again.
+pub const HANDOVER: Duration = Duration::from_secs(5);
+/// How long the brokers are asked where to start before the sink gives up.
+const START: Duration = Duration::from_secs(60);
+/// How long MongoDB is waited for. Below `max.poll.interval.ms`, after which the group would give the
+/// partitions away behind our back; a sink that starts anew waits outside of the group.
+const CHECKPOINTS: Duration = Duration::from_secs(240);
+/// One question.
+const ASK: Duration = Duration::from_secs(10);
+
+/// Shared by the callbacks and the thread that polls; the callbacks run inside its poll.
+pub struct Context {
+    events: UnboundedSender<Event>,
+    gate: Arc<Gate>,
+    links: Links,
+    generation: AtomicU64,
+    started_at: Mutex<HashMap<Partition, Option<i64>>>,
+    failure: Mutex<Option<ConsumerError>>,
+    settings: Settings,
+}
+
+impl Context {
+    pub(super) fn new(
+        settings: Settings,
+        events: UnboundedSender<Event>,
+        gate: Arc<Gate>,
+        links: Links,
+    ) -> Self {
+        Self {
+            settings,
+            events,
+            gate,
+            links,
+            generation: AtomicU64::new(0),
+            started_at: Mutex::default(),
+            failure: Mutex::default(),
+        }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take_failure(&self) -> Option<ConsumerError> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// The first offset asked for, where it was a number.
+    pub(super) fn started_at(&self, partition: &Partition) -> Option<i64> {
+        let started = self
+            .started_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        started.get(partition).copied().flatten()
+    }
+
+    pub(super) fn restarted(&self, partition: &Partition, from: i64, to: i64) {
+        self.send(Event::Gap {
+            partition: partition.clone(),
+            from,
+            to,
+        });
+        self.announce(vec![(partition.clone(), Some(to))]);
+    }
+
+    fn announce(&self, partitions: Vec<(Partition, Option<i64>)>) {
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.started_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(partitions.iter().cloned());
+        self.send(Event::Assigned {
+            partitions,
+            generation,
+        });
+    }
+
+    fn send(&self, event: Event) {
+        // Nobody listens only while the process ends.
+        if self.events.send(event).is_err() {
+            debug!("event after the end of the pipeline");
+        }
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let begun = self.starts(consumer, list).and_then(|starts| {
+            let mut list = TopicPartitionList::new();
+            for (partition, first) in &starts {
+                let first = first.map_or(Offset::Beginning, Offset::Offset);
+                list.add_partition_offset(&partition.topic, partition.number, first)
+                    .map_err(ConsumerError::Start)?;
+            }
+            self.announce(starts);
+            consumer
+                .incremental_assign(&list)
+                .map_err(ConsumerError::Start)
+        });
+        if let Err(error) = begun {
+            self.fail(error);
+        }
+    }
+
+    fn fail(&self, error: ConsumerError) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// Where to start each partition: at its checkpoint in MongoDB, else at the earliest. Neither the
+    /// group's committed offset nor `auto.offset.reset` has a say.
+    fn starts(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Result<Vec<(Partition, Option<i64>)>, ConsumerError> {
+        let partitions: Vec<Partition> = list.elements().iter().map(partition).collect();
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cluster = patiently("the cluster has no id", || {
+            let id = consumer.client().fetch_cluster_id(ASK);
+            id.ok_or_else(|| "no answer".into())
+        })?;
+        let (answer, answered) = sync_channel(1);
+        self.send(Event::Taking {
+            cluster: cluster.into(),
+            partitions,
+            answer,
+        });
+        let taken = answered
+            .recv_timeout(CHECKPOINTS)
+            .map_err(|error| match error {
+                RecvTimeoutError::Timeout => ConsumerError::NoStart("mongodb is away"),
+                RecvTimeoutError::Disconnected => ConsumerError::Pipeline,
+            })?;
+        let remade = patiently("records before the checkpoints are not readable", || {
+            marks::remade(&self.settings, &taken).map_err(|error| error.to_string())
+        })?;
+        let starts = taken.into_iter().map(|taken| {
+            let Taken {
+                partition, next, ..
+            } = taken;
+            match (next, remade.get(&partition)) {
+                (Some(from), Some(&to)) => {
+                    let gap = Event::Gap {
+                        partition: partition.clone(),
+                        from,
+                        to,
+                    };
+                    self.send(gap);
+                    (partition, Some(to))
+                }
+                _ => (partition, next),
+            }
+        });
+        Ok(starts.collect())
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let lost = consumer.assignment_lost();
+        let (done, finished) = sync_channel(1);
+        self.send(Event::Revoked {
+            partitions: list.elements().iter().map(partition).collect(),
+            lost,
+            done,
+        });
+        // The pipeline has its own deadline; this one is for a pipeline that hangs.
+        if finished.recv_timeout(2 * HANDOVER).is_ok() && !lost {
+            match consumer.commit_consumer_state(CommitMode::Sync) {
+                Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+                Err(error) => warn!(%error, "offsets not committed at a revocation"),
+            }
+        }
+        if let Err(error) = consumer.incremental_unassign(list) {
+            self.fail(ConsumerError::Start(error));
+        }
+    }
+}
+
+/// Asks again and again, for [`START`].
+fn patiently<T>(
+    what: &'static str,
+    mut ask: impl FnMut() -> Result<T, String>,
+) -> Result<T, ConsumerError> {
+    let until = Instant::now() + START;
+    loop {
+        match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(_) if Instant::now() > until => return Err(ConsumerError::NoStart(what)),
+            Err(error) => {
+                warn!(%error, what, "kafka does not say where to start, asking again");
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+    }
+}
+
+fn partition(element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>) -> Partition {
+    Partition {
+        topic: element.topic().into(),
+        number: element.partition(),
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Quiet.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Quiet.error(error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let up = statistics
+            .brokers
+            .values()
+            .any(|broker| broker.state == "UP");
+        if up {
+            match self.links.set(LinkKind::Kafka, LinkState::Up) {
+                Some(LinkState::Down(_)) => info!("kafka back"),
+                Some(_) => info!("kafka connected"),
+                None => {}
+            }
+        } else {
+            let down = LinkState::Down("no broker is connected".into());
+            if self.links.set(LinkKind::Kafka, down).is_some() {
+                warn!(
+                    reason = "no broker is connected",
+                    "kafka unreachable, waiting"
+                );
+            }
+        }
+        let lags = statistics.topics.iter().flat_map(|(name, topic)| {
+            let name: Arc<str> = name.as_str().into();
+            topic.partitions.iter().filter_map(move |(number, known)| {
+                // Not stored means unknown only before the first record: then count from the position.
+                let lag = known.consumer_lag_stored.max(known.consumer_lag);
+                let partition = Partition {
+                    topic: name.clone(),
+                    number: *number,
+                };
+                // Nothing fetched yet is not "nothing to fetch".
+                Some((partition, u64::try_from(lag).ok()?))
+            })
+        });
+        self.gate.set_lags(lags.collect());
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        code: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list),
+            other => self.fail(ConsumerError::Start(KafkaError::Rebalance(other.into()))),
+        }
+    }
+
+    fn commit_callback(&self, result: Result<(), KafkaError>, _offsets: &TopicPartitionList) {
+        match result {
+            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            // Harmless: records after the last commit are read again and recognised.
+            Err(error) => debug!(%error, "offsets not committed"),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The consumer thread against librdkafka's own mock of a cluster.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rdkafka::{
+    mocking::MockCluster,
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{checkpoint::Mark, link::Links};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn settings(bootstrap: &str) -> Settings {
+    Settings {
+        properties: BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.to_owned())]),
+        group: "sinks".into(),
+        topics: vec!["readings".into()],
+        dead_letter_topic: "dead".into(),
+    }
+}
+
+fn produce(bootstrap: &str, values: std::ops::Range<u32>) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .unwrap();
+    for value in values {
+        let value = value.to_string();
+        let record = BaseRecord::to("readings").key("gw7").payload(&value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+fn start(settings: &Settings, gate: &Arc<Gate>) -> Started {
+    let links = Links::new(String::new(), String::new());
+    Consumer::start(settings, gate.clone(), links, CancellationToken::new()).unwrap()
+}
+
+/// As the pipeline does it: says where the partition goes on.
+async fn begin(started: &mut Started, next: Option<i64>, mark: Option<Mark>) {
+    let event = timeout(PATIENCE, started.events.recv()).await.unwrap();
+    let Some(Event::Taking {
+        partitions, answer, ..
+    }) = event
+    else {
+        panic!("{event:?}");
+    };
+    let taken = partitions.into_iter().map(|partition| Taken {
+        partition,
+        fence: 1,
+        next,
+        mark,
+    });
+    answer.send(taken.collect()).unwrap();
+}
+
+async fn next(started: &mut Started) -> Message {
+    let delivered = timeout(PATIENCE, started.messages.recv()).await;
+    delivered.unwrap().unwrap().message
+}
+
+/// As the pipeline does it: nobody answers a revocation any more.
+async fn end(started: Started) {
+    let Started {
+        consumer,
+        offsets,
+        messages,
+        events,
+    } = started;
+    drop((offsets, messages, events));
+    consumer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_starts_at_its_checkpoint_unless_its_topic_was_made_anew() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    produce(&bootstrap, 0..10);
+    let settings = settings(&bootstrap);
+    let gate = Arc::new(Gate::new(usize::MAX));
+
+    let mut first = start(&settings, &gate);
+    begin(&mut first, None, None).await;
+    let mut marks = Vec::new();
+    for offset in 0..10 {
+        let message = next(&mut first).await;
+        assert_eq!(message.at.offset, offset);
+        marks.push(Mark::of(&message));
+    }
+    assert!(matches!(
+        first.events.recv().await,
+        Some(Event::Assigned { generation: 1, .. })
+    ));
+    // The group's committed offset has no say.
+    let partition = Partition {
+        topic: "readings".into(),
+        number: 0,
+    };
+    first.offsets.store([(&partition, 3)].into_iter());
+    end(first).await;
+
+    let mut second = start(&settings, &gate);
+    begin(&mut second, Some(7), Some(marks[6])).await;
+    assert_eq!(next(&mut second).await.at.offset, 7);
+    end(second).await;
+
+    let other = Mark {
+        crc: !marks[6].crc,
+        ..marks[6]
+    };
+    for (at, mark) in [(7, Some(other)), (11, None)] {
+        let mut third = start(&settings, &gate);
+        begin(&mut third, Some(at), mark).await;
+        let gap = third.events.recv().await;
+        assert!(matches!(gap, Some(Event::Gap { from, to: 0, .. }) if from == at));
+        assert_eq!(next(&mut third).await.at.offset, 0);
+        end(third).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_gate_holds_records_back_and_none_is_skipped_when_it_opens() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    produce(&bootstrap, 0..60);
+    // Room for a handful of records.
+    let gate = Arc::new(Gate::new(8192));
+    let mut started = start(&settings(&bootstrap), &gate);
+    begin(&mut started, None, None).await;
+    let mut waiting = Vec::new();
+    for offset in 0..60 {
+        let message = next(&mut started).await;
+        assert_eq!(message.at.offset, offset);
+        assert!(gate.used() < 8192 + 2 * message.size(), "{}", gate.used());
+        waiting.push(message.size());
+        if waiting.len() == 4 {
+            waiting.drain(..).for_each(|bytes| gate.release(bytes));
+        }
+    }
+    end(started).await;
+}
+
+#[test]
+fn a_property_that_librdkafka_does_not_know_is_named_without_its_value() {
+    let mut properties = settings("localhost:9092").properties;
+    verify(&properties).unwrap();
+    properties.insert("sasl.pasword".into(), "hunter2".into());
+    let error = verify(&properties).unwrap_err().to_string();
+    assert!(error.contains("sasl.pasword"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn without_an_authority_of_its_own_tls_trusts_the_systems() {
+    let with = |own: &[(&str, &str)]| {
+        let own = own
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect();
+        [consumer_config(&own), producer_config(&own)]
+            .map(|config| config.get("ssl.ca.location").map(str::to_owned))
+    };
+    let probed = [Some("probe".to_owned()), Some("probe".to_owned())];
+    assert_eq!(with(&[("security.protocol", "SASL_SSL")]), probed);
+    assert_eq!(with(&[]), [None, None]);
+    let own = [("security.protocol", "ssl"), ("ssl.ca.location", "/ca.pem")];
+    assert_eq!(with(&own), [Some("/ca.pem".into()), Some("/ca.pem".into())]);
+}

@@ -1,0 +1,114 @@
+//! A Kafka record as the sink carries it until it is settled.
+//!
+//! Key, value and headers are kept as they came, in one allocation: a record that turns out to be bad
+//! only at MongoDB must still reach the dead-letter topic byte for byte.
+
+use std::{ops::Range, sync::Arc};
+
+use protocol::GatewayId;
+
+/// A partition of one of our topics.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub number: i32,
+}
+
+/// Where a record lies in Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coordinates {
+    /// The partition.
+    pub partition: Partition,
+    /// The record's own offset, not the next one.
+    pub offset: i64,
+    /// The broker's timestamp in milliseconds since 1970, where it has one.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// A record with its bytes.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Where it lies.
+    pub at: Coordinates,
+    bytes: Vec<u8>,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    headers: Vec<(Range<usize>, Option<Range<usize>>)>,
+}
+
+impl Message {
+    /// Copies a record's bytes.
+    pub fn new<'a>(
+        at: Coordinates,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    ) -> Self {
+        let known = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        // Our own headers take some 250 bytes.
+        let mut bytes = Vec::with_capacity(known + 256);
+        let mut keep = |part: &[u8]| {
+            let start = bytes.len();
+            bytes.extend_from_slice(part);
+            start..bytes.len()
+        };
+        let key = key.map(&mut keep);
+        let value = value.map(&mut keep);
+        let headers = headers
+            .map(|(name, value)| (keep(name.as_bytes()), value.map(&mut keep)))
+            .collect();
+        Self {
+            at,
+            bytes,
+            key,
+            value,
+            headers,
+        }
+    }
+
+    fn part(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+
+    /// The key, `None` where there is none.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.key.as_ref().map(|range| self.part(range))
+    }
+
+    /// The key, where it is the id of a gateway.
+    #[must_use]
+    pub fn gateway(&self) -> Option<GatewayId> {
+        GatewayId::new(std::str::from_utf8(self.key()?).ok()?).ok()
+    }
+
+    /// The value, `None` for a tombstone.
+    #[must_use]
+    pub fn value(&self) -> Option<&[u8]> {
+        self.value.as_ref().map(|range| self.part(range))
+    }
+
+    /// The headers in their order. A name is text, as Kafka demands.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.headers.iter().map(|(name, value)| {
+            let name = std::str::from_utf8(self.part(name)).unwrap_or_default();
+            (name, value.as_ref().map(|range| self.part(range)))
+        })
+    }
+
+    /// A header that is text; the newest of a name counts.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let values = self.headers().filter(|(known, _)| *known == name);
+        std::str::from_utf8(values.last()?.1?).ok()
+    }
+
+    /// What it takes of the memory budget, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        // The decoded reading is about as large as the record; the rest is our bookkeeping.
+        2 * self.bytes.capacity() + 512
+    }
+}

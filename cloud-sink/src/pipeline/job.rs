@@ -1,0 +1,166 @@
+//! What runs beside the loop: one write to MongoDB or to the dead-letter topic.
+
+use std::sync::{Arc, mpsc::SyncSender};
+
+use futures_util::{StreamExt, stream};
+
+use super::assignment::Assignments;
+use crate::{
+    checkpoint::{Progress, Taken, Written},
+    dead_letter::DeadLetter,
+    kafka::{DeadLetterError, Producer},
+    message::{Message, Partition},
+    store::{
+        Outage, Store,
+        facts::FactEntry,
+        incidents::Incident,
+        readings::{Entry, Verdict},
+    },
+};
+
+/// Dead letters under way at once, of one job.
+const LETTERS: usize = 100;
+
+/// Where jobs write.
+pub struct Parts {
+    /// MongoDB.
+    pub store: Store,
+    /// The dead-letter topic.
+    pub producer: Producer,
+}
+
+/// One write.
+pub enum Job {
+    /// Documents into a collection.
+    Insert(Arc<str>, Vec<Entry>),
+    /// Facts.
+    Facts(Vec<FactEntry>),
+    /// Dead letters.
+    Bury(Vec<DeadLetter>),
+    /// An incident without a record of its own.
+    Keep(Box<Incident>),
+    /// Partitions that are to come, of a cluster; and who waits for where they go on.
+    Take(Arc<str>, Vec<Partition>, SyncSender<Vec<Taken>>),
+    /// Checkpoints, of a cluster.
+    Checkpoint(Arc<str>, Vec<Progress>),
+    /// Nothing but a question.
+    Ping,
+}
+
+/// What became of it.
+pub enum Finished {
+    /// Every document has its verdict.
+    Inserted {
+        /// The documents.
+        entries: Vec<Entry>,
+        /// In the same order.
+        verdicts: Vec<Verdict>,
+    },
+    /// Every fact is applied.
+    Applied(Vec<FactEntry>),
+    /// An incident is kept, or MongoDB answered.
+    Kept,
+    /// Partitions are this sink's.
+    Taken(Vec<Taken>, SyncSender<Vec<Taken>>),
+    /// Every checkpoint is written or refused.
+    Checkpointed(Vec<(Progress, Written)>),
+    /// MongoDB is away: the job as it was.
+    Held(Job, Outage),
+    /// Dead letters, some of them perhaps not taken.
+    Buried {
+        /// Safe.
+        done: Vec<DeadLetter>,
+        /// To be tried again.
+        failed: Vec<(DeadLetter, DeadLetterError)>,
+    },
+}
+
+impl Job {
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Insert(_, entries) => entries.is_empty(),
+            Self::Facts(entries) => entries.is_empty(),
+            Self::Bury(letters) => letters.is_empty(),
+            Self::Keep(_) | Self::Take(..) | Self::Checkpoint(..) | Self::Ping => false,
+        }
+    }
+
+    /// Drops records of partitions that went; returns the bytes they took.
+    pub fn without_stale(mut self, assignments: &Assignments) -> (Self, usize) {
+        let mut stale = 0;
+        let mut keep = |message: &Message, generation: u64| {
+            let current = assignments.is_current(&message.at.partition, generation);
+            if !current {
+                stale += message.size();
+            }
+            current
+        };
+        match &mut self {
+            Self::Insert(_, entries) => entries.retain(|e| keep(&e.message, e.generation)),
+            Self::Facts(entries) => entries.retain(|e| keep(&e.message, e.generation)),
+            Self::Bury(letters) => letters.retain(|l| keep(&l.message, l.generation)),
+            Self::Keep(_) | Self::Take(..) | Self::Checkpoint(..) | Self::Ping => {}
+        }
+        (self, stale)
+    }
+
+    /// Does it.
+    pub async fn run(self, parts: &Parts) -> Finished {
+        match self {
+            Self::Insert(collection, entries) => {
+                match parts.store.insert(&collection, &entries).await {
+                    Ok(verdicts) => Finished::Inserted { entries, verdicts },
+                    Err(outage) => Finished::Held(Self::Insert(collection, entries), outage),
+                }
+            }
+            Self::Facts(entries) => match parts.store.apply(&entries).await {
+                Ok(()) => Finished::Applied(entries),
+                Err(outage) => Finished::Held(Self::Facts(entries), outage),
+            },
+            Self::Keep(incident) => match parts.store.keep_incident(&incident).await {
+                Ok(()) => Finished::Kept,
+                Err(outage) => Finished::Held(Self::Keep(incident), outage),
+            },
+            Self::Take(cluster, partitions, answer) => {
+                match parts.store.take(&cluster, &partitions).await {
+                    Ok(taken) => Finished::Taken(taken, answer),
+                    Err(outage) => Finished::Held(Self::Take(cluster, partitions, answer), outage),
+                }
+            }
+            Self::Checkpoint(cluster, work) => checkpoint(&parts.store, cluster, work).await,
+            Self::Ping => match parts.store.ping().await {
+                Ok(()) => Finished::Kept,
+                Err(outage) => Finished::Held(Self::Ping, outage),
+            },
+            Self::Bury(letters) => bury(&parts.producer, letters).await,
+        }
+    }
+}
+
+async fn checkpoint(store: &Store, cluster: Arc<str>, mut work: Vec<Progress>) -> Finished {
+    let mut finished = Vec::with_capacity(work.len());
+    for at in 0..work.len() {
+        match store.checkpoint(&cluster, &work[at]).await {
+            Ok(written) => finished.push(written),
+            // All of them again: what was written is written over with the same.
+            Err(outage) => return Finished::Held(Job::Checkpoint(cluster, work), outage),
+        }
+    }
+    Finished::Checkpointed(work.drain(..).zip(finished).collect())
+}
+
+async fn bury(producer: &Producer, letters: Vec<DeadLetter>) -> Finished {
+    let mut done = Vec::with_capacity(letters.len());
+    let mut failed = Vec::new();
+    let mut sent = stream::iter(letters)
+        .map(|letter| async move { (producer.send(&letter).await, letter) })
+        .buffered(LETTERS);
+    while let Some((result, letter)) = sent.next().await {
+        match result {
+            Ok(()) => done.push(letter),
+            Err(error) => failed.push((letter, error)),
+        }
+    }
+    Finished::Buried { done, failed }
+}

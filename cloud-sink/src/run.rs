@@ -1,0 +1,224 @@
+//! All wiring: the whole sink on one screen.
+//!
+//! A stage that ends by itself ends the process: systemd starts it again, and Kafka and MongoDB make
+//! that cheap.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    batch::Limits,
+    config::{Config, Uri},
+    conservation::Conservation,
+    kafka::{Consumer, Gate, Producer, Settings, Started, Topics},
+    link::{LinkKind, LinkState, Links},
+    outage::Outage,
+    pipeline::{Destination, Ends, Outlets, Pipeline},
+    status::{self, Watched},
+    store::{Store, schema},
+    telemetry::{self, Telemetry},
+};
+
+/// Bytes between Kafka and MongoDB, beside librdkafka's own 16 MiB.
+const IN_FLIGHT_BYTES: usize = 32 << 20;
+
+/// Longest wait for Kafka at the end.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// Runs until `stop` is cancelled, then ends in order.
+///
+/// # Errors
+/// When a stage fails or ends by itself.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let settings = kafka_settings(&config);
+    let store = open_store(&config).await?;
+    let servers = settings.properties.get("bootstrap.servers").cloned();
+    let watched = Watched {
+        kept: Arc::new(Conservation::default()),
+        links: Links::new(servers.unwrap_or_default(), store.name().to_owned()),
+        gate: Arc::new(Gate::new(IN_FLIGHT_BYTES)),
+        telemetry: Arc::new(Telemetry::new(settings.group.clone())),
+    };
+    let stages = Stages {
+        config,
+        settings,
+        store,
+        watched: watched.clone(),
+    };
+    tokio::select! {
+        result = stages.run(stop) => result,
+        result = serve_status(&stages.config, watched.clone()) => result.context("status"),
+        result = stages.watch_topics() => result,
+        () = telemetry::report(&watched.kept, &watched.gate, &watched.telemetry) => bail!("the report ended by itself"),
+    }
+}
+
+struct Stages {
+    config: Config,
+    settings: Settings,
+    store: Store,
+    watched: Watched,
+}
+
+impl Stages {
+    async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = self.prepare() => {}
+        }
+        let producer = Producer::new(&self.settings)?;
+        let ended = CancellationToken::new();
+        let Started {
+            consumer,
+            offsets,
+            messages,
+            events,
+        } = Consumer::start(
+            &self.settings,
+            self.watched.gate.clone(),
+            self.watched.links.clone(),
+            ended.clone(),
+        )?;
+        let ends = Ends {
+            messages,
+            events,
+            offsets,
+            gate: self.watched.gate.clone(),
+            parts: Arc::new(Outlets {
+                store: self.store.clone(),
+                producer,
+            }),
+        };
+        let pipeline = Pipeline::new(
+            ends,
+            destinations(&self.config),
+            limits(&self.config),
+            self.watched.links.clone(),
+            self.watched.kept.clone(),
+            self.watched.telemetry.clone(),
+        );
+        let result = tokio::select! {
+            result = pipeline.run(stop) => result,
+            () = ended.cancelled() => Err(anyhow::anyhow!("the kafka consumer ended")),
+        };
+        // The pipeline is gone, so offsets are final: the thread commits them and leaves the group.
+        let closed = consumer.close(CLOSE).await;
+        closed.map_err(anyhow::Error::from).and(result)?;
+        let balance = self.watched.kept.snapshot();
+        info!(
+            consumed = balance.consumed,
+            written = balance.written,
+            duplicates = balance.duplicates,
+            dead_letters = balance.dead_letters,
+            "stopped"
+        );
+        Ok(())
+    }
+
+    async fn watch_topics(&self) -> anyhow::Result<()> {
+        let topics = Topics::new(&self.settings)?;
+        telemetry::watch_retention(&topics, &self.watched.telemetry).await;
+        bail!("the watch over the topics ended by itself")
+    }
+
+    /// Makes sure of the indexes. Without MongoDB there is nothing to consume for, so this waits.
+    async fn prepare(&self) {
+        let mut outage: Option<Outage> = None;
+        for index in schema::plan(&self.config.routes) {
+            while let Err(error) = self.store.make(&index).await {
+                if self.store.ping().await.is_ok() {
+                    let collection = &index.collection;
+                    warn!(%error, collection, index = index.name, "index not made, going on without");
+                    break;
+                }
+                let now = Instant::now();
+                let outage = match &mut outage {
+                    Some(outage) => {
+                        outage.failed(now);
+                        outage
+                    }
+                    none => none.insert(Outage::new(now)),
+                };
+                self.watched
+                    .links
+                    .set(LinkKind::Mongodb, LinkState::Down(error.to_string()));
+                if outage.should_say(now) {
+                    let since = outage.lasted(now).as_secs();
+                    let retry_in = outage.retry_in();
+                    warn!(reason = %error, since = %format_args!("{since}s"), ?retry_in, partitions_paused = 0, "mongodb unreachable, holding");
+                }
+                sleep(outage.retry_in()).await;
+            }
+        }
+        self.watched.links.set(LinkKind::Mongodb, LinkState::Up);
+        if let Some(outage) = outage {
+            let lasted = outage.lasted(Instant::now()).as_secs();
+            info!(outage = %format_args!("{lasted}s"), held = 0, lost = 0, "mongodb back");
+        }
+    }
+}
+
+async fn serve_status(config: &Config, watched: Watched) -> anyhow::Result<()> {
+    match config.status.listen {
+        Some(listen) => status::serve(listen, watched).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads the connection string and makes the client.
+///
+/// # Errors
+/// A secret that cannot be had, a string that is none.
+pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let uri = match &config.mongodb.uri {
+        Uri::Text(text) => text.clone(),
+        Uri::Secret(secret) => secret.read().context("mongodb.uri")?,
+    };
+    let mongodb = &config.mongodb;
+    Ok(Store::new(&uri, &mongodb.database, mongodb.timeout).await?)
+}
+
+/// What librdkafka is to be told.
+#[must_use]
+pub fn kafka_settings(config: &Config) -> Settings {
+    let kafka = &config.kafka;
+    let routed = config.routes.iter().map(|route| &route.topic);
+    Settings {
+        properties: kafka.properties.clone(),
+        group: kafka.group.clone(),
+        topics: routed
+            .chain([&kafka.control_topic])
+            .map(ToString::to_string)
+            .collect(),
+        dead_letter_topic: kafka.dead_letter_topic.to_string(),
+    }
+}
+
+fn destinations(config: &Config) -> HashMap<Arc<str>, Destination> {
+    let readings = config.routes.iter().map(|route| {
+        let destination = Destination::Readings {
+            collection: Arc::from(&*route.collection),
+            keep: route.keep,
+            hops: route.hops,
+        };
+        (Arc::from(route.topic.as_str()), destination)
+    });
+    let control = Arc::from(config.kafka.control_topic.as_str());
+    readings.chain([(control, Destination::Control)]).collect()
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        max_records: config.batch.max_records,
+        max_bytes: config.batch.max_bytes,
+        max_wait: config.batch.max_wait,
+    }
+}

@@ -1,0 +1,189 @@
+//! MongoDB: the only part that names the driver's client.
+//!
+//! ```text
+//! readings      one document per reading              document.rs; collections are named by the routes
+//! incidents     readings whose id was taken, gaps     nothing is removed by the sink
+//! epochs, losses, clock_corrections, gateways         facts of the control topic, newest by offset
+//! coverage, checkpoints                               how far the sink is, and what it has seen
+//! ```
+//!
+//! Every write asks for `w: majority, j: true` and has a deadline: a write that is not known to be
+//! durable is an [`Outage`], tried again as it was, and `_id` makes that harmless. A second kind of readings
+//! collection (time series) will stand beside [`readings`].
+
+pub mod checkpoints;
+pub mod facts;
+pub mod incidents;
+pub mod readings;
+mod reply;
+pub mod schema;
+
+use std::time::Duration;
+
+use mongodb::{
+    Client, Database,
+    bson::doc,
+    error::Error,
+    options::{
+        Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    },
+};
+
+use crate::excerpt::excerpt;
+
+/// MongoDB cannot say that a write is durable: unreachable, in an election, too slow, out of space.
+/// Never a statement about the data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Outage(String);
+
+impl Outage {
+    /// Keeps the first line of an error, shortened. The driver wraps what happened to a connection into
+    /// its picture of the whole cluster; only what happened is wanted.
+    fn new(text: impl std::fmt::Display) -> Self {
+        let text = text.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        let cause = line.find("I/O error: ").map_or(line, |at| &line[at..]);
+        let cause = cause.split(", labels:").next().unwrap_or(cause);
+        Self(excerpt(cause, 200).into())
+    }
+}
+
+/// Why the store cannot be used at all, whatever is tried.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not a MongoDB connection string.
+    #[error("mongodb.uri is refused: {0}")]
+    Uri(String),
+}
+
+/// A server that is there answers a ping within this.
+const PING: Duration = Duration::from_millis(2500);
+
+/// A database, connected when it is first used.
+#[derive(Clone)]
+pub struct Store {
+    database: Database,
+    name: String,
+    deadline: Duration,
+}
+
+impl Store {
+    /// Reads the connection string (and, for `mongodb+srv`, its DNS records). Each operation ends
+    /// within `deadline`.
+    ///
+    /// # Errors
+    /// [`StoreError`]; an unreachable server is none. Its text does not hold the string.
+    pub async fn new(uri: &str, database: &str, deadline: Duration) -> Result<Self, StoreError> {
+        let refused = |error: Error| StoreError::Uri(without(uri, &error.to_string()));
+        let mut options = ClientOptions::parse(uri).await.map_err(refused)?;
+        options.app_name.get_or_insert_with(|| "cloud-sink".into());
+        // A lost server must be seen within seconds, not after the driver's 30.
+        options.server_selection_timeout = Some(Duration::from_secs(3).min(deadline));
+        options
+            .connect_timeout
+            .get_or_insert(Duration::from_secs(3));
+        // The promise of the sink, whatever the string says.
+        options.write_concern = Some(
+            WriteConcern::builder()
+                .w(Acknowledgment::Majority)
+                .journal(true)
+                .w_timeout(deadline)
+                .build(),
+        );
+        options.selection_criteria =
+            Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+        options.read_concern = Some(ReadConcern::majority());
+        let name = options
+            .hosts
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(",");
+        let client = Client::with_options(options).map_err(refused)?;
+        Ok(Self {
+            database: client.database(database),
+            name,
+            deadline,
+        })
+    }
+
+    /// Hosts, for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks whether the server answers.
+    ///
+    /// # Errors
+    /// [`Outage`].
+    pub async fn ping(&self) -> Result<(), Outage> {
+        let ping = async { self.database.run_command(doc! { "ping": 1 }).await };
+        match tokio::time::timeout(PING, ping).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Outage::new(error)),
+            Err(_) => Err(Outage::new(format_args!("no answer within {PING:?}"))),
+        }
+    }
+
+    /// Runs an operation within the deadline; every failure counts as an outage.
+    async fn within<T>(
+        &self,
+        operation: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Outage> {
+        match tokio::time::timeout(self.deadline, operation).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Outage::new(error)),
+            Err(_) => Err(self.too_slow()),
+        }
+    }
+
+    fn too_slow(&self) -> Outage {
+        Outage::new(format_args!("no answer within {:?}", self.deadline))
+    }
+}
+
+/// The driver may quote the connection string, which holds the password.
+fn without(uri: &str, text: &str) -> String {
+    let credentials = uri
+        .split_once("://")
+        .and_then(|(_, rest)| Some(rest.rsplit_once('@')?.0));
+    match credentials {
+        Some(secret) if !secret.is_empty() => text.replace(secret, "***"),
+        _ => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_says_what_happened_and_not_the_whole_topology() {
+        let driver = "Kind: Server selection timeout: No available servers. Topology: { Type: Single, \
+            Servers: [ { Address: h:1, Error: Kind: I/O error: Connection refused (os error 111), labels: {} } ] }";
+        let outage = Outage::new(driver);
+        assert_eq!(
+            outage.to_string(),
+            "I/O error: Connection refused (os error 111)"
+        );
+        assert_eq!(Outage::new("ä".repeat(500)).to_string().len(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_string_is_not_quoted() {
+        for uri in [
+            "mongodb://me:hunter2@h:1:2/",
+            "mongodb://me:hunter2@/x",
+            "mongodb://me:hunter2@h/?w=-1",
+        ] {
+            let refused = Store::new(uri, "t", Duration::from_secs(1)).await;
+            let text = refused
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            assert!(!text.is_empty() && !text.contains("hunter2"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What a person should look at: kept in `incidents`, by a key of its own, so that redelivery does not
+//! double it.
+
+use mongodb::bson::{Bson, DateTime, Document as Fields, doc, serialize_to_bson};
+
+use super::{Outage, Store, readings::Entry};
+use crate::message::Partition;
+
+/// The collection.
+pub const COLLECTION: &str = "incidents";
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Incident {
+    key: String,
+    fields: Fields,
+}
+
+impl Incident {
+    /// Two readings with one id: a cloned card, a restored image, or a fault of ours. The second is
+    /// kept whole, for the first has the place.
+    pub(super) fn conflict(collection: &str, entry: &Entry, existing: Option<i64>) -> Self {
+        let at = &entry.message.at;
+        let second = serialize_to_bson(&entry.document).unwrap_or(Bson::Null);
+        Self {
+            key: format!(
+                "id_conflict:{}:{}:{}",
+                at.partition.topic, at.partition.number, at.offset
+            ),
+            fields: doc! {
+                "kind": "id_conflict",
+                "id": &entry.document.id,
+                "collection": collection,
+                "digest": existing,
+                "second": second,
+                "topic": &*at.partition.topic,
+                "partition": at.partition.number,
+                "offset": at.offset,
+            },
+        }
+    }
+
+    /// Records that were gone from Kafka before they were read; or, with `to` below `from`, a topic that
+    /// was made anew, of whose former life `from` would have been read next.
+    #[must_use]
+    pub fn gap(partition: &Partition, from: i64, to: i64) -> Self {
+        let Partition { topic, number } = partition;
+        let kind = if to < from { "topic_recreated" } else { "gap" };
+        Self {
+            key: format!("{kind}:{topic}:{number}:{from}:{to}"),
+            fields: doc! {
+                "kind": kind,
+                "topic": &**topic,
+                "partition": number,
+                "first_offset": from,
+                "next_offset": to,
+            },
+        }
+    }
+}
+
+impl Store {
+    /// Keeps an incident once.
+    ///
+    /// # Errors
+    /// [`Outage`].
+    pub async fn keep_incident(&self, incident: &Incident) -> Result<(), Outage> {
+        let incidents = self.database.collection::<Fields>(COLLECTION);
+        let mut fields = incident.fields.clone();
+        fields.insert("at", DateTime::now());
+        self.within(async {
+            incidents
+                .update_one(
+                    doc! { "_id": &incident.key },
+                    doc! { "$setOnInsert": fields },
+                )
+                .upsert(true)
+                .await
+        })
+        .await
+        .map(|_| ())
+    }
+}

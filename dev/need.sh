@@ -1,0 +1,49 @@
+# Sourced by the scripts beside it: makes sure of the programs they call.
+
+# need PROGRAM PACKAGE…   the program must be on the PATH (or in /usr/sbin); else the packages bring it
+# need_install            installs what the calls before found missing, or says exactly what to type
+missing=()
+
+need() {
+    local program=$1
+    shift
+    command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || missing+=("$@")
+}
+
+need_rust() {
+    export PATH="$HOME/.cargo/bin:$PATH"
+    if ! command -v cargo >/dev/null; then
+        echo "cargo is missing; install Rust with rustup (https://rustup.rs), then run this again" >&2
+        exit 69
+    fi
+}
+
+# What librdkafka and OpenSSL are compiled with.
+need_compiler() {
+    need cc build-essential
+    need c++ build-essential
+    need make build-essential
+    need perl perl
+}
+
+# A Python that can make virtual environments; Debian splits it in two.
+need_venv() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
+}
+
+need_install() {
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local install="apt-get install -y --no-install-recommends ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    if [ "$(id -u)" = 0 ]; then
+        echo "installing ${missing[*]}" >&2
+        apt-get update -qq >&2 && $install -qq >&2
+    elif sudo -n true 2>/dev/null; then
+        echo "installing ${missing[*]}" >&2
+        sudo apt-get update -qq >&2 && sudo DEBIAN_FRONTEND=noninteractive $install -qq >&2
+    else
+        echo "missing: ${missing[*]}; type: sudo $install" >&2
+        exit 69
+    fi
+    missing=()
+}

@@ -1,0 +1,121 @@
+//! What gives way when a lane is full, when it is old, and when somebody else fills the disk.
+
+use protocol::control::LossReason;
+
+use super::{
+    CommitError, Now, files,
+    lane::Life,
+    summary::{Run, Summary},
+    writer::{Plan, Writer},
+};
+use crate::{config::WhenFull, ingest::Outcome};
+
+/// What an append costs on disk beyond its blocks, at most: sled's frames and rewritten nodes.
+const APPEND_FACTOR: u64 = 3;
+
+impl Writer {
+    /// Whether the batch may be stored; `false` means `drop-newest`.
+    pub(super) fn make_room(&mut self, bytes: u64, now: Now) -> Result<bool, CommitError> {
+        let free = files::free_bytes(&self.lane.place.path).map_err(CommitError::Io)?;
+        if free
+            < self
+                .settings
+                .min_free_bytes
+                .saturating_add(APPEND_FACTOR * bytes)
+        {
+            return Err(CommitError::Full(
+                "the file system has less than min_free_bytes left",
+            ));
+        }
+        loop {
+            if self.lane.state().bytes() + bytes <= self.settings.max_bytes {
+                return Ok(true);
+            }
+            match self.settings.when_full {
+                WhenFull::DropNewest => return Ok(false),
+                WhenFull::Block => {
+                    return Err(CommitError::Full(
+                        "max_bytes is reached and when_full is block",
+                    ));
+                }
+                WhenFull::DropOldest => {
+                    if !self.drop_segment(LossReason::DropOldest, now, |_| true)? {
+                        return Err(CommitError::Full(
+                            "max_bytes holds too few segments to drop one; raise it or lower segment_bytes",
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drops the oldest sealed segment that nobody reads, if `which` agrees.
+    pub(super) fn drop_segment(
+        &mut self,
+        reason: LossReason,
+        now: Now,
+        which: impl Fn(&Summary) -> bool,
+    ) -> Result<bool, CommitError> {
+        {
+            let mut state = self.lane.state();
+            let newest = state.segments.keys().next_back().copied();
+            let held = state.held;
+            let victim = state
+                .segments
+                .iter()
+                .find(|&(&number, info)| {
+                    Some(number) != newest
+                        && matches!(info.life, Life::Sealed | Life::Sick(_))
+                        && held.is_none_or(|(from, to)| number < from || number > to)
+                        && which(&info.summary)
+                })
+                .map(|(&number, info)| (number, info.remaining, state.unsettled(&info.summary)));
+            let Some((number, remaining, runs)) = victim else {
+                return Ok(false);
+            };
+            let possibly_delivered = number <= state.book.handed;
+            for run in &runs {
+                state.lose(run, reason, possibly_delivered, now.wall);
+            }
+            state.doom(number);
+            self.lane.conservation.dropped_queued(remaining, reason);
+            tracing::error!(
+                lane = self.lane.name(),
+                segment = number,
+                readings = remaining,
+                reason = reason.as_str(),
+                "queue dropped readings"
+            );
+        }
+        self.sync_head()?;
+        Ok(true)
+    }
+
+    /// The readings get numbers, and the loss of these numbers is made durable in their place.
+    pub(super) fn drop_newest(&mut self, plan: &mut Plan, now: Now) -> Result<(), CommitError> {
+        let count = plan.fresh.len() as u64;
+        let (epoch, first) = self.numbers(&plan.fresh)?;
+        {
+            let mut state = self.lane.state();
+            let run = Run {
+                epoch,
+                first,
+                last: first + count - 1,
+            };
+            state.lose(&run, LossReason::DropNewest, false, now.wall);
+        }
+        self.sync_head()?;
+        // Only now: asked again after a failure, the same numbers are declared, not the next ones.
+        self.lane.state().book.commit(epoch, first + count - 1);
+        self.take_numbers(count);
+        self.lane
+            .conservation
+            .dropped_new(count, LossReason::DropNewest);
+        for outcome in &mut plan.outcomes {
+            if *outcome == Outcome::Stored {
+                *outcome = Outcome::Dropped;
+            }
+        }
+        Ok(())
+    }
+}

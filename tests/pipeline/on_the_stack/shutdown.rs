@@ -1,0 +1,80 @@
+//! SIGTERM.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use harness::{rig::Rig, service::Kind};
+use rustix::process::Signal;
+
+#[test]
+fn sigterm_drains_the_queue_and_exits_with_0() -> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    rig.sink.start()?;
+    super::publish(&rig, "press", 0..500)?;
+    rig.wait_agent("all to be received", |agent| agent.balance.received == 500)?;
+    let status = rig.agent.stop(Duration::from_secs(20))?;
+    ensure!(
+        status.code() == Some(0),
+        "{status}\n{}",
+        rig.agent.end_of_log()
+    );
+    let sent = rig.kafka.read_all(rig.kafka.readings())?.len();
+    ensure!(sent == 500, "{sent} of 500 left the queue");
+    rig.wait_until_stored(500)?;
+    let status = rig.sink.stop(Duration::from_secs(20))?;
+    ensure!(
+        status.code() == Some(0),
+        "{status}\n{}",
+        rig.sink.end_of_log()
+    );
+    super::assert_stored_once(&rig, &["press"], 500)?;
+    rig.done()
+}
+
+#[test]
+fn sigterm_while_kafka_is_away_ends_in_time_and_keeps_the_queue() -> Result<()> {
+    let mut rig = Rig::new(&[Kind::Kafka])?;
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    super::publish(&rig, "press", 0..1)?;
+    rig.wait_agent("the first", |agent| agent.balance.acknowledged == 1)?;
+    rig.service(Kind::Kafka)?.kill()?;
+    super::publish(&rig, "press", 1..100)?;
+    rig.wait_agent("a queue", |agent| agent.balance.queued == 99)?;
+    let status = rig.agent.stop(Duration::from_secs(15))?;
+    ensure!(
+        status.code() == Some(0),
+        "{status}\n{}",
+        rig.agent.end_of_log()
+    );
+    rig.agent.start()?;
+    rig.wait_agent("the queue", |agent| agent.balance.queued == 99)?;
+    rig.done()
+}
+
+#[test]
+fn a_second_signal_ends_the_agent_at_once() -> Result<()> {
+    let mut rig = Rig::new(&[Kind::Kafka])?;
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    super::publish(&rig, "press", 0..1)?;
+    rig.wait_agent("the first", |agent| agent.balance.acknowledged == 1)?;
+    rig.service(Kind::Kafka)?.kill()?;
+    super::publish(&rig, "press", 1..100)?;
+    rig.wait_agent("a queue", |agent| agent.balance.queued == 99)?;
+    let start = Instant::now();
+    rig.agent.process()?.signal(Signal::TERM)?;
+    std::thread::sleep(Duration::from_millis(300));
+    rig.agent.process()?.signal(Signal::TERM)?;
+    rig.agent.process()?.wait(Duration::from_secs(5))?;
+    ensure!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    rig.agent.start()?;
+    rig.wait_agent("the queue", |agent| agent.balance.queued == 99)?;
+    rig.done()
+}

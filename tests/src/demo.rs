@@ -1,0 +1,199 @@
+//! The main job, watched: simulated devices, the real daemons, plugs pulled, and the verdict.
+//!
+//! ```text
+//! play ─▶ uplink away ─▶ back ─▶ agent kill -9 ─▶ sink kill -9 ─▶ devices stop ─▶ drain ─▶ verify
+//! ```
+//!
+//! Everything is a child of this process and in `target/demo`; nothing remains but that folder.
+
+mod plant;
+mod view;
+mod watch;
+
+use std::{
+    io::{BufRead, IsTerminal},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+
+use self::{plant::Plant, view::View, watch::Watch};
+use crate::interrupt::Interrupt;
+
+/// What can be chosen.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Apache Kafka and Mosquitto instead of the embedded ones.
+    #[arg(long)]
+    real: bool,
+    /// Let everything go on after the verdict, until Enter or Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// How long each act lasts. Long enough to be watched; nothing depends on it.
+const QUIET: Duration = Duration::from_secs(10);
+const AWAY: Duration = Duration::from_secs(8);
+const SHORT: Duration = Duration::from_secs(4);
+/// By when all readings must have arrived after the devices stopped.
+const DRAINED: Duration = Duration::from_secs(90);
+
+/// Plays it.
+///
+/// # Errors
+/// Something did not start, ended on its own, or the readings did not arrive; the logs are kept.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let interrupt = Interrupt::catch()?;
+    let mut view = View::new();
+    let mut plant = Plant::build(options.real, &mut view)?;
+    let watch = Watch::start(plant.places())?;
+    let mut stage = Stage {
+        plant: &mut plant,
+        view: &mut view,
+        watch: &watch,
+        interrupt: &interrupt,
+    };
+    let verdict = stage.play();
+    if let Err(error) = &verdict
+        && !interrupt.came()
+    {
+        view.event(&format!("failed: {error:#}"));
+        view.event(&format!("logs are in {}", plant.dir().display()));
+    }
+    let clean = verdict?;
+    for line in plant.some_documents()? {
+        view.event(&line);
+    }
+    if options.keep {
+        keep(&mut plant, &mut view, &watch, &interrupt)?;
+    }
+    plant.end()?;
+    Ok(if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What an act of the play needs.
+struct Stage<'a> {
+    plant: &'a mut Plant,
+    view: &'a mut View,
+    watch: &'a Watch,
+    interrupt: &'a Interrupt,
+}
+
+impl Stage<'_> {
+    fn play(&mut self) -> Result<bool> {
+        self.plant.start_sink()?;
+        self.plant.start_agent()?;
+        // What is published before the first subscription is nobody's: the broker forgets it.
+        self.until("the agent to subscribe", |seen| seen.mqtt_is_up())?;
+        self.plant.start_devices(self.watch)?;
+        self.view.event(
+            "devices play: a meter and a climate sensor on serial lines, two machines on MQTT",
+        );
+        self.until("the first reading in MongoDB", |seen| seen.stored > 0)?;
+        self.view.event("the first readings are in MongoDB");
+        self.go_on(QUIET)?;
+
+        self.view
+            .event("the uplink goes away: Kafka is down, the queue on disk grows");
+        self.plant.kafka_down()?;
+        self.go_on(AWAY)?;
+        self.view.event("the uplink is back");
+        self.plant.kafka_up()?;
+        self.until("the queue to shrink", |seen| seen.queued < 50)?;
+        self.view.event("what waited in the queue is in Kafka");
+        self.go_on(SHORT)?;
+
+        self.view.event("the agent is killed (SIGKILL)");
+        self.plant.agent.kill()?;
+        self.go_on(Duration::from_secs(1))?;
+        self.plant.start_agent()?;
+        self.view
+            .event("the agent is started again, on the queue it left");
+        self.go_on(SHORT)?;
+
+        self.view.event("the sink is killed (SIGKILL)");
+        self.plant.sink.kill()?;
+        self.go_on(Duration::from_secs(1))?;
+        self.plant.start_sink()?;
+        self.view.event("the sink is started again");
+        self.go_on(SHORT)?;
+
+        self.view
+            .event("the devices stop once all they sent is acknowledged");
+        self.plant.stop_devices()?;
+        self.until("every reading to arrive", |seen| seen.drained())?;
+        self.view
+            .event("the queue is empty; MongoDB against what the devices know:");
+        let verdict = self.plant.verify()?;
+        for line in verdict.text.lines() {
+            self.view.event(line);
+        }
+        Ok(verdict.clean)
+    }
+
+    /// Lets the play go on.
+    fn go_on(&mut self, duration: Duration) -> Result<()> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    fn until(&mut self, what: &str, condition: impl Fn(&watch::Seen) -> bool) -> Result<()> {
+        let end = Instant::now() + DRAINED;
+        while !condition(&self.watch.seen()) {
+            ensure!(Instant::now() < end, "waited {DRAINED:?} for {what}");
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        if self.interrupt.came() {
+            bail!("interrupted");
+        }
+        self.plant.check()?;
+        self.view.show(&self.watch.seen());
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(())
+    }
+}
+
+/// Shows where to look and goes on until somebody has seen enough.
+fn keep(plant: &mut Plant, view: &mut View, watch: &Watch, interrupt: &Interrupt) -> Result<()> {
+    for (what, place) in plant.where_to_look() {
+        view.event(&format!("{what:<10} {place}"));
+    }
+    let enter = std::io::stdin().is_terminal();
+    view.event(if enter {
+        "all of it runs until you press Enter"
+    } else {
+        "all of it runs until SIGINT or SIGTERM"
+    });
+    let enough = Arc::new(AtomicBool::new(false));
+    if enter {
+        let enough = Arc::clone(&enough);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            // Whatever happened to the terminal: nobody watches any more.
+            drop(std::io::stdin().lock().read_line(&mut line));
+            enough.store(true, Ordering::Relaxed);
+        });
+    }
+    while !interrupt.came() && !enough.load(Ordering::Relaxed) {
+        plant.check()?;
+        view.show(&watch.seen());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! Everything the demo starts, and the plugs it pulls.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{view::View, watch::Watch};
+use crate::{
+    daemon::Daemon,
+    embedded::Embedded,
+    process::Process,
+    rig::{QUICK_TAKEOVER, documents::Documents, kafka::Kafka},
+    service::Kind,
+    stack::Stack,
+};
+
+const READINGS: &str = "telemetry.readings.v1";
+const CONTROL: &str = "edge.control.v1";
+const DEAD_LETTERS: &str = "edge.dead-letters.v1";
+
+/// Where the parts are, for those who only look.
+#[derive(Debug, Clone)]
+pub struct Places {
+    pub kafka: String,
+    pub topic: &'static str,
+    pub mongodb: String,
+    pub database: String,
+    pub agent: String,
+    pub sink: String,
+}
+
+/// What the simulator found.
+pub struct Verdict {
+    pub clean: bool,
+    pub text: String,
+}
+
+/// The two kinds of Kafka and MQTT.
+enum Uplink {
+    Embedded(Embedded),
+    /// Services of [`Plant::services`].
+    Real,
+}
+
+pub struct Plant {
+    dir: PathBuf,
+    services: Stack,
+    uplink: Uplink,
+    kafka: String,
+    mqtt: String,
+    mongodb: String,
+    database: String,
+    pub agent: Daemon,
+    pub sink: Daemon,
+    devices: Option<Process>,
+    documents: Documents,
+}
+
+impl Plant {
+    /// Starts the services and writes the configurations.
+    pub fn build(real: bool, view: &mut View) -> Result<Self> {
+        let dir = crate::target().join("demo");
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir_all(&dir)?;
+        let dir = dir.canonicalize()?;
+        let given = std::env::var("MONGODB_URI").ok();
+        let mut kinds = Vec::new();
+        if real {
+            kinds.extend([Kind::Kafka, Kind::Mosquitto]);
+        }
+        if given.is_none() {
+            kinds.push(Kind::Mongodb);
+        }
+        view.event(if real {
+            "starting Apache Kafka, Mosquitto and MongoDB"
+        } else {
+            "starting an embedded Kafka and MQTT broker, and MongoDB"
+        });
+        let mut services = Stack::up(&kinds)?;
+        let (uplink, kafka, mqtt) = if real {
+            let kafka = services.service(Kind::Kafka)?.address();
+            let mqtt = services.service(Kind::Mosquitto)?.address();
+            (Uplink::Real, kafka, mqtt)
+        } else {
+            let topics = [&format!("{READINGS}:2"), CONTROL, DEAD_LETTERS];
+            let embedded = Embedded::start(&topics)?;
+            let addresses = embedded.addresses().clone();
+            (Uplink::Embedded(embedded), addresses.kafka, addresses.mqtt)
+        };
+        if real {
+            let topics = [
+                (READINGS, 2, false),
+                (CONTROL, 1, true),
+                (DEAD_LETTERS, 1, false),
+            ];
+            Kafka::create(&kafka, &topics)?;
+        }
+        let mongodb = match given {
+            Some(uri) => uri,
+            None => services.service(Kind::Mongodb)?.address(),
+        };
+        // A server of somebody else's may hold an earlier demo.
+        let database = format!("demo_{}", std::process::id());
+        let fill = |file: &str| -> Result<String> {
+            let path = crate::tree().join("hardware-sim/scenarios").join(file);
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            Ok(text
+                .replace("{{state_dir}}", &dir.join("queue").display().to_string())
+                .replace("{{pty_dir}}", &dir.join("pty").display().to_string())
+                .replace("{{mqtt_url}}", &mqtt)
+                .replace("{{kafka}}", &kafka))
+        };
+        let sink_config = format!(
+            "[kafka]\nbootstrap = \"{kafka}\"\n{QUICK_TAKEOVER}\n\
+             [mongodb]\nuri = \"{mongodb}\"\ndatabase = \"{database}\"\n\n\
+             [[route]]\ntopic = \"{READINGS}\"\ncollection = \"readings\"\n\n\
+             [status]\nlisten = \"{{{{status}}}}\"\n"
+        );
+        Ok(Self {
+            agent: Daemon::new("edge-agent", &dir, &fill("demo-agent.toml")?)?,
+            sink: Daemon::new("cloud-sink", &dir, &sink_config)?,
+            documents: Documents::new(&mongodb, &database)?,
+            devices: None,
+            dir,
+            services,
+            uplink,
+            kafka,
+            mqtt,
+            mongodb,
+            database,
+        })
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn places(&self) -> Places {
+        Places {
+            kafka: self.kafka.clone(),
+            topic: READINGS,
+            mongodb: self.mongodb.clone(),
+            database: self.database.clone(),
+            agent: self.agent.url(),
+            sink: self.sink.url(),
+        }
+    }
+
+    pub fn start_agent(&mut self) -> Result<()> {
+        self.agent.start()
+    }
+
+    pub fn start_sink(&mut self) -> Result<()> {
+        self.sink.start()
+    }
+
+    /// Starts the simulator; `watch` reads its counters.
+    pub fn start_devices(&mut self, watch: &Watch) -> Result<()> {
+        let scenario = crate::tree().join("hardware-sim/scenarios/demo.toml");
+        let mut command = Command::new(crate::binary("hardware-sim")?);
+        command
+            .arg("run")
+            .arg(scenario)
+            .args(["--progress", "--mqtt", &self.mqtt, "--truth"])
+            .arg(self.truth())
+            .arg("--pty-dir")
+            .arg(self.dir.join("pty"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(self.dir.join("hardware-sim.log"))?);
+        let mut devices = Process::spawn_with("hardware-sim", &mut command)?;
+        let counters = devices.child().and_then(|child| child.stdout.take());
+        watch.read_counters(counters.context("its stdout is a pipe")?)?;
+        self.devices = Some(devices);
+        Ok(())
+    }
+
+    /// Tells the simulator to stop, and waits until what it sent is acknowledged.
+    pub fn stop_devices(&mut self) -> Result<()> {
+        let Some(mut devices) = self.devices.take() else {
+            return Ok(());
+        };
+        let status = devices.stop(Duration::from_secs(45))?;
+        let log = self.dir.join("hardware-sim.log");
+        ensure!(
+            status.is_some_and(|status| status.success()),
+            "hardware-sim failed: {status:?}\n{}",
+            crate::end_of(&log)
+        );
+        Ok(())
+    }
+
+    fn truth(&self) -> PathBuf {
+        self.dir.join("truth.jsonl")
+    }
+
+    pub fn kafka_down(&mut self) -> Result<()> {
+        match &mut self.uplink {
+            Uplink::Embedded(embedded) => embedded.kafka_down(),
+            Uplink::Real => self.services.service(Kind::Kafka)?.kill(),
+        }
+    }
+
+    pub fn kafka_up(&mut self) -> Result<()> {
+        match &mut self.uplink {
+            Uplink::Embedded(embedded) => embedded.kafka_up(),
+            Uplink::Real => self.services.service(Kind::Kafka)?.start(),
+        }
+    }
+
+    /// Whether what should run does.
+    pub fn check(&mut self) -> Result<()> {
+        if let Some(devices) = &mut self.devices {
+            let log = self.dir.join("hardware-sim.log");
+            ensure!(
+                devices.runs(),
+                "hardware-sim ended\n{}",
+                crate::end_of(&log)
+            );
+        }
+        for daemon in [&mut self.agent, &mut self.sink] {
+            ensure!(
+                !daemon.ended_by_itself(),
+                "a daemon ended by itself\n{}",
+                daemon.end_of_log()
+            );
+        }
+        Ok(())
+    }
+
+    /// MongoDB against the truth.
+    pub fn verify(&self) -> Result<Verdict> {
+        let output = Command::new(crate::binary("hardware-sim")?)
+            .args(["verify", "--wait", "10s", "--mongodb", &self.mongodb])
+            .args(["--database", &self.database, "--truth"])
+            .arg(self.truth())
+            .output()?;
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(Verdict {
+            clean: output.status.success(),
+            text,
+        })
+    }
+
+    /// One document of each device.
+    pub fn some_documents(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for device in ["meter-1", "climate-1", "air-1", "press-1"] {
+            if let Some(document) = self.documents.newest_of(device)? {
+                lines.push(document.to_string());
+            }
+        }
+        Ok(lines)
+    }
+
+    pub fn where_to_look(&self) -> [(&'static str, String); 7] {
+        let Self {
+            kafka,
+            mqtt,
+            mongodb,
+            database,
+            ..
+        } = self;
+        [
+            ("agent", self.agent.url()),
+            ("sink", self.sink.url()),
+            ("kafka", format!("{kafka}, topic {READINGS}")),
+            ("mqtt", mqtt.clone()),
+            (
+                "mongodb",
+                format!("{mongodb}, database {database}, collection readings"),
+            ),
+            ("truth", self.truth().display().to_string()),
+            ("logs", self.dir.display().to_string()),
+        ]
+    }
+
+    /// Ends everything in order.
+    pub fn end(mut self) -> Result<()> {
+        for daemon in [&mut self.agent, &mut self.sink] {
+            if daemon.runs() {
+                let status = daemon.stop(Duration::from_secs(20))?;
+                ensure!(
+                    status.success(),
+                    "ended with {status}\n{}",
+                    daemon.end_of_log()
+                );
+            }
+        }
+        self.documents.remove()?;
+        drop(self.uplink);
+        self.services.down()
+    }
+}

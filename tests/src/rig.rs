@@ -1,0 +1,336 @@
+//! One pipeline for one test: its own agent, sink, topics, database and devices, on shared services or
+//! on some of its own that it may take away.
+//!
+//! Everything is named after the rig, so that tests run side by side on one Kafka and one MongoDB.
+//! Logs and configurations are in `target/rig-logs/NAME`; they stay when the test failed.
+
+pub mod broker;
+pub mod documents;
+pub mod kafka;
+pub mod line;
+pub mod publisher;
+
+use std::{
+    fs,
+    hash::{BuildHasher, RandomState},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use self::{documents::Documents, kafka::Kafka, line::Line, publisher::Publisher};
+use crate::{
+    daemon::{AgentStatus, Daemon, SinkStatus},
+    service::{Kind, Service},
+    stack::Stack,
+    wait,
+};
+
+/// How long anything may take that is bound to happen: generous, since the machine is shared.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For the sink's `[kafka]`: Kafka gives the partitions of a sink that was killed to the next one only
+/// after its session ended, by default after half a minute in which a test would only wait.
+pub const QUICK_TAKEOVER: &str = "properties = { \"session.timeout.ms\" = \"6000\" }\n";
+
+/// One pipeline.
+#[derive(Debug)]
+pub struct Rig {
+    name: String,
+    dir: PathBuf,
+    own: Stack,
+    addresses: Vec<(Kind, String)>,
+    /// The agent; [`configure_agent`](Rig::configure_agent) before its start.
+    pub agent: Daemon,
+    /// The sink, with its configuration.
+    pub sink: Daemon,
+    /// The other end of Kafka.
+    pub kafka: Kafka,
+    /// The other end of MongoDB.
+    pub documents: Documents,
+    done: bool,
+}
+
+impl Rig {
+    /// A rig on the shared services, except `own`, which it starts for itself.
+    ///
+    /// # Errors
+    /// A service is missing or did not start.
+    pub fn new(own: &[Kind]) -> Result<Self> {
+        let test = std::thread::current()
+            .name()
+            .unwrap_or("rig")
+            .rsplit("::")
+            .next()
+            .unwrap_or("rig")
+            .to_owned();
+        let unique = RandomState::new().hash_one(()) & 0xffff_ffff;
+        let name = format!("rig-{unique:08x}");
+        let dir = crate::target()
+            .join("rig-logs")
+            .join(format!("{test}-{unique:08x}"));
+        fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        let mut own = Stack::up(own)?;
+        let addresses = [Kind::Kafka, Kind::Mosquitto, Kind::Mongodb]
+            .into_iter()
+            .map(|kind| {
+                let address = match own.service(kind) {
+                    Ok(service) => service.address(),
+                    Err(_) => shared(kind)?,
+                };
+                Ok((kind, address))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let address = |kind| address(&addresses, kind);
+        let kafka = Kafka::new(address(Kind::Kafka), &name)?;
+        kafka.create_topics()?;
+        let documents = Documents::new(address(Kind::Mongodb), &name)?;
+        let sink = Daemon::new("cloud-sink", &dir, &sink_config(&addresses, &name))?;
+        let agent = Daemon::new("edge-agent", &dir, "")?;
+        Ok(Self {
+            name,
+            dir,
+            own,
+            addresses,
+            agent,
+            sink,
+            kafka,
+            documents,
+            done: false,
+        })
+    }
+
+    /// Its name, which is its gateway, and the first level of its MQTT topics.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its files.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the agent keeps its queue.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// A service of its own.
+    ///
+    /// # Errors
+    /// It is a shared one, which other tests need.
+    pub fn service(&mut self, kind: Kind) -> Result<&mut Service> {
+        self.own.service(kind)
+    }
+
+    /// How clients reach a service.
+    #[must_use]
+    pub fn address(&self, kind: Kind) -> &str {
+        address(&self.addresses, kind)
+    }
+
+    /// Gives the agent a configuration: identity and uplink, and `sources`, in which `{{mqtt}}`,
+    /// `{{dir}}` and `{{rig}}` stand for the broker, this rig's folder and its name. Tables that
+    /// `sources` has itself (`[queue]`) are as it says.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn configure_agent(&self, sources: &str) -> Result<()> {
+        let Self { name, dir, .. } = self;
+        let (kafka, mqtt) = (self.address(Kind::Kafka), self.address(Kind::Mosquitto));
+        let config = format!(
+            "[agent]\ngateway = \"{name}\"\nstate_dir = \"{}\"\n\n\
+             [kafka]\nbootstrap = \"{kafka}\"\ntopic = \"{}\"\ncontrol_topic = \"{}\"\n\n\
+             [status]\nlisten = \"{{{{status}}}}\"\n\n{sources}",
+            self.state_dir().display(),
+            self.kafka.readings(),
+            self.kafka.control(),
+        );
+        let config = config
+            .replace("{{mqtt}}", mqtt)
+            .replace("{{dir}}", &dir.display().to_string())
+            .replace("{{rig}}", name);
+        self.agent.configure(&config)
+    }
+
+    /// A serial line `{{dir}}/NAME`, with a device's end.
+    ///
+    /// # Errors
+    /// No pseudo terminal can be had.
+    pub fn line(&self, name: &str) -> Result<Line> {
+        Line::plug(&self.dir.join(name))
+    }
+
+    /// A device that publishes at QoS 1.
+    ///
+    /// # Errors
+    /// The broker cannot be reached.
+    pub fn publisher(&self, device: &str) -> Result<Publisher> {
+        let client_id = format!("{}-{device}", self.name);
+        Publisher::connect(self.address(Kind::Mosquitto), &client_id)
+    }
+
+    /// The agent's numbers.
+    ///
+    /// # Errors
+    /// It does not answer, or the numbers are not conserved.
+    pub fn agent_status(&self) -> Result<AgentStatus> {
+        let status: AgentStatus = self.agent.status()?;
+        ensure!(
+            status.balance.holds(),
+            "not conserved: {:?}",
+            status.balance
+        );
+        Ok(status)
+    }
+
+    /// The sink's numbers.
+    ///
+    /// # Errors
+    /// It does not answer, or the numbers are not conserved.
+    pub fn sink_status(&self) -> Result<SinkStatus> {
+        let status: SinkStatus = self.sink.status()?;
+        ensure!(
+            status.balance.holds(),
+            "not conserved: {:?}",
+            status.balance
+        );
+        Ok(status)
+    }
+
+    /// Waits until the agent's numbers are as wanted.
+    ///
+    /// # Errors
+    /// They were not within [`PATIENCE`], with the last numbers and the end of the log.
+    pub fn wait_agent(
+        &self,
+        what: &str,
+        mut condition: impl FnMut(&AgentStatus) -> bool,
+    ) -> Result<AgentStatus> {
+        let mut last = None;
+        wait::until(what, PATIENCE, || {
+            let status = self.agent_status()?;
+            let met = condition(&status);
+            Ok(met.then_some(status.clone()).or_else(|| {
+                last = Some(status);
+                None
+            }))
+        })
+        .with_context(|| format!("last status {last:?}\n{}", self.agent.end_of_log()))
+    }
+
+    /// Waits until the sink's numbers are as wanted.
+    ///
+    /// # Errors
+    /// As [`wait_agent`](Self::wait_agent).
+    pub fn wait_sink(
+        &self,
+        what: &str,
+        mut condition: impl FnMut(&SinkStatus) -> bool,
+    ) -> Result<SinkStatus> {
+        let mut last = None;
+        wait::until(what, PATIENCE, || {
+            let status = self.sink_status()?;
+            let met = condition(&status);
+            Ok(met.then_some(status.clone()).or_else(|| {
+                last = Some(status);
+                None
+            }))
+        })
+        .with_context(|| format!("last status {last:?}\n{}", self.sink.end_of_log()))
+    }
+
+    /// Waits until MongoDB holds `count` readings, or more.
+    ///
+    /// # Errors
+    /// It does not within [`PATIENCE`]; with the ends of both logs.
+    pub fn wait_until_stored(&self, count: u64) -> Result<()> {
+        let mut last = 0;
+        wait::until_true(&format!("{count} documents"), PATIENCE, || {
+            last = self.documents.count()?;
+            Ok(last >= count)
+        })
+        .with_context(|| {
+            format!(
+                "{last} are there\n{}\n{}",
+                self.agent.end_of_log(),
+                self.sink.end_of_log()
+            )
+        })
+    }
+
+    /// The end of a test that succeeded: what still runs must stop in order, and nothing remains.
+    ///
+    /// # Errors
+    /// A daemon did not exit with 0 in time, or has panicked on the way.
+    pub fn done(mut self) -> Result<()> {
+        for daemon in [&mut self.agent, &mut self.sink] {
+            if daemon.runs() {
+                let status = daemon.stop(Duration::from_secs(20))?;
+                ensure!(
+                    status.success(),
+                    "ended with {status}\n{}",
+                    daemon.end_of_log()
+                );
+            }
+            let log = fs::read(daemon.log()).unwrap_or_default();
+            let panicked = String::from_utf8_lossy(&log).contains("panicked");
+            ensure!(!panicked, "panicked\n{}", daemon.end_of_log());
+        }
+        self.documents.remove()?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if self.done {
+            drop(fs::remove_dir_all(&self.dir));
+        } else {
+            eprintln!("logs are kept in {}", self.dir.display());
+        }
+    }
+}
+
+/// The address of a shared service: from the environment, else of the stack that runs.
+fn shared(kind: Kind) -> Result<String> {
+    if let Ok(address) = std::env::var(kind.variable()) {
+        return Ok(address);
+    }
+    let stack = Stack::current()?;
+    stack
+        .and_then(|mut stack| stack.service(kind).map(|service| service.address()).ok())
+        .with_context(|| {
+            let variable = kind.variable();
+            format!(
+                "no {} to test on: use dev/test, start dev/stack up, or set {variable}",
+                kind.name()
+            )
+        })
+}
+
+fn address(addresses: &[(Kind, String)], kind: Kind) -> &str {
+    let found = addresses.iter().find(|(known, _)| *known == kind);
+    found.map_or("", |(_, address)| address)
+}
+
+fn sink_config(addresses: &[(Kind, String)], name: &str) -> String {
+    let topics = kafka::Topics::new(name);
+    format!(
+        "[kafka]\nbootstrap = \"{}\"\ngroup = \"{name}\"\n{QUICK_TAKEOVER}\
+         control_topic = \"{}\"\ndead_letter_topic = \"{}\"\n\n\
+         [mongodb]\nuri = \"{}\"\ndatabase = \"{name}\"\n\n\
+         [[route]]\ntopic = \"{}\"\ncollection = \"readings\"\n\n\
+         [status]\nlisten = \"{{{{status}}}}\"\n",
+        address(addresses, Kind::Kafka),
+        topics.control,
+        topics.dead_letters,
+        address(addresses, Kind::Mongodb),
+        topics.readings,
+    )
+}

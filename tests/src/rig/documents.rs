@@ -1,0 +1,87 @@
+//! The other end of MongoDB: what a data scientist would find.
+
+use anyhow::Result;
+use futures_util::TryStreamExt;
+use mongodb::{
+    Client, Collection, Database,
+    bson::{Document, doc},
+};
+use tokio::runtime::Runtime;
+
+/// A rig's database.
+#[derive(Debug)]
+pub struct Documents {
+    runtime: Runtime,
+    database: Database,
+}
+
+impl Documents {
+    /// The database named after the rig; made by the first who writes.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn new(uri: &str, name: &str) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let client = runtime.block_on(Client::with_uri_str(uri))?;
+        Ok(Self {
+            runtime,
+            database: client.database(name),
+        })
+    }
+
+    fn readings(&self) -> Collection<Document> {
+        self.database.collection("readings")
+    }
+
+    /// How many readings.
+    ///
+    /// # Errors
+    /// MongoDB does not answer.
+    pub fn count(&self) -> Result<u64> {
+        self.runtime
+            .block_on(async { Ok(self.readings().count_documents(doc! {}).await?) })
+    }
+
+    /// All documents of a collection, by `_id`.
+    ///
+    /// # Errors
+    /// MongoDB does not answer.
+    pub fn all(&self, collection: &str) -> Result<Vec<Document>> {
+        let collection: Collection<Document> = self.database.collection(collection);
+        self.runtime.block_on(async {
+            let found = collection.find(doc! {}).sort(doc! { "_id": 1 }).await?;
+            Ok(found.try_collect().await?)
+        })
+    }
+
+    /// All readings, by `_id`.
+    ///
+    /// # Errors
+    /// MongoDB does not answer.
+    pub fn readings_by_id(&self) -> Result<Vec<Document>> {
+        self.all("readings")
+    }
+
+    /// The newest reading of a device.
+    ///
+    /// # Errors
+    /// MongoDB does not answer.
+    pub fn newest_of(&self, device: &str) -> Result<Option<Document>> {
+        self.runtime.block_on(async {
+            let readings = self.readings();
+            let of_device = readings.find_one(doc! { "meta.device": device });
+            Ok(of_device.sort(doc! { "ts": -1 }).await?)
+        })
+    }
+
+    /// Removes everything.
+    ///
+    /// # Errors
+    /// MongoDB does not answer.
+    pub fn remove(&self) -> Result<()> {
+        Ok(self.runtime.block_on(self.database.drop().into_future())?)
+    }
+}

@@ -1,0 +1,253 @@
+//! The other end of Kafka: topics of a rig, records as anybody could read or write them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use protocol::Record;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    message::{Header, Headers, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer},
+    types::RDKafkaErrorCode,
+};
+
+/// Partitions of the readings topic: more than one, so that order is not had for nothing.
+const PARTITIONS: i32 = 3;
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// The topics of a rig.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    /// Readings.
+    pub readings: String,
+    /// Facts, compacted.
+    pub control: String,
+    /// What the sink could not use.
+    pub dead_letters: String,
+}
+
+impl Topics {
+    /// Named after the rig.
+    #[must_use]
+    pub fn new(rig: &str) -> Self {
+        Self {
+            readings: format!("{rig}.readings"),
+            control: format!("{rig}.control"),
+            dead_letters: format!("{rig}.dead-letters"),
+        }
+    }
+}
+
+/// A record as it lies in Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawRecord {
+    /// Where.
+    pub partition: i32,
+    /// Where in it.
+    pub offset: i64,
+    /// Key, empty when there is none.
+    pub key: Vec<u8>,
+    /// Value, empty when there is none.
+    pub value: Vec<u8>,
+    /// Headers in their order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl RawRecord {
+    /// The value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_slice())
+    }
+
+    /// The reading in it.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn reading(&self) -> Result<Record> {
+        Ok(protocol::record::json::decode(&self.value)?)
+    }
+}
+
+/// A record as somebody else would write it.
+#[derive(Debug, Clone, Copy)]
+pub struct Foreign<'a> {
+    /// Key.
+    pub key: &'a str,
+    /// Value.
+    pub value: &'a [u8],
+    /// Headers in their order.
+    pub headers: &'a [(&'a str, &'a [u8])],
+}
+
+/// The other end of Kafka.
+#[derive(Debug)]
+pub struct Kafka {
+    bootstrap: String,
+    topics: Topics,
+}
+
+impl Kafka {
+    /// Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Never so far.
+    pub fn new(bootstrap: &str, rig: &str) -> Result<Self> {
+        Ok(Self {
+            bootstrap: bootstrap.to_owned(),
+            topics: Topics::new(rig),
+        })
+    }
+
+    /// Topic of the readings.
+    #[must_use]
+    pub fn readings(&self) -> &str {
+        &self.topics.readings
+    }
+
+    /// Topic of the facts.
+    #[must_use]
+    pub fn control(&self) -> &str {
+        &self.topics.control
+    }
+
+    /// Topic of what the sink could not use.
+    #[must_use]
+    pub fn dead_letters(&self) -> &str {
+        &self.topics.dead_letters
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        config
+    }
+
+    /// Creates the rig's topics.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub fn create_topics(&self) -> Result<()> {
+        let topics = [
+            (self.readings(), PARTITIONS, false),
+            (self.control(), 1, true),
+            (self.dead_letters(), 1, false),
+        ];
+        Self::create(&self.bootstrap, &topics)
+    }
+
+    /// Creates topics: name, partitions, whether compacted. Those that exist stay as they are.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub fn create(bootstrap: &str, topics: &[(&str, i32, bool)]) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .create()?;
+        let topics: Vec<NewTopic<'_>> = topics
+            .iter()
+            .map(|&(name, partitions, compacted)| {
+                let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+                let policy = if compacted { "compact" } else { "delete" };
+                topic.set("cleanup.policy", policy)
+            })
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(WITHIN));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        for result in runtime.block_on(admin.create_topics(&topics, &options))? {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, error)) => bail!("create topic {topic}: {error}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that lies in a topic now, partition by partition.
+    ///
+    /// # Errors
+    /// Kafka does not answer.
+    pub fn read_all(&self, topic: &str) -> Result<Vec<RawRecord>> {
+        let consumer: BaseConsumer = self
+            .config()
+            .set("group.id", "rig-reads-without-a-group")
+            .set("enable.auto.commit", "false")
+            .create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), WITHIN)?;
+        let partitions = metadata.topics().first().context("topic in its metadata")?;
+        let mut wanted = TopicPartitionList::new();
+        let mut missing = 0;
+        for partition in partitions.partitions() {
+            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), WITHIN)?;
+            if low < high {
+                wanted.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
+                missing += high - low;
+            }
+        }
+        consumer.assign(&wanted)?;
+        let mut records = Vec::new();
+        let deadline = Instant::now() + WITHIN;
+        // Compaction and transactions leave holes; no rig's topic has any while it is read.
+        while missing > 0 {
+            if Instant::now() > deadline {
+                bail!("{missing} records of {topic} did not come");
+            }
+            let Some(message) = consumer.poll(Duration::from_millis(200)) else {
+                continue;
+            };
+            let message = message?;
+            missing -= 1;
+            let headers = message.headers().map(|headers| {
+                let named = |header: Header<'_, &[u8]>| {
+                    (
+                        header.key.to_owned(),
+                        header.value.unwrap_or_default().to_vec(),
+                    )
+                };
+                headers.iter().map(named).collect()
+            });
+            records.push(RawRecord {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: message.key().unwrap_or_default().to_vec(),
+                value: message.payload().unwrap_or_default().to_vec(),
+                headers: headers.unwrap_or_default(),
+            });
+        }
+        records.sort_by_key(|record| (record.partition, record.offset));
+        Ok(records)
+    }
+
+    /// Writes records as somebody else would.
+    ///
+    /// # Errors
+    /// Kafka does not take one.
+    pub fn write(&self, topic: &str, records: &[Foreign<'_>]) -> Result<()> {
+        let producer: BaseProducer = self.config().set("acks", "all").create()?;
+        for record in records {
+            let mut owned = OwnedHeaders::new();
+            for (name, value) in record.headers {
+                owned = owned.insert(Header {
+                    key: name,
+                    value: Some(*value),
+                });
+            }
+            producer
+                .send(
+                    BaseRecord::to(topic)
+                        .key(record.key)
+                        .payload(record.value)
+                        .headers(owned),
+                )
+                .map_err(|(error, _)| error)?;
+        }
+        producer.flush(WITHIN)?;
+        Ok(())
+    }
+}

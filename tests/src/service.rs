@@ -1,0 +1,285 @@
+//! How each service is prepared, started and known to be ready; nothing about when.
+
+mod kafka;
+mod mongodb;
+mod mosquitto;
+mod registry;
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cache::Cache,
+    end_of, port,
+    process::{Identity, Process},
+    wait,
+};
+
+/// What can be started.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Apache Kafka, one node, `KRaft`.
+    Kafka,
+    /// Mosquitto, with a persistent session store.
+    Mosquitto,
+    /// `mongod` where there is one, else a server that speaks its wire protocol.
+    Mongodb,
+    /// A Schema Registry with Confluent's API.
+    Registry,
+}
+
+impl Kind {
+    /// All of them, in the order in which people think of them.
+    pub const ALL: [Self; 4] = [Self::Kafka, Self::Mosquitto, Self::Mongodb, Self::Registry];
+
+    /// The environment variable by which the suite and the tools find the service.
+    #[must_use]
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::Kafka => "KAFKA_BOOTSTRAP",
+            Self::Mosquitto => "MQTT_URL",
+            Self::Mongodb => "MONGODB_URI",
+            Self::Registry => "SCHEMA_REGISTRY_URL",
+        }
+    }
+
+    /// As in file names and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Mosquitto => "mosquitto",
+            Self::Mongodb => "mongodb",
+            Self::Registry => "registry",
+        }
+    }
+}
+
+/// Where a service lives: what stays the same over its restarts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Place {
+    /// Configuration, data and `log`.
+    dir: PathBuf,
+    /// Where clients connect.
+    port: u16,
+    /// For what the service talks to itself about: Kafka's controller, the registry's health page.
+    second_port: u16,
+}
+
+/// One service, running or not. Ends with this value unless [`left_running`](Self::left_running).
+#[derive(Debug)]
+pub struct Service {
+    kind: Kind,
+    place: Place,
+    process: Option<Process>,
+}
+
+/// What must be remembered to find a service again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Saved {
+    /// What it is.
+    pub kind: Kind,
+    place: Place,
+    process: Option<Identity>,
+}
+
+impl Service {
+    /// Starts a new one in the new folder `dir`; [`wait_ready`](Self::wait_ready) before it is used.
+    ///
+    /// # Errors
+    /// A download, a preparing step or the start failed.
+    pub fn start_new(kind: Kind, dir: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        let place = Place {
+            dir: dir.canonicalize()?,
+            port: port::free()?,
+            second_port: port::free()?,
+        };
+        let mut service = Self {
+            kind,
+            place,
+            process: None,
+        };
+        service.start()?;
+        Ok(service)
+    }
+
+    /// Finds one that an earlier command started.
+    #[must_use]
+    pub fn found(saved: Saved) -> Self {
+        let process = saved
+            .process
+            .map(|identity| Process::found(saved.kind.name(), identity));
+        Self {
+            kind: saved.kind,
+            place: saved.place,
+            process,
+        }
+    }
+
+    /// What [`found`](Self::found) needs.
+    #[must_use]
+    pub fn saved(&self) -> Saved {
+        Saved {
+            kind: self.kind,
+            place: self.place.clone(),
+            process: self.process.as_ref().map(Process::identity),
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How clients reach it: the value of [`Kind::variable`].
+    #[must_use]
+    pub fn address(&self) -> String {
+        let port = self.place.port;
+        match self.kind {
+            Kind::Kafka => format!("127.0.0.1:{port}"),
+            Kind::Mosquitto => format!("mqtt://127.0.0.1:{port}"),
+            Kind::Mongodb => format!("mongodb://127.0.0.1:{port}/?directConnection=true"),
+            Kind::Registry => format!("http://127.0.0.1:{port}/apis/ccompat/v7"),
+        }
+    }
+
+    /// Its output.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.place.dir.join("log")
+    }
+
+    /// Its process, for the faults that a process can have.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// Lets it run on when this value is gone.
+    pub fn left_running(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.left_running();
+        }
+    }
+
+    /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and data.
+    ///
+    /// # Errors
+    /// The start failed.
+    pub fn start(&mut self) -> Result<()> {
+        let cache = Cache::open()?;
+        let mut command = match self.kind {
+            Kind::Kafka => kafka::command(&cache, &self.place),
+            Kind::Mosquitto => mosquitto::command(&self.place),
+            Kind::Mongodb => mongodb::command(&cache, &self.place),
+            Kind::Registry => registry::command(&cache, &self.place),
+        }
+        .with_context(|| format!("prepare {}", self.kind.name()))?;
+        command.current_dir(&self.place.dir);
+        self.process = Some(Process::spawn(self.kind.name(), &mut command, &self.log())?);
+        Ok(())
+    }
+
+    /// Waits until clients are served.
+    ///
+    /// # Errors
+    /// It ended, or took too long; the message has the end of its log.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let what = format!("{} to be ready", self.kind.name());
+        let mut ended = false;
+        let ready = wait::until(&what, Duration::from_secs(90), || {
+            if !self.process.as_mut().is_some_and(Process::runs) {
+                ended = true;
+                return Ok(Some(()));
+            }
+            let answered = match self.kind {
+                Kind::Kafka => kafka::answers(&self.place),
+                Kind::Mosquitto => mosquitto::answers(&self.place),
+                Kind::Mongodb => mongodb::answers(&self.address()),
+                Kind::Registry => registry::answers(&self.place, &self.address()),
+            };
+            answered.map(|()| Some(()))
+        });
+        if ended {
+            anyhow::bail!("{} ended:\n{}", self.kind.name(), end_of(&self.log()));
+        }
+        ready.with_context(|| end_of(&self.log()))
+    }
+
+    /// Whether its process runs.
+    pub fn runs(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::runs)
+    }
+
+    /// Ends it as an operator would.
+    ///
+    /// # Errors
+    /// It had to be killed, or could not be.
+    pub fn stop(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.stop(Duration::from_secs(20)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// Not permitted.
+    pub fn kill(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill(),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops it where it stands: connections stay open and nothing answers.
+    ///
+    /// # Errors
+    /// Not permitted.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Undoes [`freeze`](Self::freeze).
+    ///
+    /// # Errors
+    /// Not permitted.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.as_ref();
+        process
+            .with_context(|| format!("{} does not run", self.kind.name()))?
+            .signal(signal)
+    }
+}
+
+/// A Java virtual machine small and quick enough for a test.
+fn java(cache: &Cache, heap: &str) -> Result<Command> {
+    let mut java = Command::new(cache.java()?);
+    java.arg(format!("-Xmx{heap}"))
+        .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        // Otherwise it leaves a file in /tmp.
+        .arg("-XX:-UsePerfData");
+    Ok(java)
+}
