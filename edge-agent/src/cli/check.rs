@@ -66,6 +66,8 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
         let mode = match &serial.mode {
             SerialMode::Frames => "frames",
             SerialMode::Lines(_) => "lines",
+            SerialMode::Device(device) => device.name,
+            SerialMode::Polled(polled) => polled.name,
         };
         let there = if serial.port.exists() {
             ""
