@@ -41,6 +41,7 @@ impl Bench {
             parts: Arc::new(Parts {
                 store: store.await.unwrap(),
                 producer: Producer::new(&settings).unwrap(),
+                catalogue: Arc::default(),
             }),
         };
         let limits = Limits {
