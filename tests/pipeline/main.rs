@@ -5,10 +5,15 @@
 //! Where a test must take a service away, it starts one of its own.
 
 mod configuration;
+mod faults_agent;
+mod faults_kafka;
+mod faults_mqtt;
+mod faults_serial;
 mod embedded;
 
 mod on_the_stack {
     mod bad_input;
+    mod faults_sink;
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;
