@@ -52,7 +52,7 @@ use protocol::{GatewayId, Record, Timestamp, Topic};
 
 use crate::{config, conservation::Conservation};
 
-pub use self::{lane::Lane, reader::Reader, writer::Writer};
+pub use self::{lane::Lane, reader::{ReadError, Reader}, writer::Writer};
 
 /// What the queue needs to know of the time at a call.
 #[derive(Debug, Clone, Copy)]
@@ -121,6 +121,9 @@ pub enum CommitError {
     /// new segment.
     #[error("queue write failed: {0}")]
     Io(#[source] std::io::Error),
+    /// Stores failed so often, on a disk that works, that only a new process helps.
+    #[error("the store failed too often for one process")]
+    Exhausted,
 }
 
 /// Opens (or creates) the lane `dir/<topic>` and repairs what a crash left.

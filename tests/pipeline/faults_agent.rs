@@ -197,6 +197,33 @@ fn disk_that_takes_nothing(error: Errno) -> Result<()> {
     finish(bench, report)
 }
 
+/// Rows 10, 12 and 13, for what is stored already: a disk that takes nothing gives nothing away.
+#[test]
+fn a_backlog_outlives_a_disk_that_takes_nothing_while_it_is_forwarded() -> Result<()> {
+    for error in [Errno::IO, Errno::NO_SPACE, Errno::READ_ONLY] {
+        let mut report = Report::new(SEED);
+        let (mut bench, disk) = on_a_faulty_disk("backlog", 100)?;
+        bench.embedded.kafka_down()?;
+        for _ in 0..4 {
+            bench.feed.allow(400);
+            bench.start_and_wait(&mut report)?;
+            bench.feed.wait_settled(DRAIN)?;
+            bench.stop()?;
+        }
+        bench.start_and_wait(&mut report)?;
+        disk.fail_all(Calls::CHANGES, error)?;
+        report.fault("disk-takes-nothing");
+        bench.embedded.kafka_up()?;
+        std::thread::sleep(Duration::from_secs(3));
+        ensure!(bench.ended()?.is_none(), "the agent ended: {error:?}");
+        disk.heal()?;
+        bench.drain(&mut report)?;
+        ensure!(report.declared_lost == 0, "{error:?}: {report}");
+        finish(bench, report)?;
+    }
+    Ok(())
+}
+
 /// Row 12.
 #[test]
 fn a_failed_fdatasync_is_written_again_with_the_same_identities() -> Result<()> {
@@ -230,7 +257,7 @@ fn a_disk_that_takes_two_seconds_to_sync_holds_sources_back_in_flat_memory() -> 
     let before = bench.agent()?.peak_memory()?;
     disk.slow(2000)?;
     report.fault("slow-sync");
-    bench.feed.allow(4000);
+    bench.feed.allow(1500);
     bench.feed.wait_settled(DRAIN)?;
     ensure!(disk.slept()? > 1, "no sync was slow");
     let grown = bench.agent()?.peak_memory()?.saturating_sub(before);
@@ -260,17 +287,18 @@ fn an_agent_that_was_stopped_and_goes_on_loses_nothing() -> Result<()> {
 #[test]
 fn a_queue_at_its_cap_drops_the_oldest_and_names_them_exactly() -> Result<()> {
     let mut report = Report::new(SEED);
-    let queue = "segment_bytes = \"64KiB\"\nmax_bytes = \"4MiB\"\n";
-    let mut bench = Bench::new("cap", 500, queue)?;
+    // What is on its way to Kafka is never dropped: 4 000 readings at most, far below the cap.
+    let queue = "segment_bytes = \"1MiB\"\nmax_bytes = \"12MiB\"\n";
+    let mut bench = Bench::new("cap", 1000, queue)?;
     bench.embedded.kafka_down()?;
     bench.start_and_wait(&mut report)?;
-    bench.feed.allow(40_000);
+    bench.feed.allow(80_000);
     bench.feed.wait_settled(DRAIN * 2)?;
     let dropped: u64 = bench.status(&mut report)?.balance.dropped.values().sum();
     ensure!(dropped > 0, "the cap was not reached");
-    // I5: the cap and one segment, which of sled is half a megabyte at least.
+    // I5: the cap and one segment.
     let used = bytes(&bench.lane())?;
-    ensure!(used < (4 << 20) + (2 << 20), "{used} bytes on disk");
+    ensure!(used < (12 << 20) + (2 << 20), "{used} bytes on disk");
     report.fault("cap");
     bench.embedded.kafka_up()?;
     bench.drain(&mut report)?;
