@@ -1,5 +1,8 @@
 //! The command line.
 
+mod check;
+pub mod topics;
+
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -8,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{self, Config, Problem, Secrets},
-    kafka::{self, ConsumerError},
+    kafka::ConsumerError,
     logging,
     run::{self, open_store},
     secret::SecretError,
@@ -49,7 +52,7 @@ pub enum Command {
         /// Where the configuration is.
         #[command(flatten)]
         file: File,
-        /// Ask MongoDB as well
+        /// Ask Kafka and MongoDB as well: topics, permissions, retention, lag
         #[arg(long)]
         online: bool,
     },
@@ -61,6 +64,12 @@ pub enum Command {
         /// Only say what would be made
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Compare Kafka's topics with what they have to be like
+    Topics {
+        /// Plan or apply.
+        #[command(subcommand)]
+        command: topics::Command,
     },
     /// Show configurations
     Config {
@@ -116,9 +125,8 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
                 Secrets::Leave
             };
             match file.load(secrets) {
-                Ok(config) if online => check_online(&file, &config).await,
+                Ok(config) if online => check::online(&file, &config).await,
                 Ok(config) => {
-                    kafka::verify(&run::kafka_settings(&config))?;
                     println!("{}", file.summary(&config));
                     Ok(0)
                 }
@@ -129,6 +137,7 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
             Ok(config) => init(&config, dry_run).await,
             Err(problems) => Ok(refuse(&problems)),
         },
+        Command::Topics { command } => topics::topics(command).await,
         Command::Config {
             which: Show::Sample,
         } => {
@@ -155,7 +164,12 @@ impl File {
     fn summary(&self, config: &Config) -> String {
         let routes = config.routes.len();
         let path = self.config.display();
-        format!("config     {path}   ok   {routes} route{}", plural(routes))
+        let mut summary = format!("config     {path}   ok   {routes} route{}", plural(routes));
+        if let Some(registry) = &config.kafka.registry {
+            let user = registry.username.as_deref().unwrap_or("nobody");
+            summary += &format!("\nschema     {}  as {user}", registry.url);
+        }
+        summary
     }
 }
 
@@ -171,54 +185,6 @@ fn refuse(problems: &[Problem]) -> u8 {
     let count = problems.len();
     eprintln!("{count} problem{}", plural(count));
     exit::CONFIG
-}
-
-#[expect(clippy::print_stdout, reason = "a command line prints its answer")]
-async fn check_online(file: &File, config: &Config) -> Ended {
-    println!("{}", file.summary(config));
-    let mut problems = 0;
-    let store = open_store(config).await?;
-    match store.ping().await {
-        Ok(()) => println!(
-            "mongodb    {}   ok   database {}",
-            store.name(),
-            config.mongodb.database
-        ),
-        Err(outage) => {
-            problems += 1;
-            println!("mongodb    {}   FAIL {outage}", store.name());
-            println!("           fix: check mongodb.uri and that the server runs");
-        }
-    }
-    let settings = run::kafka_settings(config);
-    let asked = tokio::task::spawn_blocking(move || kafka::look(&settings)).await?;
-    match asked {
-        Ok(topics) => {
-            for (topic, partitions) in topics {
-                match partitions {
-                    Some(count) => println!(
-                        "kafka      {topic}   ok   {count} partition{}",
-                        plural(count)
-                    ),
-                    None => {
-                        problems += 1;
-                        println!("kafka      {topic}   FAIL there is no such topic");
-                        println!("           fix: create it, or correct the name");
-                    }
-                }
-            }
-        }
-        Err(error) => {
-            problems += 1;
-            println!("kafka      FAIL {error}");
-            println!("           fix: check kafka.bootstrap and the credentials");
-        }
-    }
-    if problems == 0 {
-        return Ok(0);
-    }
-    println!("{problems} problem{}", plural(problems));
-    Ok(exit::UNAVAILABLE)
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints its answer")]

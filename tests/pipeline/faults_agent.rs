@@ -78,14 +78,23 @@ fn a_power_cut_in_the_first_moments_of_a_store_costs_nothing_that_was_acknowledg
 fn a_damaged_file_of_the_queue_costs_exactly_what_is_declared() -> Result<()> {
     type Damage = fn(&Path) -> Result<()>;
     let damages: [(&str, &str, Damage); 6] = [
-        ("an empty snapshot", "snap.", |file| Ok(fs::write(file, [])?)),
-        ("a damaged conf", "conf", |file| Ok(fs::write(file, [0xff; 70])?)),
+        ("an empty snapshot", "snap.", |file| {
+            Ok(fs::write(file, [])?)
+        }),
+        ("a damaged conf", "conf", |file| {
+            Ok(fs::write(file, [0xff; 70])?)
+        }),
         ("a log cut short", "db", |file| {
             let length = fs::metadata(file)?.len();
-            Ok(fs::File::options().write(true).open(file)?.set_len(length / 3)?)
+            Ok(fs::File::options()
+                .write(true)
+                .open(file)?
+                .set_len(length / 3)?)
         }),
         ("an empty log", "db", |file| Ok(fs::write(file, [])?)),
-        ("a head that is gone", "head", |file| Ok(fs::remove_file(file)?)),
+        ("a head that is gone", "head", |file| {
+            Ok(fs::remove_file(file)?)
+        }),
         ("a damaged slot of the head", "head", |file| {
             let mut bytes = fs::read(file)?;
             let middle = bytes.len() / 4;
@@ -191,7 +200,10 @@ fn disk_that_takes_nothing(error: Errno) -> Result<()> {
         // Row 10 asks for five seconds; the machine is shared.
         bench.feed.wait_settled(Duration::from_secs(10))?;
         if round < 2 {
-            ensure!(bench.agent()?.identity() == process, "the agent was started again");
+            ensure!(
+                bench.agent()?.identity() == process,
+                "the agent was started again"
+            );
         }
     }
     finish(bench, report)
@@ -304,7 +316,10 @@ fn a_queue_at_its_cap_drops_the_oldest_and_names_them_exactly() -> Result<()> {
     bench.drain(&mut report)?;
     bench.stop()?;
     bench.judge(&mut report)?;
-    ensure!(report.declared_lost == dropped, "{dropped} dropped: {report}");
+    ensure!(
+        report.declared_lost == dropped,
+        "{dropped} dropped: {report}"
+    );
     bench.end(&report);
     clean(&report)
 }
@@ -312,7 +327,9 @@ fn a_queue_at_its_cap_drops_the_oldest_and_names_them_exactly() -> Result<()> {
 fn bytes(dir: &Path) -> Result<u64> {
     let mut files = Vec::new();
     find(dir, "", &mut files)?;
-    let lengths = files.iter().map(|file| fs::metadata(file).map_or(0, |meta| meta.len()));
+    let lengths = files
+        .iter()
+        .map(|file| fs::metadata(file).map_or(0, |meta| meta.len()));
     Ok(lengths.sum())
 }
 

@@ -50,7 +50,10 @@ fn a_backlog_drains_at_least_five_times_as_fast_as_it_grew() -> Result<()> {
         Ok(bench.status(&mut report)?.balance.queued == 0)
     })?;
     let drained = begin.elapsed();
-    ensure!(drained * 5 < grew, "{backlog} readings came in {grew:?} and left in {drained:?}");
+    ensure!(
+        drained * 5 < grew,
+        "{backlog} readings came in {grew:?} and left in {drained:?}"
+    );
     finish(bench, report)
 }
 

@@ -76,6 +76,8 @@ fn a_connection_that_is_only_half_open_is_noticed_and_made_anew() -> Result<()> 
     bench.feed.allow(500);
     bench.feed.fall_silent();
     report.fault("half-open");
-    bench.feed.wait_connection(before, Duration::from_secs(90))?;
+    bench
+        .feed
+        .wait_connection(before, Duration::from_secs(90))?;
     finish(bench, report)
 }

@@ -48,7 +48,9 @@ fn finish(mut bench: Bench, sequences: u32, mut report: Report) -> Result<()> {
         Ok(bench.status(&mut report)?.balance.queued == 0)
     })?;
     bench.stop()?;
-    let owed = (0..sequences).map(|sequence| u64::from(sequence) * 4).collect();
+    let owed = (0..sequences)
+        .map(|sequence| u64::from(sequence) * 4)
+        .collect();
     bench.witness.everything()?.judge(&owed, &mut report);
     bench.end(&report);
     println!("{report}");
@@ -103,7 +105,10 @@ fn a_line_that_is_unplugged_is_open_again_within_three_seconds() -> Result<()> {
         let mut line = Line::plug(&path)?;
         line.greet(DEVICE, 1)?;
         let took = plugged.elapsed();
-        ensure!(sequence == 0 || took < Duration::from_secs(3), "open after {took:?}");
+        ensure!(
+            sequence == 0 || took < Duration::from_secs(3),
+            "open after {took:?}"
+        );
         line.send_frame(&reading(1, sequence))?;
         line.wait_ack(1, sequence, WITHIN)?;
         line.unplug()?;

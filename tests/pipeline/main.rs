@@ -5,11 +5,13 @@
 //! Where a test must take a service away, it starts one of its own.
 
 mod configuration;
+mod documentation;
+mod embedded;
 mod faults_agent;
 mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
-mod embedded;
+mod secrets;
 
 mod on_the_stack {
     mod bad_input;

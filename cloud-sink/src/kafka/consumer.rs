@@ -40,12 +40,12 @@ pub enum ConsumerError {
     /// An error that librdkafka calls fatal: only a new client helps.
     #[error("kafka consumer failed: {0}")]
     Fatal(KafkaError),
-    /// The committed offsets could not be read, so there is no safe place to start.
-    #[error("committed offsets of the group cannot be read: {0}")]
+    /// Partitions could not be taken or given back.
+    #[error("partitions not taken: {0}")]
     Start(KafkaError),
-    /// No broker answered.
-    #[error("kafka does not answer: {0}")]
-    Unreachable(KafkaError),
+    /// No safe place to start is known.
+    #[error("partitions not taken: {0}")]
+    NoStart(&'static str),
     /// The pipeline is gone.
     #[error("the pipeline ended before the consumer")]
     Pipeline,
@@ -110,8 +110,9 @@ impl Consumer {
     ) -> Result<Started, ConsumerError> {
         let (events_in, events) = mpsc::unbounded_channel();
         let (messages_in, messages) = mpsc::unbounded_channel();
-        let context = Context::new(events_in, gate.clone(), links.clone());
-        let consumer: BaseConsumer<Context> = consumer_config(settings)
+        let context = Context::new(settings.clone(), events_in, gate.clone(), links.clone());
+        let consumer: BaseConsumer<Context> = consumer_config(&settings.properties)
+            .set("group.id", &settings.group)
             .create_with_context(context)
             .map_err(ConsumerError::Settings)?;
         let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
@@ -173,6 +174,22 @@ impl Consumer {
     }
 }
 
+/// The error for people, with the remedy where it is theirs.
+fn told(code: RDKafkaErrorCode) -> String {
+    use RDKafkaErrorCode as E;
+    let remedy = match code {
+        E::UnknownTopicOrPartition | E::UnknownTopic => {
+            ": cloud-sink topics plan says which is missing, apply makes it"
+        }
+        E::TopicAuthorizationFailed | E::GroupAuthorizationFailed => {
+            ": cloud-sink check --online names the permission that is missing"
+        }
+        E::SaslAuthenticationFailed | E::Authentication => ": check the key and its secret",
+        _ => "",
+    };
+    format!("{code}{remedy}")
+}
+
 struct Poller {
     consumer: Arc<BaseConsumer<Context>>,
     gate: Arc<Gate>,
@@ -206,7 +223,7 @@ impl Poller {
                 Some(Err(error)) => self.failed(error)?,
             }
             if let Some(error) = self.consumer.context().take_failure() {
-                return Err(ConsumerError::Start(error));
+                return Err(error);
             }
         }
         self.commit();
@@ -281,7 +298,7 @@ impl Poller {
                 | RDKafkaErrorCode::SaslAuthenticationFailed
                 | RDKafkaErrorCode::Authentication
                 | RDKafkaErrorCode::AllBrokersDown),
-            ) => self.down(code.to_string()),
+            ) => self.down(told(*code)),
             _ => debug!(%error, "kafka"),
         }
         Ok(())

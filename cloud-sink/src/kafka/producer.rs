@@ -30,7 +30,7 @@ impl Producer {
     /// # Errors
     /// Settings that librdkafka refuses.
     pub fn new(settings: &Settings) -> Result<Self, super::ConsumerError> {
-        let producer = producer_config(settings)
+        let producer = producer_config(&settings.properties)
             .create_with_context(Quiet)
             .map_err(super::ConsumerError::Settings)?;
         Ok(Self {

@@ -134,8 +134,8 @@ impl Lane {
                     return self.answer(group, outcomes);
                 }
                 Err(error @ CommitError::Exhausted) => {
-                return Err(format!("lane {}: {error}", self.topic));
-            }
+                    return Err(format!("lane {}: {error}", self.topic));
+                }
                 Err(error) => error,
             };
             self.report(LinkState::Down(error.to_string()));

@@ -23,7 +23,7 @@ impl Writer {
         if self.active.is_none() {
             if self.leaked > 0 {
                 // A store that fails costs its memory for good: none is made while the disk is bad.
-                files::probe(&self.lane.dir)?;
+                files::probe(&self.lane.place.path)?;
             }
             self.create_segment()?;
         }
@@ -43,7 +43,7 @@ impl Writer {
         match active.segment.append(&carry, blocks) {
             Ok(()) => Ok(pages(before, active.segment.bytes())),
             Err(error) => {
-                tracing::warn!(lane = %self.lane.topic, segment = active.number, %error,
+                tracing::warn!(lane = self.lane.name(), segment = active.number, %error,
                     "queue segment failed, the commit goes to a new one");
                 self.set_aside();
                 Err(error)
@@ -114,7 +114,7 @@ impl Writer {
             Ok(handle) => self.sealer = Some(handle),
             Err(error) => {
                 // The store is closed with the job; a start would seal it.
-                tracing::warn!(lane = %self.lane.topic, %error, "no thread to seal a queue segment");
+                tracing::warn!(lane = self.lane.name(), %error, "no thread to seal a queue segment");
                 if let Some(info) = self.lane.state().segments.get_mut(&number) {
                     info.life = Life::Sealed;
                 }
@@ -126,7 +126,7 @@ impl Writer {
         if let Some(sealer) = self.sealer.take()
             && sealer.join().is_err()
         {
-            tracing::warn!(lane = %self.lane.topic, "sealing a queue segment panicked");
+            tracing::warn!(lane = self.lane.name(), "sealing a queue segment panicked");
         }
     }
 }
