@@ -7,10 +7,15 @@
 mod configuration;
 mod documentation;
 mod embedded;
+mod faults_agent;
+mod faults_kafka;
+mod faults_mqtt;
+mod faults_serial;
 mod secrets;
 
 mod on_the_stack {
     mod bad_input;
+    mod faults_sink;
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;
