@@ -2,25 +2,22 @@
 
 use std::{
     fs,
-    io::{self, BufWriter, Read},
+    io::{self, Read, Write},
 };
 
 use anyhow::{Context, anyhow};
 use protocol::{FieldName, Timestamp};
 
-use super::{Arguments, Report, open};
+use super::{Arguments, MAX_PAYLOAD, Report};
 use crate::{
     cli::Exit,
     decode::{
         self, DecodeError,
-        mqtt::{Decoder, Message, Options, Outcome, Preset},
+        mqtt::{self, Decoder, Options, Outcome, Preset},
         stream::Piece,
         template::Template,
     },
 };
-
-/// Largest payload of MQTT.
-const MAX_PAYLOAD: u64 = 256 << 20;
 
 /// How the payload is read.
 #[derive(Debug, Clone, Copy)]
@@ -52,97 +49,111 @@ struct Settings {
     timezone: Option<String>,
 }
 
-/// Prints the readings of the payload on stdout, and what was rejected on stderr.
-///
-/// # Errors
-/// As [`super::decode`].
-pub(super) fn decode(arguments: &Arguments, kind: Kind) -> Result<(), Exit> {
-    let settings = settings(arguments)?;
-    let mut payload = Vec::new();
-    open(arguments)?
-        .take(MAX_PAYLOAD)
-        .read_to_end(&mut payload)
-        .with_context(|| format!("cannot read {}", arguments.file.display()))?;
-    let topic = topic(arguments, kind)?;
-    let template = settings.topic.as_deref().map(Template::parse).transpose();
-    let template = template.context("topic of --config")?;
-    let usual = match kind {
-        Kind::Devices(preset) => preset.default_topic(),
-        Kind::Number => None,
-    };
-    // A template of the user's must fit; the usual one may not, and then the decoder looks for itself.
-    let captures = match &template {
-        Some(template) => {
-            let captures = template.matches(topic);
-            let wrong = || anyhow!("--topic {topic} is not one of the topic in --config");
-            Some(captures.ok_or_else(wrong)?)
-        }
-        None => usual
-            .and_then(|usual| Template::parse(usual).ok())
-            .and_then(|usual| usual.matches(topic)),
-    };
-    let device = captures.as_ref().and_then(|captures| captures.device);
-    let at = arguments.received_at.unwrap_or_else(now);
-    let read = match kind {
-        Kind::Number => number(topic, captures.as_ref().and_then(|c| c.field), &payload),
-        Kind::Devices(preset) => {
-            let options = Options {
-                timezone: zone(settings.timezone.as_deref())?,
-            };
-            Decoder::new(preset, options).read(&Message {
-                topic,
-                device,
-                payload: &payload,
-                at,
-                again: false,
-            })
-        }
-    };
-    let mut report = Report {
-        out: BufWriter::new(io::stdout().lock()),
-        received_at: Some(at),
-        rejected: 0,
-    };
-    tell(read, device.or(above(topic, kind)), &payload, &mut report)?;
-    report.end()
+/// A payload that is still to be read, and all that is known of it.
+pub(super) struct Message {
+    kind: Kind,
+    topic: String,
+    device: Option<String>,
+    field: Option<String>,
+    timezone: Option<jiff::tz::TimeZone>,
+    at: Timestamp,
 }
 
-fn tell<W: io::Write>(
-    read: Result<Outcome, DecodeError>,
-    device: Option<&str>,
-    payload: &[u8],
-    report: &mut Report<W>,
-) -> Result<(), Exit> {
-    let outcome = match read {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            report.rejected += 1;
-            eprintln!("byte {}: {error}", place(&error, payload));
-            return Ok(());
-        }
-    };
-    if outcome.held {
-        report.rejected += 1;
-        eprintln!("byte 0: data that only its birth certificate could name");
-    }
-    for (place, error) in &outcome.rejected {
-        report.rejected += 1;
-        eprintln!("byte 0: {place}: {error}");
-    }
-    for link in &outcome.links {
-        let state = if link.online { "online" } else { "offline" };
-        eprintln!("{} is {state}", link.device.as_deref().unwrap_or("bridge"));
-    }
-    for mut decoded in outcome.readings {
-        decoded.device = decoded.device.or_else(|| device.map(Into::into));
-        match report.piece(Piece::Reading(0, decoded)) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(Exit::Failed(error.into()));
+impl Message {
+    /// # Errors
+    /// A file of `--config` that cannot be used, a topic that is missing or not of its template.
+    pub(super) fn new(arguments: &Arguments, kind: Kind) -> Result<Self, Exit> {
+        let settings = settings(arguments)?;
+        let topic = topic(arguments, kind)?;
+        let template = settings.topic.as_deref().map(Template::parse).transpose();
+        let template = template.context("topic of --config")?;
+        let usual = match kind {
+            Kind::Devices(preset) => preset.default_topic(),
+            Kind::Number => None,
+        };
+        // A template of the user's must fit; the usual one may not, and then the decoder looks for itself.
+        let captures = match &template {
+            Some(template) => {
+                let captures = template.matches(topic);
+                let wrong = || anyhow!("--topic {topic} is not one of the topic in --config");
+                Some(captures.ok_or_else(wrong)?)
             }
-            _ => {}
-        }
+            None => usual
+                .and_then(|usual| Template::parse(usual).ok())
+                .and_then(|usual| usual.matches(topic)),
+        };
+        let captures = captures.unwrap_or_default();
+        Ok(Self {
+            kind,
+            topic: topic.to_owned(),
+            device: captures.device.map(Into::into),
+            field: captures.field.map(Into::into),
+            timezone: zone(settings.timezone.as_deref())?,
+            at: arguments.received_at.unwrap_or_else(now),
+        })
     }
-    Ok(())
+
+    /// Tells the readings of the payload, and what was rejected.
+    pub(super) fn tell<O: Write, P: Write>(
+        self,
+        report: &mut Report<O, P>,
+        input: &mut dyn Read,
+    ) -> io::Result<()> {
+        let mut payload = Vec::new();
+        input.take(MAX_PAYLOAD + 1).read_to_end(&mut payload)?;
+        if payload.len() as u64 > MAX_PAYLOAD {
+            report.rejected += 1;
+            return writeln!(
+                report.problems,
+                "byte 0: is longer than {MAX_PAYLOAD} bytes"
+            );
+        }
+        let outcome = match self.read(&payload) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                report.rejected += 1;
+                let at = place(&error, &payload);
+                return writeln!(report.problems, "byte {at}: {error}");
+            }
+        };
+        if outcome.held {
+            report.rejected += 1;
+            let why = "data that only its birth certificate could name";
+            writeln!(report.problems, "byte 0: {why}")?;
+        }
+        for (place, error) in &outcome.rejected {
+            report.rejected += 1;
+            writeln!(report.problems, "byte 0: {place}: {error}")?;
+        }
+        for link in &outcome.links {
+            let state = if link.online { "online" } else { "offline" };
+            let device = link.device.as_deref().unwrap_or("bridge");
+            writeln!(report.problems, "{device} is {state}")?;
+        }
+        for mut decoded in outcome.readings {
+            let device = || self.device.as_deref().or(above(&self.topic, self.kind));
+            decoded.device = decoded.device.or_else(|| device().map(Into::into));
+            report.piece(Piece::Reading(0, decoded))?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, payload: &[u8]) -> Result<Outcome, DecodeError> {
+        let preset = match self.kind {
+            Kind::Number => return number(&self.topic, self.field.as_deref(), payload),
+            Kind::Devices(preset) => preset,
+        };
+        let options = Options {
+            timezone: self.timezone.clone(),
+        };
+        Decoder::new(preset, options).read(&mqtt::Message {
+            topic: &self.topic,
+            device: self.device.as_deref(),
+            payload,
+            at: self.at,
+            again: false,
+        })
+    }
 }
 
 fn settings(arguments: &Arguments) -> Result<Settings, Exit> {
@@ -167,6 +178,7 @@ fn topic(arguments: &Arguments, kind: Kind) -> Result<&str, Exit> {
     match kind {
         Kind::Devices(Preset::Tasmota) => Ok("SENSOR"),
         Kind::Devices(Preset::Shelly) => Ok("events/rpc"),
+        Kind::Number => Ok("value"),
         Kind::Devices(Preset::Rtl433 | Preset::Senml | Preset::ThinEdge) => Ok(""),
         _ => Err(anyhow!("--topic is needed: it says whose message this is").into()),
     }
