@@ -333,8 +333,7 @@ impl Broker {
             tracing::warn!(
                 source,
                 filter,
-                "broker grants qos 0 where 1 was asked, what it sends while we are away is lost; raise the \
-                 broker's maximum qos"
+                "broker grants qos 0 where 1 was asked, what it sends while we are away is lost"
             );
         }
         true
