@@ -1,20 +1,23 @@
 //! ESPHome.
 //!
-//! Sources: esphome.io, "MQTT Client Component" (`topic_prefix`, `<prefix>/<component>/<object>/state`,
-//! birth and will `<prefix>/status`), and the pages of the components.
+//! Sources: esphome.io, "MQTT Client Component" (`<TOPIC_PREFIX>/<COMPONENT_TYPE>/<COMPONENT_NAME>/state`,
+//! birth and will `<TOPIC_PREFIX>/status`); for the component types and payloads the firmware itself,
+//! `esphome/components/mqtt/mqtt_*.cpp`.
 //!
 //! | topic | payload | here |
 //! |---|---|---|
-//! | `X/sensor/NAME/state` | a bare number, `nan` where there is none | `name` or, by the catalogue, `name_unit` |
+//! | `X/sensor/NAME/state` | a bare number; of a text sensor a word, for both have this topic | `name` or, by the catalogue, `name_unit`; a text |
+//! | the same, where there is no value | `nan`; with `publish_nan_as_none` `None` | rejected by name; nothing |
 //! | `X/binary_sensor/NAME/state`, `switch` | `ON`, `OFF` | `name`, a state |
 //! | `X/light/NAME/state` | `{"state":"ON","brightness":255,"color":{…}}` | `name`, `name_brightness` … |
-//! | `X/text_sensor/NAME/state`, `select`, `text` | a word | `name`, always a text |
+//! | `X/select/NAME/state`, `text` | a word | `name`, always a text |
 //! | `X/climate/NAME/current_temperature/state` and the like | a bare value | `name_current_temperature_c` |
 //! | `X/status` | `online`, `offline` | link |
 //! | `X/debug`, `…/command`, discovery | | nothing |
 //!
 //! The unit is set in the device's YAML and never sent, so it is taken from the name (`…_temperature` is
-//! °C); a number whose name says no quantity has none.
+//! °C); a number whose name says no quantity has none. A text sensor that says digits is read as a number,
+//! for nothing tells it from one.
 
 use protocol::{MAX_TEXT_BYTES, Value};
 
@@ -25,10 +28,9 @@ use super::{
 };
 use crate::decode::{DecodeError, Problem, Scalar};
 
-const COMPONENTS: [&str; 20] = [
+const COMPONENTS: [&str; 19] = [
     "sensor",
     "binary_sensor",
-    "text_sensor",
     "switch",
     "light",
     "fan",
@@ -83,22 +85,26 @@ pub fn decode(message: &Message<'_>) -> Result<Outcome, DecodeError> {
         _ if text.starts_with('{') => {
             return tree::read_object(message.payload, |members| object(gather, &name, members));
         }
-        "text_sensor" | "select" | "text" | "event" | "date" | "time" | "datetime" => {
-            let value = if text.len() > MAX_TEXT_BYTES {
-                Err(Problem::TextTooLong(text.len()))
-            } else {
-                Ok(Value::Text(text.into()))
-            };
-            gather.put(&name, value)?;
+        "select" | "text" | "event" | "date" | "time" | "datetime" => {
+            gather.put(&name, word(text))?;
         }
-        "sensor" | "number" => match Scalar::bare(text) {
+        component @ ("sensor" | "number") => match Scalar::bare(text) {
             number @ Scalar::Number(_) => gather.leaf(&name, Unit::Usual, &number)?,
             Scalar::Null => {}
-            _ => gather.reject(&name, Problem::Word)?,
+            _ if component == "number" => gather.reject(&name, Problem::Word)?,
+            _ if text == "None" => {}
+            _ => gather.put(&name, word(text))?,
         },
         _ => gather.leaf(&name, Unit::Usual, &Scalar::bare(text))?,
     }
     Ok(Outcome::reading(gather.finish()))
+}
+
+fn word(text: &str) -> Result<Value, Problem> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(Problem::TextTooLong(text.len()));
+    }
+    Ok(Value::Text(text.into()))
 }
 
 fn object(

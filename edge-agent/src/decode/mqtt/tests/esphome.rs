@@ -1,4 +1,4 @@
-//! Topics and payloads: esphome.io, "MQTT Client Component", "Sensor Component", "Light Component".
+//! Made after esphome.io, "MQTT Client Component", and the firmware's `mqtt_*.cpp`; none was captured.
 
 use super::{Preset, check, read_as};
 
@@ -33,9 +33,9 @@ fn each_component_has_its_kind_of_value() {
                 &["livingroom !pulses: is not a finite number"],
             ),
             (
-                "livingroom/sensor/pulses/state",
+                "livingroom/number/level/state",
                 "unknown",
-                &["livingroom !pulses: is a word, a number is expected"],
+                &["livingroom !level: is a word, a number is expected"],
             ),
             (
                 "livingroom/binary_sensor/door/state",
@@ -48,9 +48,20 @@ fn each_component_has_its_kind_of_value() {
                 &["livingroom relay_1=false"],
             ),
             (
-                "livingroom/text_sensor/version/state",
-                "2026",
-                &[r#"livingroom version="2026""#],
+                "livingroom/sensor/version/state",
+                "2026.11.0",
+                &[r#"livingroom version="2026.11.0""#],
+            ),
+            (
+                "livingroom/sensor/last_key/state",
+                "ON",
+                &[r#"livingroom last_key="ON""#],
+            ),
+            ("livingroom/sensor/pulses/state", "None", &[]),
+            (
+                "livingroom/select/mode/state",
+                "2",
+                &[r#"livingroom mode="2""#],
             ),
             (
                 "livingroom/light/lamp/state",
