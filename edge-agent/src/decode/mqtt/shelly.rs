@@ -1,7 +1,8 @@
 //! Shelly, both generations.
 //!
-//! Sources: shelly-api-docs.shelly.cloud, Gen1 "MQTT" (and the pages of the devices), Gen2+ "MQTT",
-//! "Notifications", "Switch", "EM", "EM1", "PM1", "EMData", "Temperature", "Humidity", "DevicePower".
+//! Sources: shelly-api-docs.shelly.cloud, Gen1 "MQTT" (and the "MQTT" sections of the devices, of which
+//! Plug S, EM, 3EM, 2.5 and H&T were compared), Gen2+ "MQTT", "Notifications", "Switch", "EM", "EM1",
+//! "PM1", "EMData", "Temperature", "Humidity", "DevicePower".
 //!
 //! Generation 1, a value a topic, under `shellies/ID/`:
 //!
@@ -10,10 +11,14 @@
 //! | `relay/0`, `light/0`, `input/0` | `on`, `off`, `1` | `relay_0`, a state |
 //! | `relay/0/power`, `relay/0/energy` | W, watt-minutes | `relay_0_power_w`, `relay_0_energy_kwh` |
 //! | `emeter/0/voltage`, `total`, `total_returned` … | V, Wh | `emeter_0_voltage_v`, `emeter_0_total_kwh` |
+//! | `emeter/0/energy`, `returned_energy` | watt-minutes | `emeter_0_energy_kwh`, `emeter_0_returned_energy_kwh` |
 //! | `sensor/temperature`, `temperature`, `ext_temperature/0` | °C | `temperature_c`, `ext_temperature_0_c` |
 //! | `light/0/status`, `input_event/0`, `sensor/…` with an object | JSON | flattened |
 //! | `online` | `true`, `false` | link |
 //! | `announce`, `info`, `settings`, `command`, `temperature_f` | | nothing |
+//!
+//! `sensor/temperature` is in the unit the device is set to, °C as shipped, and the message does not say
+//! which: a device set to °F has to be set back.
 //!
 //! Generation 2 and later, under any prefix (the device's id unless changed):
 //!
@@ -153,13 +158,13 @@ fn first(device: &str, rest: &[&str], message: &Message<'_>) -> Result<Outcome, 
 
 fn unit_gen1(rest: &[&str]) -> Unit<'static> {
     let known = match rest {
-        ["emeter", _, "total" | "total_returned"] | [.., "energy_returned"] => "Wh",
+        ["emeter", _, "total" | "total_returned"] => "Wh",
         [
             "relay" | "light" | "roller" | "white" | "color" | "meter",
             ..,
             "energy",
         ] => "Wmin",
-        ["emeter", _, "energy"] => "Wmin",
+        ["emeter", _, "energy" | "returned_energy"] => "Wmin",
         [.., "power"] => "W",
         [.., "reactive_power"] => "var",
         [.., "voltage"] | ["adc", _] => "V",

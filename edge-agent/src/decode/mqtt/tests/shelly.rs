@@ -1,5 +1,5 @@
-//! Captures: shelly-api-docs.shelly.cloud (Gen1 "MQTT", Gen2 "Notifications", "Switch", "EM", "EMData"),
-//! public logs of a Plus H&T and a Pro 4PM.
+//! Made after shelly-api-docs.shelly.cloud (Gen1 "MQTT", Gen2 "Notifications", "Switch", "EM", "EMData");
+//! the Plus H&T is a public log, shortened and put to another time.
 
 use super::{Preset, check, read_as};
 
@@ -53,6 +53,16 @@ fn the_first_generation_has_a_topic_for_each_value() {
                 "shellies/shellyem3-A1/emeter/1/total",
                 "1250.5",
                 &["shellyem3-A1 emeter_1_total_kwh=1.2505"],
+            ),
+            (
+                "shellies/shellyem3-A1/emeter/1/returned_energy",
+                "600",
+                &["shellyem3-A1 emeter_1_returned_energy_kwh=0.01"],
+            ),
+            (
+                "shellies/shellyswitch25-5/roller/0/energy",
+                "6000",
+                &["shellyswitch25-5 roller_0_energy_kwh=0.1"],
             ),
             (
                 "shellies/shellyem3-A1/emeter/1/pf",
