@@ -2,7 +2,8 @@
 //!
 //! A pack is a list of records. Base fields (`bn`, `bt`, `bu`, `bv`, `bs`) hold from their record on.
 //! `bn` + `n` is the name, `bt` + `t` the time: below 2^28 seconds it is relative to now, negative in the
-//! past. Records of one device and time are one reading; a name that appears again starts another.
+//! past, and now is when the pack arrived. `bv` and `bs` are added where a record has `v` or `s`, and make
+//! no value where it has none. Records of one device and time are one reading; a name that appears again starts another.
 //!
 //! A name is one text, and where the device ends in it is a custom, not a rule: the base name is the
 //! device when the record adds a name of its own; else the part before the last `/`, or, in a
@@ -136,7 +137,7 @@ fn one(
         .iter()
         .any(|label| tree::get(members, label).is_some());
     if !has_value {
-        let only_base = members.iter().any(|(label, _)| label.starts_with('b'));
+        let only_base = members.iter().all(|(label, _)| label.starts_with('b'));
         return if only_base {
             Ok(())
         } else {

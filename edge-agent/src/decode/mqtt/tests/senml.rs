@@ -1,4 +1,5 @@
-//! Captures: RFC 8428, sections 5.1.1 to 5.1.6; RFC 9039, appendix.
+//! RFC 8428, examples 5.1.1, 5.1.2, 5.1.3 (its first records), 5.1.5 and 5.1.6, and a name of RFC 9039; the
+//! others are made after the text of RFC 8428, 4.4 and 4.5.
 
 use super::{Preset, check, read_as};
 
@@ -44,6 +45,17 @@ fn records_are_resolved_and_joined_by_device_and_time() {
             ],
         ),
         (
+            r#"[{"bn":"2001:db8::2/","bt":1.320078429e+09,"n":"temperature","u":"Cel","v":25.2},{"n":"humidity","u":"%RH","v":30},{"bn":"2001:db8::1/","n":"temperature","u":"Cel","v":12.3},{"n":"humidity","u":"%RH","v":67}]"#,
+            vec![
+                "2001:db8::2 @2011-10-31T16:27:09Z humidity_pct=30 temperature_c=25.2",
+                "2001:db8::1 @2011-10-31T16:27:09Z humidity_pct=67 temperature_c=12.3",
+            ],
+        ),
+        (
+            r#"[{"n":"urn:dev:ow:264437f5000000ed_humidity","u":"%RH","v":40}]"#,
+            vec!["urn:dev:ow:264437f5000000ed humidity_pct=40"],
+        ),
+        (
             r#"[{"bn":"urn:dev:mac:0024befffe804ff1/","bt":-10,"bv":20,"bu":"Cel","n":"t","v":1.5},{"n":"t","t":10,"v":-1},{"n":"e","u":"J","s":5,"bs":1}]"#,
             vec![
                 "urn:dev:mac:0024befffe804ff1 -10s e_sum=6 t_c=21.5",
@@ -78,6 +90,10 @@ fn what_must_be_understood_refuses_the_pack_and_what_is_missing_its_record() {
         ("3", "error: a SenML pack is a list of records"),
         (
             r#"[{"n":"a"}]"#,
+            "!record 0: a SenML record without a value",
+        ),
+        (
+            r#"[{"n":"a","bv":20}]"#,
             "!record 0: a SenML record without a value",
         ),
         (r#"[7]"#, "!record 0: a SenML record is an object"),
