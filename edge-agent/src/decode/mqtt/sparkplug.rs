@@ -17,14 +17,16 @@
 //! Data may name its metrics by alias only, and only the birth certificate tells whose alias that is. So
 //! what cannot be named is **held** (bounded) and a rebirth is requested; with the birth it is read, in
 //! order. Sequence numbers go from 0 to 255 and around; after a gap a birth may have been missed, so
-//! aliases count no more until the next one. Held data is given up when the node dies, when a new session
+//! aliases count no more until the next one, which is requested at once: of the specification's reorder
+//! timeout this host needs none, for what waits is read when the birth comes. Held data is given up when the node dies, when a new session
 //! (another `bdSeq`) gives one of its aliases to something else, or at the bound: then it is rejected by
 //! name, never guessed. Data that names its metrics and their types needs no birth.
 //!
 //! Null metrics say nothing; transient ones ask not to be stored; `bdSeq`, `Node Control/…` and
 //! `Device Control/…` are no measurements. Templates are flattened, `template_member`; data sets, files
-//! and arrays are rejected by name. A metric of a unit (property `engUnit`) the catalogue knows is
-//! `quantity_unit`. Birth values are readings: a node reports by exception, and a value that does not
+//! and arrays are rejected by name. A metric of a unit the catalogue knows is `quantity_unit`; the property
+//! `engUnit` says it, by custom (Ignition, the compatibility kit), not by rule. Historical
+//! metrics are readings like others, at their own times: `is_historical` says no more. Birth values are readings: a node reports by exception, and a value that does not
 //! change would otherwise never be known.
 
 mod held;

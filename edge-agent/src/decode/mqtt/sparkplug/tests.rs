@@ -1,5 +1,4 @@
-//! Sessions as the specification tells them (3.0.0, chapters 5 and 6); payloads made with its own
-//! message definitions.
+//! Sessions and payloads made after the specification (3.0.0, chapters 5 and 6); none was captured.
 
 use proptest::prelude::*;
 use prost::Message as _;
