@@ -1,4 +1,4 @@
-//! Captures from documentation, the same damaged, and what must hold for any bytes.
+//! Payloads made after the documentation, the same damaged, and what must hold for any bytes.
 
 mod damaged;
 mod esphome;

@@ -1,4 +1,4 @@
-//! Captures: rtl_433's README, docs/DATA_FORMAT.md and the tests of merbanan/rtl_433_tests.
+//! Made after rtl_433's README, docs/DATA_FORMAT.md and the tests of merbanan/rtl_433_tests.
 
 use super::{Preset, check};
 

@@ -1,4 +1,4 @@
-//! Captures: tasmota.github.io/docs, pages "MQTT", "ADC", "Deep Sleep", "DS18x20", "Matter", "Zigbee",
+//! Made after tasmota.github.io/docs, pages "MQTT", "ADC", "Deep Sleep", "DS18x20", "Matter", "Zigbee",
 //! "JSON Status Responses".
 
 use super::{Preset, check, read_as};

@@ -1,4 +1,4 @@
-//! Captures: thin-edge.io, "Thin Edge JSON format", "MQTT API".
+//! Made after thin-edge.io, "Thin Edge JSON format", "MQTT API".
 
 use super::{Preset, check};
 

@@ -1,4 +1,4 @@
-//! Captures: zigbee2mqtt.io, "MQTT Topics and Messages", "Device availability", pages of the devices
+//! Made after zigbee2mqtt.io, "MQTT Topics and Messages", "Device availability", pages of the devices
 //! WSDCGQ11LM, TS011F, LED1624G9, TS0601.
 
 use super::{Preset, check};
