@@ -1,5 +1,7 @@
 //! The command line.
 
+mod audit;
+
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -61,6 +63,15 @@ pub enum Command {
         /// Only say what would be made
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Account for every reading: nothing is missing, or exactly what is, and why
+    Audit {
+        /// Where the configuration is.
+        #[command(flatten)]
+        file: File,
+        /// What can be chosen.
+        #[command(flatten)]
+        options: audit::Options,
     },
     /// Show configurations
     Config {
@@ -127,6 +138,10 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
         }
         Command::Init { file, dry_run } => match file.load(Secrets::Read) {
             Ok(config) => init(&config, dry_run).await,
+            Err(problems) => Ok(refuse(&problems)),
+        },
+        Command::Audit { file, options } => match file.load(Secrets::Read) {
+            Ok(config) => audit::run(&config, &options).await,
             Err(problems) => Ok(refuse(&problems)),
         },
         Command::Config {

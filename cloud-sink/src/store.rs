@@ -11,6 +11,7 @@
 //! durable is an [`Outage`], tried again as it was, and `_id` makes that harmless. A second kind of readings
 //! collection (time series) will stand beside [`readings`].
 
+mod audit;
 pub mod checkpoints;
 pub mod facts;
 pub mod incidents;
