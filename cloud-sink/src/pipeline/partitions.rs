@@ -64,10 +64,11 @@ impl Pipeline {
                 to,
             } => {
                 self.telemetry.gap();
-                self.checkpoints.jumped(&partition, from, to);
                 if to < from {
+                    self.checkpoints.remade(&partition, from, to);
                     error!(topic = %partition.topic, partition = partition.number, next_offset = from, earliest_offset = to, "topic was made anew, reading it from its beginning");
                 } else {
+                    self.assignments.skip(&partition, to);
                     error!(topic = %partition.topic, partition = partition.number, first_offset = from, next_offset = to, "gap: records were gone before they were read");
                 }
                 let incident = Incident::gap(&partition, from, to);
@@ -104,7 +105,7 @@ impl Pipeline {
             let mut partitions = handover.partitions.iter();
             partitions.all(|partition| self.assignments.is_settled(partition))
         };
-        let due = self.checkpoints.due();
+        let due = self.checkpoints.due(now);
         let at_once = self.handover.as_ref().is_some_and(is_settled)
             || self.stopping.is_some() && self.nothing_under_way();
         if due.is_some_and(|due| at_once || due <= now) {

@@ -1,122 +1,36 @@
 //! Reading what an audit judges. Every query goes by the beginning of `_id`, so none needs an index of its
 //! own, and one gateway after the other is read, so memory does not grow with their number.
 
+mod stored;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
 };
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{DateTime, Document as Fields, doc};
-use protocol::{
-    Epoch, GatewayId, RecordId, Timestamp, Topic,
-    control::{EpochFact, Loss, LossReason, Predecessor},
-};
+use mongodb::bson::{Document as Fields, doc};
+use protocol::{Epoch, GatewayId, RecordId, Topic};
 use serde::{Deserialize, de::DeserializeOwned};
 
+use self::stored::{
+    StoredCheckpoint, StoredCoverage, StoredEpoch, StoredGap, StoredHeartbeat, StoredLoss, covered,
+    loss, parsed, stated, time,
+};
 use super::{
     Outage, Store,
-    checkpoints::{CHECKPOINTS, COVERAGE, StoredStream},
+    checkpoints::{CHECKPOINTS, COVERAGE},
     incidents,
 };
 use crate::{
-    audit::{Covered, Evidence, Found, Position, Positions, Stated},
+    audit::{Evidence, Found, Position, Positions},
     coverage::Ranges,
 };
-
-#[derive(Deserialize)]
-struct StoredEpoch {
-    lane: Topic,
-    epoch: String,
-    previous: Option<StoredLink>,
-    committed: Option<i64>,
-    acknowledged: Option<i64>,
-    offsets: BTreeMap<String, i64>,
-    closed: bool,
-    at: DateTime,
-    seen: Option<DateTime>,
-}
-
-#[derive(Deserialize)]
-struct StoredLink {
-    epoch: String,
-    last: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct StoredLoss {
-    lane: Topic,
-    epoch: String,
-    first: i64,
-    last: Option<i64>,
-    reason: LossReason,
-    merged: bool,
-    possibly_delivered: bool,
-    at: DateTime,
-}
-
-#[derive(Deserialize)]
-struct StoredCoverage {
-    lane: Topic,
-    epoch: String,
-    partition: i32,
-    at: DateTime,
-    #[serde(flatten)]
-    stream: StoredStream,
-}
-
-#[derive(Deserialize)]
-struct StoredHeartbeat {
-    at: DateTime,
-    seen: Option<DateTime>,
-    #[serde(default)]
-    lanes: Vec<StoredLane>,
-}
-
-#[derive(Deserialize)]
-struct StoredLane {
-    lane: Topic,
-    epoch: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct StoredCheckpoint {
-    topic: String,
-    partition: i32,
-    next: Option<i64>,
-    began: Option<DateTime>,
-    at: Option<DateTime>,
-    #[serde(default)]
-    lives: Vec<StoredLife>,
-}
-
-#[derive(Deserialize)]
-struct StoredLife {
-    next: i64,
-}
-
-#[derive(Deserialize)]
-struct StoredGap {
-    topic: String,
-    partition: i32,
-    first_offset: i64,
-    next_offset: i64,
-}
 
 #[derive(Deserialize)]
 struct Id {
     #[serde(rename = "_id")]
     id: String,
-}
-
-fn time(at: DateTime) -> Timestamp {
-    let micros = at.timestamp_millis().saturating_mul(1000);
-    Timestamp::from_micros(micros).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, Outage> {
-    let wrong = || Outage::new(format_args!("stored fact cannot be read: {text:?}"));
-    text.parse().map_err(|_| wrong())
 }
 
 /// Ids that begin with `name` and the separator.
@@ -249,10 +163,20 @@ impl Store {
         let gaps: Vec<StoredGap> = self
             .all(incidents::COLLECTION, doc! { "kind": "gap" })
             .await?;
+        // After a crash a gap may be told again, longer.
+        let mut removed: BTreeMap<(String, i32), Ranges> = BTreeMap::new();
         for gap in gaps {
-            if let Some(position) = positions.get_mut(&(gap.topic, gap.partition)) {
-                let removed = gap.next_offset.saturating_sub(gap.first_offset);
-                position.removed += u64::try_from(removed).unwrap_or(0);
+            let key = (gap.topic, gap.partition);
+            let first = u64::try_from(gap.first_offset).unwrap_or(0);
+            let next = u64::try_from(gap.next_offset).unwrap_or(0);
+            removed
+                .entry(key)
+                .or_default()
+                .insert(first, next.saturating_sub(1));
+        }
+        for (key, offsets) in removed {
+            if let Some(position) = positions.get_mut(&key) {
+                position.removed = offsets.count();
             }
         }
         Ok(Positions(positions))
@@ -360,59 +284,6 @@ impl Counted {
             })
             .collect()
     }
-}
-
-fn stated(gateway: &GatewayId, stored: StoredEpoch) -> Result<Stated, Outage> {
-    let previous = match stored.previous {
-        Some(link) => Some(Predecessor {
-            epoch: parsed(&link.epoch)?,
-            last: link.last.map(i64::cast_unsigned),
-        }),
-        None => None,
-    };
-    let offsets = stored
-        .offsets
-        .iter()
-        .map(|(partition, offset)| Ok((parsed(partition)?, *offset)))
-        .collect::<Result<_, Outage>>()?;
-    Ok(Stated {
-        fact: EpochFact {
-            gateway: gateway.clone(),
-            lane: stored.lane,
-            epoch: parsed(&stored.epoch)?,
-            previous,
-            committed: stored.committed.map(i64::cast_unsigned),
-            acknowledged: stored.acknowledged.map(i64::cast_unsigned),
-            offsets,
-            closed: stored.closed,
-            at: time(stored.at),
-        },
-        seen: time(stored.seen.unwrap_or(stored.at)),
-    })
-}
-
-fn loss(gateway: &GatewayId, stored: StoredLoss) -> Result<Loss, Outage> {
-    Ok(Loss {
-        gateway: gateway.clone(),
-        lane: stored.lane,
-        epoch: parsed(&stored.epoch)?,
-        first: stored.first.cast_unsigned(),
-        last: stored.last.map(i64::cast_unsigned),
-        reason: stored.reason,
-        merged: stored.merged,
-        possibly_delivered: stored.possibly_delivered,
-        at: time(stored.at),
-    })
-}
-
-fn covered(stored: StoredCoverage) -> Result<Covered, Outage> {
-    Ok(Covered {
-        epoch: parsed(&stored.epoch)?,
-        lane: stored.lane,
-        partition: stored.partition,
-        stream: stored.stream.stream(),
-        at: time(stored.at),
-    })
 }
 
 #[cfg(test)]

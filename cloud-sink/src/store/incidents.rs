@@ -40,6 +40,17 @@ impl Incident {
         }
     }
 
+    /// An epoch with more holes than coverage has room for: only a full audit can tell what is missing.
+    pub(super) fn coverage_full(coverage: &str, stream: &Fields) -> Self {
+        let mut fields = stream.clone();
+        fields.remove("_id");
+        fields.insert("kind", "coverage_full");
+        Self {
+            key: format!("coverage_full:{coverage}"),
+            fields,
+        }
+    }
+
     /// Records that were gone from Kafka before they were read; or, with `to` below `from`, a topic that
     /// was made anew, of whose former life `from` would have been read next.
     #[must_use]
