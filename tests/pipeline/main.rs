@@ -8,6 +8,7 @@ mod configuration;
 mod embedded;
 
 mod on_the_stack {
+    mod audit;
     mod bad_input;
     mod kafka_away;
     mod mongodb_away;

@@ -254,6 +254,23 @@ impl Plant {
         })
     }
 
+    /// What `cloud-sink audit` says, and whether nothing is missing or under way.
+    pub fn audit(&self) -> Result<Verdict> {
+        let output = Command::new(crate::binary("cloud-sink")?)
+            .args(["audit", "-c"])
+            .arg(self.sink.config_file())
+            .output()?;
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(Verdict {
+            clean: output.status.success() && text.ends_with(": nothing is missing\n"),
+            text,
+        })
+    }
+
     /// One document of each device.
     pub fn some_documents(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
