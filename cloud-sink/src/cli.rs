@@ -1,6 +1,10 @@
 //! The command line.
 
 mod audit;
+mod check;
+mod dead_letters;
+pub mod topics;
+mod trace;
 
 use std::path::PathBuf;
 
@@ -8,13 +12,15 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+pub use dead_letters::DeadLetters;
+
 use crate::{
     config::{self, Config, Problem, Secrets},
-    kafka::{self, ConsumerError},
+    kafka::ConsumerError,
     logging,
     run::{self, open_store},
     secret::SecretError,
-    store::{StoreError, schema},
+    store::{Outage, StoreError, schema},
 };
 
 /// Exit codes beside 0 and 1, as in sysexits.h.
@@ -51,7 +57,7 @@ pub enum Command {
         /// Where the configuration is.
         #[command(flatten)]
         file: File,
-        /// Ask MongoDB as well
+        /// Ask Kafka and MongoDB as well: topics, permissions, retention, lag
         #[arg(long)]
         online: bool,
     },
@@ -72,6 +78,26 @@ pub enum Command {
         /// What can be chosen.
         #[command(flatten)]
         options: audit::Options,
+    },
+    /// Look at what could not become a document, and send it back
+    DeadLetters {
+        /// What to do.
+        #[command(subcommand)]
+        what: DeadLetters,
+    },
+    /// When one reading passed each station, as far as it was kept
+    Trace {
+        /// Where the configuration is.
+        #[command(flatten)]
+        file: File,
+        /// The reading's _id
+        id: String,
+    },
+    /// Compare Kafka's topics with what they have to be like
+    Topics {
+        /// Plan or apply.
+        #[command(subcommand)]
+        command: topics::Command,
     },
     /// Show configurations
     Config {
@@ -127,9 +153,8 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
                 Secrets::Leave
             };
             match file.load(secrets) {
-                Ok(config) if online => check_online(&file, &config).await,
+                Ok(config) if online => check::online(&file, &config).await,
                 Ok(config) => {
-                    kafka::verify(&run::kafka_settings(&config))?;
                     println!("{}", file.summary(&config));
                     Ok(0)
                 }
@@ -144,6 +169,12 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
             Ok(config) => audit::run(&config, &options).await,
             Err(problems) => Ok(refuse(&problems)),
         },
+        Command::DeadLetters { what } => what.execute().await,
+        Command::Trace { file, id } => match file.load(Secrets::Read) {
+            Ok(config) => trace::trace(&config, &id).await,
+            Err(problems) => Ok(refuse(&problems)),
+        },
+        Command::Topics { command } => topics::topics(command).await,
         Command::Config {
             which: Show::Sample,
         } => {
@@ -170,7 +201,12 @@ impl File {
     fn summary(&self, config: &Config) -> String {
         let routes = config.routes.len();
         let path = self.config.display();
-        format!("config     {path}   ok   {routes} route{}", plural(routes))
+        let mut summary = format!("config     {path}   ok   {routes} route{}", plural(routes));
+        if let Some(registry) = &config.kafka.registry {
+            let user = registry.username.as_deref().unwrap_or("nobody");
+            summary += &format!("\nschema     {}  as {user}", registry.url);
+        }
+        summary
     }
 }
 
@@ -186,54 +222,6 @@ fn refuse(problems: &[Problem]) -> u8 {
     let count = problems.len();
     eprintln!("{count} problem{}", plural(count));
     exit::CONFIG
-}
-
-#[expect(clippy::print_stdout, reason = "a command line prints its answer")]
-async fn check_online(file: &File, config: &Config) -> Ended {
-    println!("{}", file.summary(config));
-    let mut problems = 0;
-    let store = open_store(config).await?;
-    match store.ping().await {
-        Ok(()) => println!(
-            "mongodb    {}   ok   database {}",
-            store.name(),
-            config.mongodb.database
-        ),
-        Err(outage) => {
-            problems += 1;
-            println!("mongodb    {}   FAIL {outage}", store.name());
-            println!("           fix: check mongodb.uri and that the server runs");
-        }
-    }
-    let settings = run::kafka_settings(config);
-    let asked = tokio::task::spawn_blocking(move || kafka::look(&settings)).await?;
-    match asked {
-        Ok(topics) => {
-            for (topic, partitions) in topics {
-                match partitions {
-                    Some(count) => println!(
-                        "kafka      {topic}   ok   {count} partition{}",
-                        plural(count)
-                    ),
-                    None => {
-                        problems += 1;
-                        println!("kafka      {topic}   FAIL there is no such topic");
-                        println!("           fix: create it, or correct the name");
-                    }
-                }
-            }
-        }
-        Err(error) => {
-            problems += 1;
-            println!("kafka      FAIL {error}");
-            println!("           fix: check kafka.bootstrap and the credentials");
-        }
-    }
-    if problems == 0 {
-        return Ok(0);
-    }
-    println!("{problems} problem{}", plural(problems));
-    Ok(exit::UNAVAILABLE)
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints its answer")]
@@ -271,7 +259,16 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let configuration = error.downcast_ref::<ConsumerError>().is_some_and(settings)
         || error.downcast_ref::<StoreError>().is_some()
         || error.downcast_ref::<SecretError>().is_some();
-    if configuration { exit::CONFIG } else { 1 }
+    let unreachable = |cause: &ConsumerError| matches!(cause, ConsumerError::Unreachable(_));
+    let away = error
+        .downcast_ref::<ConsumerError>()
+        .is_some_and(unreachable)
+        || error.downcast_ref::<Outage>().is_some();
+    match (configuration, away) {
+        (true, _) => exit::CONFIG,
+        (false, true) => exit::UNAVAILABLE,
+        (false, false) => 1,
+    }
 }
 
 /// Cancelled by SIGTERM or SIGINT; a second signal ends the process at once.

@@ -9,6 +9,7 @@ mod kafka;
 mod properties;
 mod sections;
 mod show;
+mod topics;
 mod value;
 
 use std::{
@@ -22,6 +23,7 @@ use std::{
 use protocol::Topic;
 
 pub use document::Problem;
+pub use value::{show_bytes, show_duration};
 
 use document::{Document, Mistake};
 
@@ -69,6 +71,8 @@ pub struct Config {
     pub mongodb: Mongodb,
     /// `[[route]]`: which topic goes to which collection; at least one.
     pub routes: Vec<Route>,
+    /// `[[topic]]`: what `cloud-sink topics` makes of them.
+    pub topics: Vec<TopicSettings>,
     /// `[batch]`: how inserts are grouped.
     pub batch: Batch,
     /// `[status]`: health, metrics.
@@ -79,6 +83,7 @@ pub struct Config {
 #[derive(Clone, PartialEq)]
 pub struct Kafka {
     /// Settings for librdkafka, in its own names: from `bootstrap`, `properties_file` and `properties`.
+    /// Each has one name, whichever of its aliases was written.
     pub properties: BTreeMap<String, String>,
     /// Names in `properties` whose values are never shown.
     pub secret_properties: Vec<String>,
@@ -89,6 +94,19 @@ pub struct Kafka {
     pub control_topic: Topic,
     /// Where records go that cannot become documents; default `edge.dead-letters.v1`.
     pub dead_letter_topic: Topic,
+    /// The Schema Registry, where `properties_file` names one.
+    pub registry: Option<Registry>,
+}
+
+/// A Schema Registry. Its `Debug` hides the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// `http://` or `https://`, without user, perhaps with a path.
+    pub url: String,
+    /// Key, where it needs one.
+    pub username: Option<String>,
+    /// Secret, where it needs one.
+    pub password: Option<String>,
 }
 
 /// `[mongodb]`.
@@ -133,6 +151,42 @@ pub struct Route {
     pub keep: Option<Duration>,
     /// Whether documents carry the gateway's hop times; default false.
     pub hops: bool,
+}
+
+/// One of `[[topic]]`. What is not declared is left as it is found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicSettings {
+    /// One of the topics of this file; required, unique.
+    pub name: Topic,
+    /// Partitions, 1 to 10 000; a new topic of readings has 6, one of facts or dead letters 1.
+    pub partitions: Option<u16>,
+    /// Copies, 1 to 10; a new topic has as many as the cluster gives.
+    pub replication: Option<u16>,
+    /// How long records are kept: how long the sink may be away. Not for the topic of facts, which is
+    /// compacted.
+    pub retention: Option<Retention>,
+    /// Largest batch of records, 1 KiB to 1 GiB.
+    pub max_message_bytes: Option<u64>,
+}
+
+/// How long a topic keeps records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// `"forever"`.
+    Forever,
+    /// At least so long.
+    For(Duration),
+}
+
+impl Retention {
+    /// Kafka's `retention.ms`.
+    #[must_use]
+    pub fn as_millis(self) -> String {
+        match self {
+            Self::Forever => "-1".to_owned(),
+            Self::For(duration) => duration.as_millis().to_string(),
+        }
+    }
 }
 
 /// `[batch]`.

@@ -94,11 +94,11 @@ pub fn reading(message: &Message, with_hops: bool) -> Result<Document, Undecodab
             .filter_map(|(name, value)| Some((name, value?))),
     );
     let form = Form::of(&headers, value)?;
-    let hops = with_hops.then_some(headers.hops);
+    let ours = |record| Document::ours(record).passing(headers.hops, &message.at, with_hops);
     match headers.event_type.as_deref() {
         Some(READING_V1) => {
             let record = form.decode(value).map_err(refused)?;
-            checked(&headers, message.key(), record).map(|record| Document::ours(record, hops))
+            checked(&headers, message.key(), record).map(ours)
         }
         Some(newer) if newer.starts_with("edge.reading.") => Err(Undecodable::new(
             Reason::VersionUnknown,
@@ -107,9 +107,7 @@ pub fn reading(message: &Message, with_hops: bool) -> Result<Document, Undecodab
         Some(_) => foreign::reading(message, value),
         // Copied by a tool that loses headers: still ours if the value and the key prove it.
         None => match form.decode(value) {
-            Ok(record) => {
-                checked(&headers, message.key(), record).map(|record| Document::ours(record, hops))
-            }
+            Ok(record) => checked(&headers, message.key(), record).map(ours),
             Err(error) if form == Form::Postcard => Err(refused(error)),
             Err(_) => foreign::reading(message, value),
         },

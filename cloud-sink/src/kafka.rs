@@ -1,35 +1,39 @@
-//! The only module that names rdkafka: the consumer thread, and the dead-letter producer.
+//! The only module that names rdkafka: the consumer thread, the dead-letter producer, and what the
+//! command line asks.
 //!
 //! librdkafka calls back synchronously when partitions come and go, so one plain thread polls and
 //! turns everything into events; nothing asynchronous happens inside a callback. What is in flight is
 //! bounded in bytes by a [`Gate`] that the pipeline opens and closes; while it is closed the partitions
 //! are paused and the thread keeps polling, or the group would think the sink dead.
 
+pub mod acl;
+pub mod admin;
 mod consumer;
 mod marks;
 mod producer;
 mod rebalance;
+mod scan;
+mod topics;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::SyncSender,
     },
-    time::Duration,
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    ClientConfig, ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext,
     error::KafkaError,
 };
 use tracing::debug;
 
 pub use consumer::{Consumer, ConsumerError, Offsets, Started};
 pub use producer::{DeadLetterError, Producer};
+pub use scan::scan;
+pub use topics::{Retentions, Topics};
 
 use crate::{
     checkpoint::Taken,
@@ -94,7 +98,7 @@ pub struct Gate {
     used: AtomicUsize,
     held: AtomicBool,
     paused_partitions: AtomicUsize,
-    lag: AtomicI64,
+    lags: Mutex<HashMap<Partition, u64>>,
 }
 
 impl Gate {
@@ -106,7 +110,7 @@ impl Gate {
             used: AtomicUsize::new(0),
             held: AtomicBool::new(false),
             paused_partitions: AtomicUsize::new(0),
-            lag: AtomicI64::new(-1),
+            lags: Mutex::default(),
         }
     }
 
@@ -140,7 +144,20 @@ impl Gate {
     /// Records in the assigned partitions that are not stored yet; `None` before the first statistics.
     #[must_use]
     pub fn lag(&self) -> Option<u64> {
-        u64::try_from(self.lag.load(Ordering::Acquire)).ok()
+        self.lags().into_values().reduce(|sum, lag| sum + lag)
+    }
+
+    /// The same of each partition, as far as known.
+    #[must_use]
+    pub fn lags(&self) -> HashMap<Partition, u64> {
+        self.lags
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_lags(&self, lags: HashMap<Partition, u64>) {
+        *self.lags.lock().unwrap_or_else(PoisonError::into_inner) = lags;
     }
 
     fn should_pause(&self, paused: bool) -> bool {
@@ -149,10 +166,10 @@ impl Gate {
     }
 }
 
-/// Where Kafka is and how to speak with it.
-#[derive(Debug, Clone)]
+/// Where Kafka is and how to speak with it. Holds secrets, hence no `Debug`.
+#[derive(Clone)]
 pub struct Settings {
-    /// librdkafka's own names; secrets included, so this is never shown.
+    /// librdkafka's own names; secrets included.
     pub properties: BTreeMap<String, String>,
     /// Consumer group.
     pub group: String,
@@ -205,7 +222,7 @@ pub const FIXED_CONSUMER: [(&str, &str, &str); 7] = [
     ),
 ];
 
-fn consumer_config(settings: &Settings) -> ClientConfig {
+fn consumer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
     let mut config = ClientConfig::new();
     // Defaults that the user may override.
     config
@@ -220,24 +237,24 @@ fn consumer_config(settings: &Settings) -> ClientConfig {
         .set("topic.metadata.refresh.interval.ms", "30000")
         .set("reconnect.backoff.max.ms", "3000")
         .set("statistics.interval.ms", "1000");
-    for (name, value) in &settings.properties {
+    for (name, value) in properties {
         config.set(name, value);
     }
     for (name, value, _) in FIXED_CONSUMER {
         config.set(name, value);
     }
-    config.set("group.id", &settings.group);
+    trust_the_system(&mut config);
     config
 }
 
-fn producer_config(settings: &Settings) -> ClientConfig {
+fn producer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("client.id", "cloud-sink-dead-letters")
         .set("reconnect.backoff.max.ms", "3000")
         .set("queue.buffering.max.kbytes", "16384")
         .set("partitioner", "murmur2_random");
-    for (name, value) in &settings.properties {
+    for (name, value) in properties {
         // One set of properties serves both clients; these only a consumer knows.
         let consumer_only = [
             "session.timeout.ms",
@@ -257,7 +274,29 @@ fn producer_config(settings: &Settings) -> ClientConfig {
         .set("message.max.bytes", MAX_MESSAGE_BYTES)
         // The pipeline tries again, and needs to hear why it does not work.
         .set("message.timeout.ms", "10000");
+    trust_the_system(&mut config);
     config
+}
+
+/// For questions: nothing that only a producer or only a consumer knows is needed.
+fn plain_config(properties: &BTreeMap<String, String>) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("client.id", "cloud-sink-admin");
+    for (name, value) in properties {
+        config.set(name, value);
+    }
+    trust_the_system(&mut config);
+    config
+}
+
+/// The OpenSSL built in has no path of its own to the system's authorities.
+fn trust_the_system(config: &mut ClientConfig) {
+    let is_tls = config
+        .get("security.protocol")
+        .is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
+    if is_tls && config.get("ssl.ca.location").is_none() && config.get("ssl.ca.pem").is_none() {
+        config.set("ssl.ca.location", "probe");
+    }
 }
 
 /// librdkafka's own lines, for `RUST_LOG=debug`: it repeats itself at every reconnect, and the links say
@@ -276,37 +315,31 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// Whether librdkafka knows every property and its value.
+/// A setting librdkafka refuses. Its value is not told: it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("kafka setting {key}: {reason}")]
+pub struct SettingError {
+    /// Its name.
+    pub key: String,
+    /// What librdkafka says.
+    pub reason: String,
+}
+
+/// Whether librdkafka takes every property with its value, without connecting.
 ///
 /// # Errors
 /// The first it refuses.
-pub fn verify(settings: &Settings) -> Result<(), ConsumerError> {
-    for config in [consumer_config(settings), producer_config(settings)] {
-        config
-            .create_native_config()
-            .map_err(ConsumerError::Settings)?;
+pub fn verify(properties: &BTreeMap<String, String>) -> Result<(), SettingError> {
+    for config in [consumer_config(properties), producer_config(properties)] {
+        config.create_native_config().map_err(|error| match error {
+            KafkaError::ClientConfig(_, reason, key, _) => SettingError { key, reason },
+            error => SettingError {
+                key: "?".into(),
+                reason: error.to_string(),
+            },
+        })?;
     }
     Ok(())
-}
-
-/// Asks for the topics the sink needs: how many partitions each has, `None` where there is none. Blocks.
-///
-/// # Errors
-/// When no broker answers.
-pub fn look(settings: &Settings) -> Result<Vec<(String, Option<usize>)>, ConsumerError> {
-    let consumer: BaseConsumer<Quiet> = consumer_config(settings)
-        .create_with_context(Quiet)
-        .map_err(ConsumerError::Settings)?;
-    let metadata = consumer
-        .fetch_metadata(None, Duration::from_secs(5))
-        .map_err(ConsumerError::Unreachable)?;
-    let topics = settings.topics.iter().chain([&settings.dead_letter_topic]);
-    Ok(topics
-        .map(|name| {
-            let found = metadata.topics().iter().find(|topic| topic.name() == name);
-            (name.clone(), found.map(|topic| topic.partitions().len()))
-        })
-        .collect())
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@
 
 pub mod audit;
 pub mod batch;
+pub mod catalogue;
 pub mod checkpoint;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod conservation;
 pub mod coverage;
@@ -16,6 +18,7 @@ pub mod decode;
 pub mod document;
 mod excerpt;
 pub mod kafka;
+pub mod latency;
 pub mod link;
 pub mod logging;
 pub mod message;
@@ -26,4 +29,6 @@ pub mod secret;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod topics;
 pub mod tracker;
+pub mod unread;

@@ -20,7 +20,7 @@ mod partitions;
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -36,6 +36,7 @@ use self::{
 use crate::{
     batch::{Batcher, Limits},
     checkpoint::Checkpoints,
+    clock,
     conservation::{Conservation, Settled},
     coverage::{self, Day},
     dead_letter::DeadLetter,
@@ -188,7 +189,7 @@ impl Pipeline {
                 }
                 count = self.ends.messages.recv_many(&mut taken, TAKE), if self.stopping.is_none() => {
                     anyhow::ensure!(count > 0, "the kafka consumer ended");
-                    taken.drain(..).for_each(|delivered| self.take(delivered));
+                    self.take_all(taken.drain(..));
                 }
                 () = sleep_until(wake.into()) => {}
             }
@@ -228,6 +229,15 @@ impl Pipeline {
 
     // ---- records in
 
+    /// Takes records, but first the events that were sent before them: a record whose assignment is not
+    /// known yet would count as stale, and the offsets after it would pass over it.
+    fn take_all(&mut self, records: impl Iterator<Item = Delivered>) {
+        while let Ok(event) = self.ends.events.try_recv() {
+            self.on_event(event);
+        }
+        records.for_each(|delivered| self.take(delivered));
+    }
+
     fn take(&mut self, delivered: Delivered) {
         let Delivered {
             generation,
@@ -239,6 +249,7 @@ impl Pipeline {
             return;
         }
         self.kept.consumed(1);
+        self.telemetry.unread.taken(&message.at);
         self.checkpoints.read(&message);
         let now = Instant::now();
         match self.destinations.get(&message.at.partition.topic) {
@@ -248,7 +259,8 @@ impl Pipeline {
                 hops,
             }) => match decode::reading(&message, *hops) {
                 Ok(document) => {
-                    let document = document.expiring(keep.map(expiry));
+                    let mut document = document.expiring(keep.map(clock::after));
+                    document.consumed(clock::now_ms);
                     let bytes = message.size();
                     let entry = Entry {
                         message,
@@ -367,8 +379,9 @@ impl Pipeline {
         match finished {
             Finished::Inserted { entries, verdicts } => {
                 self.mongodb_up();
+                let now_ms = clock::now_ms();
                 for (entry, verdict) in entries.into_iter().zip(verdicts) {
-                    self.on_verdict(entry, verdict);
+                    self.on_verdict(entry, verdict, now_ms);
                 }
             }
             Finished::Applied(entries) => {
@@ -413,14 +426,16 @@ impl Pipeline {
         self.store_offsets();
     }
 
-    fn on_verdict(&mut self, entry: Entry, verdict: Verdict) {
+    fn on_verdict(&mut self, entry: Entry, verdict: Verdict, now_ms: i64) {
         let present =
             |expires_at_ms: Option<i64>| coverage::Verdict::Present(expires_at_ms.map(Day::of));
         let (how, noted) = match verdict {
-            Verdict::Written => (
-                Settled::Written,
-                vec![present(entry.document.expires_at_ms())],
-            ),
+            Verdict::Written => {
+                self.telemetry.written(&entry, now_ms);
+                self.ends.parts.catalogue.stored(&entry.document);
+                let noted = vec![present(entry.document.expires_at_ms())];
+                (Settled::Written, noted)
+            }
             Verdict::Duplicate(expires_at_ms) => (Settled::Duplicate, vec![present(expires_at_ms)]),
             Verdict::Conflict(expires_at_ms) => {
                 self.telemetry.conflict(&entry);
@@ -450,10 +465,13 @@ impl Pipeline {
     /// Kafka's committed offset is a mirror, for its tools; where to go on is in the checkpoints.
     fn store_offsets(&mut self) {
         let offsets = &self.ends.offsets;
+        let unread = &self.telemetry.unread;
         let checkpoints = &mut self.checkpoints;
         self.assignments.advanced(|next| {
-            let noted = next.inspect(|(partition, next)| checkpoints.advanced(partition, *next));
-            offsets.store(noted);
+            offsets.store(next.inspect(|(partition, next)| {
+                unread.settled(partition, *next);
+                checkpoints.advanced(partition, *next);
+            }));
         });
     }
 
@@ -487,10 +505,5 @@ impl Pipeline {
     }
 }
 
-/// Milliseconds since 1970 at which a document of now may be removed.
-fn expiry(keep: Duration) -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from((now + keep).as_millis()).unwrap_or(i64::MAX)
-}
+#[cfg(test)]
+mod tests;

@@ -10,15 +10,16 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     batch::Limits,
+    catalogue::{self, Catalogue},
     config::{Config, Uri},
     conservation::Conservation,
-    kafka::{Consumer, Gate, Producer, Settings, Started},
+    kafka::{Consumer, Gate, Producer, Settings, Started, Topics},
     link::{LinkKind, LinkState, Links},
     outage::Outage,
     pipeline::{Destination, Ends, Outlets, Pipeline},
@@ -29,6 +30,9 @@ use crate::{
 
 /// Bytes between Kafka and MongoDB, beside librdkafka's own 16 MiB.
 const IN_FLIGHT_BYTES: usize = 32 << 20;
+
+/// Longest wait for the catalogue at the end.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Longest wait for Kafka at the end.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -45,18 +49,21 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         kept: Arc::new(Conservation::default()),
         links: Links::new(servers.unwrap_or_default(), store.name().to_owned()),
         gate: Arc::new(Gate::new(IN_FLIGHT_BYTES)),
-        telemetry: Arc::new(Telemetry::default()),
+        telemetry: Arc::new(Telemetry::new(settings.group.clone())),
     };
     let stages = Stages {
         config,
         settings,
         store,
+        catalogue: Arc::default(),
         watched: watched.clone(),
     };
     tokio::select! {
         result = stages.run(stop) => result,
         result = serve_status(&stages.config, watched.clone()) => result.context("status"),
-        () = telemetry::report(&watched.kept, &watched.gate) => bail!("the report ended by itself"),
+        () = catalogue::keep_flushing(&stages.catalogue, &stages.store) => bail!("the catalogue ended by itself"),
+        result = stages.watch_topics() => result,
+        () = telemetry::report(&watched.kept, &watched.gate, &watched.telemetry) => bail!("the report ended by itself"),
     }
 }
 
@@ -64,6 +71,7 @@ struct Stages {
     config: Config,
     settings: Settings,
     store: Store,
+    catalogue: Arc<Catalogue>,
     watched: Watched,
 }
 
@@ -94,6 +102,7 @@ impl Stages {
             parts: Arc::new(Outlets {
                 store: self.store.clone(),
                 producer,
+                catalogue: self.catalogue.clone(),
             }),
         };
         let pipeline = Pipeline::new(
@@ -111,6 +120,10 @@ impl Stages {
         // The pipeline is gone, so offsets are final: the thread commits them and leaves the group.
         let closed = consumer.close(CLOSE).await;
         closed.map_err(anyhow::Error::from).and(result)?;
+        let flush = self.catalogue.flush(&self.store);
+        if !matches!(timeout(FLUSH, flush).await, Ok(Ok(()))) {
+            debug!("the last devices are not noted");
+        }
         let balance = self.watched.kept.snapshot();
         info!(
             consumed = balance.consumed,
@@ -120,6 +133,12 @@ impl Stages {
             "stopped"
         );
         Ok(())
+    }
+
+    async fn watch_topics(&self) -> anyhow::Result<()> {
+        let topics = Topics::new(&self.settings)?;
+        telemetry::watch_retention(&topics, &self.watched.telemetry).await;
+        bail!("the watch over the topics ended by itself")
     }
 
     /// Makes sure of the indexes. Without MongoDB there is nothing to consume for, so this waits.

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod config;
+pub mod decode;
 pub mod queue;
 pub mod run;
 
@@ -24,15 +25,18 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 69 a peer is unavailable, 78 wrong configuration";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Read, queue and forward until SIGTERM; a second signal ends at once
     Run(run::Arguments),
-    /// Find every mistake in the configuration, without touching a source or Kafka
+    /// Find every mistake in the configuration; nobody outside is asked, but Kafka with --online
     Check(check::Arguments),
+    /// Show what would be read from bytes in a file
+    Decode(decode::Arguments),
     /// Print a configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -64,6 +68,8 @@ impl ConfigFile {
 pub enum Exit {
     /// 78: the configuration is wrong.
     Config(Vec<Problem>),
+    /// 69: a peer is not there, or not as it has to be; how many problems were told.
+    Unavailable(usize),
     /// 1: anything else.
     Failed(anyhow::Error),
     /// 1: anything else, told in the log.
@@ -76,6 +82,7 @@ impl Exit {
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Config(_) => 78,
+            Self::Unavailable(_) => 69,
             Self::Failed(_) | Self::Logged => 1,
         })
     }
@@ -87,13 +94,18 @@ impl Exit {
                 for problem in problems {
                     eprintln!("{problem}");
                 }
-                let plural = if problems.len() == 1 { "" } else { "s" };
-                eprintln!("{} problem{plural}", problems.len());
+                tell_count(problems.len());
             }
+            Self::Unavailable(problems) => tell_count(*problems),
             Self::Failed(error) => eprintln!("edge-agent: {error:#}"),
             Self::Logged => {}
         }
     }
+}
+
+fn tell_count(problems: usize) {
+    let plural = if problems == 1 { "" } else { "s" };
+    eprintln!("{problems} problem{plural}");
 }
 
 impl From<anyhow::Error> for Exit {

@@ -7,8 +7,10 @@
 //! [`facts`] tells the sink what it must know beside the readings. These are the only modules of the
 //! agent that name rdkafka.
 
+mod acl;
 pub mod facts;
 mod failure;
+pub mod look;
 mod producer;
 mod record;
 mod uplink;
@@ -32,7 +34,7 @@ use crate::{
     config,
     link::{LinkKind, LinkState, Links},
     quarantine::Quarantine,
-    queue::Reader,
+    queue::{ReadError, Reader},
     stage::{Stage, Stop},
 };
 pub use producer::{SettingError, check};
@@ -42,6 +44,8 @@ use uplink::{Order, Uplink};
 const HANDFUL: usize = 500;
 /// How long a lane with nothing to do sleeps, at most.
 const IDLE: Duration = Duration::from_millis(250);
+/// Between two tries while the disk takes nothing.
+const DISK_RETRY: Duration = Duration::from_millis(500);
 /// Shortest and longest look for reports while nothing new comes.
 const NAP: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
@@ -73,40 +77,39 @@ pub struct Surroundings {
     pub kafka: config::Kafka,
     /// The time.
     pub clock: Clock,
-    /// Where the state of the link is reported, by topic.
+    /// Where the state of the link is reported, by the lane's name.
     pub links: Links,
     /// Where the bytes of refused records go.
     pub quarantine: Quarantine,
 }
 
-/// Starts the forwarder of the lane whose topic this is. [`Stage::stop`] lets it drain the lane until
-/// the deadline; so stop it after the ingest stage has ended.
+/// Starts the forwarder of a lane. [`Stage::stop`] lets it drain the lane until the deadline; so stop it
+/// after the ingest stage has ended.
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn start(
-    topic: &Topic,
-    reader: Reader,
-    counters: Arc<Counters>,
-    around: Surroundings,
-) -> io::Result<Stage> {
+pub fn start(reader: Reader, counters: &Arc<Counters>, around: &Surroundings) -> io::Result<Stage> {
+    let queue = Arc::clone(reader.lane());
     let uplink = Uplink::new(
-        around.kafka,
-        topic.clone(),
+        around.kafka.clone(),
+        queue.topic().clone(),
+        queue.name().to_owned(),
         around.clock.clone(),
         around.links.clone(),
-        counters,
+        Arc::clone(counters),
     );
     let lane = Lane {
-        topic: topic.clone(),
+        topic: queue.topic().clone(),
         reader,
         uplink,
-        clock: around.clock,
-        links: around.links,
-        quarantine: around.quarantine,
+        clock: around.clock.clone(),
+        links: around.links.clone(),
+        quarantine: around.quarantine.clone(),
         nap: NAP.0,
     };
-    Stage::spawn(&format!("forward {topic}"), move |stop| lane.run(&stop))
+    Stage::spawn(&format!("forward {}", queue.name()), move |stop| {
+        lane.run(&stop)
+    })
 }
 
 struct Lane {
@@ -153,10 +156,18 @@ impl Lane {
             Order::Wait => self.uplink.wait(NAP.1),
             Order::More(room) => {
                 let now = self.clock.now().queue();
-                let entries = self
-                    .reader
-                    .next(room.min(HANDFUL), now)
-                    .map_err(|error| format!("lane {} cannot be read: {error}", self.topic))?;
+                let entries = match self.reader.next(room.min(HANDFUL), now) {
+                    Ok(entries) => entries,
+                    Err(ReadError::Disk(error)) => {
+                        self.disk_is_down(&error);
+                        // What is under way goes on meanwhile.
+                        self.uplink.wait(DISK_RETRY);
+                        return Ok(false);
+                    }
+                    Err(error) => {
+                        return Err(format!("lane {} cannot be read: {error}", self.topic));
+                    }
+                };
                 if entries.is_empty() {
                     return Ok(self.rest(stop));
                 }
@@ -208,6 +219,11 @@ impl Lane {
     fn disk_failed(&self, error: &io::Error) {
         let topic = &self.topic;
         warn!(%topic, %error, "queue cursor cannot be written");
+        self.disk_is_down(error);
+    }
+
+    /// The commit thread says when it is up again.
+    fn disk_is_down(&self, error: &io::Error) {
         let state = LinkState::Down(error.to_string());
         self.links.set(LinkKind::Disk, self.topic.as_str(), state);
     }

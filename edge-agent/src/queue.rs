@@ -6,6 +6,7 @@
 //!   head                  what must exist: epochs, cursor, losses (two slots)
 //!   segments/00000001/    what exists: one small sled store each; `seal` sums up a closed one
 //!   segments/….dead       being deleted      segments/….bad   set aside for a human
+//! dir/<topic>@<gateway>/  the same, of another gateway or brought from elsewhere; it only drains
 //! ```
 //!
 //! A **commit** writes the readings as packed blocks into the active segment: one batch, flush, fdatasync
@@ -21,8 +22,10 @@
 //! set aside when it is damaged; what is missing is declared as an exact loss, and the queue goes on.
 //!
 //! One file a matter: `block` and `envelope` are the bytes of readings, `book` and `head` what must
-//! exist, `segment` and `summary` what exists, `memory` what sources send again, `recover` the start,
-//! `writer` (with `active` and `room`) and `reader` (with `scan`) the two halves, `lane` what they share.
+//! exist, `segment` and `summary` what exists, `memory` what sources send again, `directory`, `survey`
+//! and `recover` the start, `writer` (with `active` and `room`) and `reader` (with `scan`) the two
+//! halves, `lane` what they share. From outside: `walk` reads, `inspect` and `verify` look, `rescue`
+//! brings a store elsewhere.
 
 mod active;
 mod block;
@@ -35,24 +38,36 @@ mod head;
 pub mod inspect;
 mod lane;
 mod memory;
+#[doc(hidden)]
+pub mod properties;
 mod reader;
 mod recover;
+pub mod rescue;
 mod room;
 mod scan;
 mod seal;
 mod segment;
 mod summary;
+mod survey;
 #[cfg(test)]
 mod tests;
+pub mod verify;
+mod walk;
 mod writer;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use protocol::{GatewayId, Record, Timestamp, Topic};
 
+use self::{directory::Place, recover::Trust};
 use crate::{config, conservation::Conservation};
 
-pub use self::{lane::Lane, reader::Reader, writer::Writer};
+pub use self::{
+    lane::Lane,
+    reader::{ReadError, Reader},
+    summary::Run,
+    writer::Writer,
+};
 
 /// What the queue needs to know of the time at a call.
 #[derive(Debug, Clone, Copy)]
@@ -88,16 +103,9 @@ pub enum OpenError {
         /// What it said.
         source: std::io::Error,
     },
-    /// Recorded for another gateway: its readings carry that name.
-    #[error(
-        "queue {path} belongs to gateway {owner}; set agent.gateway to it until the queue is drained, or move the directory away"
-    )]
-    Foreign {
-        /// Where.
-        path: std::path::PathBuf,
-        /// Whose.
-        owner: GatewayId,
-    },
+    /// Neither its record nor its name tells whose readings it holds.
+    #[error("queue {0} does not say whose it is; salvage it with --gateway, then import it")]
+    Nobody(std::path::PathBuf),
     /// Written by a newer version.
     #[error("queue {path} has format {found}, this program knows up to {known}")]
     Newer {
@@ -121,9 +129,13 @@ pub enum CommitError {
     /// new segment.
     #[error("queue write failed: {0}")]
     Io(#[source] std::io::Error),
+    /// Stores failed so often, on a disk that works, that only a new process helps.
+    #[error("the store failed too often for one process")]
+    Exhausted,
 }
 
-/// Opens (or creates) the lane `dir/<topic>` and repairs what a crash left.
+/// Opens (or creates) the lane `dir/<topic>` and repairs what a crash left. A lane there that is recorded
+/// for another gateway is set aside as `<topic>@<gateway>`, for [`open_to_drain`].
 ///
 /// # Errors
 /// [`OpenError`].
@@ -135,7 +147,31 @@ pub fn open(
     conservation: Arc<Conservation>,
     now: Now,
 ) -> Result<Opened, OpenError> {
-    recover::open(dir, gateway, topic, settings, conservation, now)
+    let place = Place::claim(dir, gateway, topic)?;
+    recover::open(place, settings, conservation, now, Trust::Seals)
+}
+
+/// Opens the lane in the directory `dir/<name>` to drain it as it is recorded: with the gateway and the
+/// topic it was written for, without new readings. A lane that does not say whose it is, is `gateway`'s.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open_to_drain(
+    dir: &Path,
+    name: &str,
+    gateway: &GatewayId,
+    settings: &config::Queue,
+    conservation: Arc<Conservation>,
+    now: Now,
+) -> Result<(Reader, Arc<Lane>), OpenError> {
+    let place = Place::recorded(dir, name, gateway)?;
+    let mut opened = recover::open(place, settings, conservation, now, Trust::Seals)?;
+    opened.reader.alone = Some(Instant::now());
+    if let Err(error) = opened.writer.close(now) {
+        // It stays open and is read all the same.
+        tracing::warn!(lane = name, %error, "queue lane not sealed");
+    }
+    Ok((opened.reader, opened.lane))
 }
 
 /// A record handed out for sending.

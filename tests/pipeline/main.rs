@@ -5,17 +5,26 @@
 //! Where a test must take a service away, it starts one of its own.
 
 mod configuration;
+mod documentation;
 mod embedded;
+mod faults_agent;
+mod faults_kafka;
+mod faults_mqtt;
+mod faults_serial;
+mod secrets;
 
 mod on_the_stack {
     mod audit;
     mod bad_input;
+    mod faults_sink;
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;
     mod restarts;
     mod serial;
     mod shutdown;
+    mod sink_catalogue;
+    mod sink_dead_letters;
     mod whole_way;
 
     use anyhow::{Result, ensure};

@@ -125,6 +125,8 @@ pub struct Daemon {
     port: u16,
     process: Option<Process>,
     ended_by_us: bool,
+    environment: Vec<(String, PathBuf)>,
+    instead: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -140,6 +142,8 @@ impl Daemon {
             port: port::free()?,
             process: None,
             ended_by_us: false,
+            environment: Vec::new(),
+            instead: None,
         };
         daemon.configure(config)?;
         Ok(daemon)
@@ -153,6 +157,16 @@ impl Daemon {
         let text = config.replace("{{status}}", &format!("127.0.0.1:{}", self.port));
         let file = self.config_file();
         std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+    }
+
+    /// Adds to its environment, from the next start.
+    pub fn set_environment(&mut self, environment: Vec<(String, PathBuf)>) {
+        self.environment = environment;
+    }
+
+    /// Runs another build of it, from the next start.
+    pub fn use_program(&mut self, program: &Path) {
+        self.instead = Some(program.to_owned());
     }
 
     /// Its configuration.
@@ -178,7 +192,12 @@ impl Daemon {
     /// # Errors
     /// It ended at once; the message has the end of its log.
     pub fn start(&mut self) -> Result<()> {
-        let mut command = Command::new(crate::binary(self.program)?);
+        let program = match &self.instead {
+            Some(program) => program.clone(),
+            None => crate::binary(self.program)?,
+        };
+        let mut command = Command::new(program);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(["run", "-c"]).arg(self.config_file());
         command.current_dir(&self.dir);
         self.process = Some(Process::spawn(self.program, &mut command, &self.log())?);

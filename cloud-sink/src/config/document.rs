@@ -78,6 +78,12 @@ impl Mistake {
         }
     }
 
+    /// The same with one more thing that can be done about it.
+    pub fn or(self, other: &str) -> Self {
+        let fix = self.fix.map(|fix| format!("{fix}, {other}"));
+        Self { fix, ..self }
+    }
+
     /// A message and its remedy.
     pub fn fix(message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {

@@ -1,7 +1,18 @@
-//! `client.properties`, as Confluent's console hands it out for librdkafka: `name=value` lines.
+//! `client.properties`, unchanged from Confluent's console: the form for librdkafka, and the one for Java.
 //!
-//! Not the whole of Java's properties format (escapes, continued lines): no such file holds any, and a
-//! value is taken as it stands, because secrets are full of characters that would mean something.
+//! One `name=value` a line; a `\` at the end of a line carries on in the next, as in Java's files. Java
+//! would also resolve `\` within a value, librdkafka's tools would not, and secrets are full of characters
+//! that would mean something: so a `\` there is refused instead of guessed at. (The libraries that read
+//! this format resolve them, and so change a secret in silence.)
+//!
+//! Everything leaves here under one name of librdkafka's: [`names`] translates Java's and both sides'
+//! aliases, [`jaas`] takes user and password out of `sasl.jaas.config`, [`registry`] what is the Schema
+//! Registry's. A name that nobody knows is a mistake: it would be a setting somebody believes in.
+
+mod jaas;
+pub mod names;
+mod promises;
+mod registry;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -9,15 +20,28 @@ use super::{
     document::{Mistake, Problem},
     value::placeholder,
 };
-use crate::kafka::FIXED_CONSUMER;
+use names::Meaning;
+pub use promises::breaks_promise;
 
-/// Settings of the Schema Registry that stand in the same file: not librdkafka's.
-fn is_registrys(name: &str) -> bool {
-    name.starts_with("schema.registry.") || name.starts_with("basic.auth.")
+/// A value, the line it stands on, and the name it has there.
+#[derive(Clone, PartialEq)]
+pub struct Placed {
+    /// From 1.
+    pub line: usize,
+    /// As written, which may be Java's.
+    pub name: String,
+    /// Perhaps a secret.
+    pub value: String,
 }
 
-/// A value and the line it stands on.
-pub type Properties = BTreeMap<String, (usize, String)>;
+/// What a file says.
+#[derive(Default)]
+pub struct Properties {
+    /// For librdkafka, by its names.
+    pub kafka: BTreeMap<String, Placed>,
+    /// Of the Schema Registry, by the names in [`registry::NAMES`].
+    registry: BTreeMap<&'static str, Placed>,
+}
 
 /// Reads a file.
 ///
@@ -40,40 +64,22 @@ pub fn problem(file: &Path, line: usize, name: &str, mistake: Mistake) -> Proble
 }
 
 fn parse(file: &Path, text: &str) -> Result<Properties, Vec<Problem>> {
-    let mut read = Properties::new();
+    let mut read = Properties::default();
     let mut problems = Vec::new();
-    for (line, text) in text
-        .lines()
-        .enumerate()
-        .map(|(at, text)| (at + 1, text.trim()))
-    {
-        if text.is_empty() || text.starts_with(['#', '!']) {
-            continue;
-        }
+    for (line, text) in logical_lines(text) {
         let Some((name, value)) = text.split_once('=') else {
             let mistake = Mistake::new("is not of the form name=value");
             problems.push(problem(file, line, "the line", mistake));
             continue;
         };
-        let (name, value) = (name.trim(), value.trim());
-        if is_registrys(name) {
-            continue;
-        }
-        let mistake = if name == "sasl.jaas.config" {
-            Some(Mistake::fix(
-                "is for Java clients",
-                "download the file for C/C++ clients, with sasl.username and sasl.password",
-            ))
-        } else if read.contains_key(name) {
-            Some(Mistake::new("stands here a second time"))
-        } else {
-            placeholder(value)
+        let placed = Placed {
+            line,
+            name: name.trim().to_owned(),
+            value: value.trim().to_owned(),
         };
-        match mistake {
-            Some(mistake) => problems.push(problem(file, line, name, mistake)),
-            None => {
-                read.insert(name.to_owned(), (line, value.to_owned()));
-            }
+        let name = placed.name.clone();
+        if let Err(mistake) = read.take(placed) {
+            problems.push(problem(file, line, &name, mistake));
         }
     }
     if problems.is_empty() {
@@ -81,6 +87,99 @@ fn parse(file: &Path, text: &str) -> Result<Properties, Vec<Problem>> {
     } else {
         Err(problems)
     }
+}
+
+/// Lines joined where one ends in `\`, with the number of the first; without comments and empty ones.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines: Vec<(usize, String)> = Vec::new();
+    let mut goes_on = false;
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        if !goes_on && (line.is_empty() || line.starts_with(['#', '!'])) {
+            continue;
+        }
+        let (part, carries_on) = match line.strip_suffix('\\') {
+            Some(part) => (part, true),
+            None => (line, false),
+        };
+        match lines.last_mut() {
+            Some((_, begun)) if goes_on => begun.push_str(part),
+            _ => lines.push((number, part.to_owned())),
+        }
+        goes_on = carries_on;
+    }
+    lines
+}
+
+impl Properties {
+    fn take(&mut self, placed: Placed) -> Result<(), Mistake> {
+        let registrys = registry::NAMES.iter().find(|name| **name == placed.name);
+        if let Some(mistake) = placeholder(&placed.value) {
+            return Err(match registrys {
+                Some(_) => mistake.or("or remove the line where no Schema Registry is used"),
+                None => mistake,
+            });
+        }
+        if placed.value.contains('\\') {
+            let message = "holds a \\, which Java and librdkafka read differently";
+            let fix = format!(
+                "set it in the TOML file, under kafka.properties: \"{}\" = {{ file = \"/path\" }}",
+                placed.name
+            );
+            return Err(Mistake::fix(message, fix));
+        }
+        if let Some(&name) = registrys {
+            return match self.registry.insert(registry::canonical(name), placed) {
+                Some(first) => Err(twice(&first)),
+                None => Ok(()),
+            };
+        }
+        match names::meaning(&placed.name, &placed.value) {
+            Meaning::Setting(name) => self.set(name, placed),
+            Meaning::Jaas => {
+                let login = jaas::read(&placed.value)?;
+                for (name, value) in login.settings() {
+                    let placed = Placed {
+                        value,
+                        ..placed.clone()
+                    };
+                    self.set(name, placed)?;
+                }
+                Ok(())
+            }
+            Meaning::Nothing => Ok(()),
+            Meaning::Wrong(mistake) => Err(mistake),
+        }
+    }
+
+    fn set(&mut self, name: &str, placed: Placed) -> Result<(), Mistake> {
+        let value = names::value(name, &placed.value);
+        let placed = Placed {
+            value: value.unwrap_or(placed.value),
+            ..placed
+        };
+        match self.kafka.insert(name.to_owned(), placed) {
+            Some(first) => Err(twice(&first)),
+            None => Ok(()),
+        }
+    }
+
+    /// The Schema Registry, if the file names one; `inherited` is the user and password of Kafka.
+    ///
+    /// # Errors
+    /// The line that is wrong, its name, and what is wrong with it.
+    pub fn registry(
+        &self,
+        inherited: Option<(String, String)>,
+    ) -> Result<Option<super::Registry>, (Placed, Mistake)> {
+        registry::read(&self.registry, inherited)
+    }
+}
+
+fn twice(first: &Placed) -> Mistake {
+    let Placed { line, name, .. } = first;
+    Mistake::new(format!(
+        "stands here a second time, after {name} on line {line}"
+    ))
 }
 
 /// Whether a librdkafka setting's value is a secret.
@@ -92,54 +191,12 @@ pub fn is_secret(name: &str) -> bool {
             | "ssl.keystore.password"
             | "ssl.key.pem"
             | "sasl.oauthbearer.client.secret"
+            | "sasl.oauthbearer.client.credentials.client.secret"
+            | "sasl.oauthbearer.assertion.private.key.passphrase"
+            | "sasl.oauthbearer.assertion.private.key.pem"
             | "sasl.oauthbearer.config"
     )
 }
 
-/// Whether a setting would break a promise: those are [`FIXED_CONSUMER`], and what names our group or is
-/// the producer's business.
-pub fn breaks_promise(name: &str, value: &str) -> Option<Mistake> {
-    if name == "group.id" {
-        return Some(Mistake::fix(
-            "cannot be set here",
-            "set kafka.group = \"…\"",
-        ));
-    }
-    if matches!(
-        (name, value),
-        ("acks", "all" | "-1") | ("enable.idempotence", "true")
-    ) {
-        return None;
-    }
-    if PRODUCERS.contains(&name) {
-        return Some(Mistake::fix(
-            "is for producers: the sink sets it for its dead letters itself",
-            "remove the line",
-        ));
-    }
-    let (_, fixed, why) = FIXED_CONSUMER
-        .iter()
-        .find(|(promised, ..)| *promised == name)?;
-    if *fixed == value {
-        return None;
-    }
-    Some(Mistake::fix(
-        format!("must be {fixed}: {why}"),
-        "remove the line",
-    ))
-}
-
-const PRODUCERS: [&str; 12] = [
-    "acks",
-    "request.required.acks",
-    "enable.idempotence",
-    "message.timeout.ms",
-    "delivery.timeout.ms",
-    "message.send.max.retries",
-    "retries",
-    "max.in.flight",
-    "max.in.flight.requests.per.connection",
-    "transactional.id",
-    "delivery.report.only.error",
-    "partitioner",
-];
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::{
     Batch, Config, Kafka, Mongodb, Route, Secrets, Status, Uri,
     document::{Document, Mistake, Table, Value},
-    kafka, value,
+    kafka, topics, value,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -29,6 +29,7 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
     let mongodb =
         section(root, "mongodb", "uri = \"mongodb://host\"").and_then(|table| mongodb(&table));
     let routes = routes(root, kafka.as_ref());
+    let topics = topics::read(root, kafka.as_ref(), routes.as_deref());
     let batch = root
         .table("batch")
         .map_or_else(Batch::default, |table| batch(&table));
@@ -39,6 +40,7 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
         kafka: kafka?,
         mongodb: mongodb?,
         routes: routes?,
+        topics: topics?,
         batch,
         status,
     })
@@ -117,13 +119,14 @@ fn database(value: &Value<'_>) -> Result<String, Mistake> {
 }
 
 /// Collections that the sink keeps for itself.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "incidents",
     "epochs",
     "losses",
     "clock_corrections",
     "gateways",
     "fields",
+    "devices",
     "coverage",
     "checkpoints",
 ];

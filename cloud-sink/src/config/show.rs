@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::{
-    Config, Route, Secret, Uri,
+    Config, Retention, Route, Secret, TopicSettings, Uri,
     value::{show_bytes, show_duration},
 };
 
@@ -38,10 +38,12 @@ impl Config {
             None => "off".to_owned(),
         };
         let routes: Vec<Value> = self.routes.iter().map(|r| show_route(r).into()).collect();
+        let topics: Vec<Value> = self.topics.iter().map(|t| show_topic(t).into()).collect();
         Keys::default()
             .set("kafka", self.show_kafka())
             .set("mongodb", self.show_mongodb())
             .set("route", routes)
+            .maybe("topic", (!topics.is_empty()).then_some(topics))
             .set("batch", batch.0)
             .set("status", Keys::default().set("listen", listen).0)
             .0
@@ -85,6 +87,20 @@ fn show_route(route: &Route) -> Table {
         .set("collection", route.collection.clone())
         .maybe("keep", route.keep.map(show_duration))
         .set("hops", route.hops)
+        .0
+}
+
+fn show_topic(topic: &TopicSettings) -> Table {
+    let retention = topic.retention.map(|retention| match retention {
+        Retention::Forever => "forever".to_owned(),
+        Retention::For(duration) => show_duration(duration),
+    });
+    Keys::default()
+        .set("name", topic.name.as_str())
+        .maybe("partitions", topic.partitions.map(i64::from))
+        .maybe("replication", topic.replication.map(i64::from))
+        .maybe("retention", retention)
+        .maybe("max_message_bytes", topic.max_message_bytes.map(show_bytes))
         .0
 }
 

@@ -49,6 +49,8 @@ fn the_sample_is_what_has_to_be_set_and_nothing_else() {
 #[test]
 fn every_comment_of_the_sample_shows_a_default() {
     let mut all = config(&uncommented(SAMPLE));
+    assert_eq!(all.topics.len(), 1);
+    all.topics.clear();
     let client_id = all.kafka.properties.remove("client.id");
     assert_eq!(client_id.as_deref(), Some("cloud-sink"));
     assert_eq!(
@@ -272,6 +274,36 @@ fn every_mistake_has_its_place_and_its_remedy() {
             "[status]\nlisten = \"9601\"\n[[route]]",
             "7:10: status.listen is not an address",
             "127.0.0.1:9601",
+        ),
+        (
+            "[[route]]",
+            "[[topic]]\nname = \"telemetry.reading.v1\"\n[[route]]",
+            "7:8: topic.name is no topic of this file",
+            "did you mean \"telemetry.readings.v1\"?",
+        ),
+        (
+            "[[route]]",
+            "[[topic]]\nname = \"edge.control.v1\"\nretention = \"7d\"\n[[route]]",
+            "8:13: topic.retention is not for the topic of facts",
+            "remove the line",
+        ),
+        (
+            "[[route]]",
+            "[[topic]]\nname = \"edge.dead-letters.v1\"\nretention = \"5m\"\n[[route]]",
+            "8:13: topic.retention must be 1h to 36500d, not 5m",
+            "",
+        ),
+        (
+            "[[route]]",
+            "[[topic]]\nname = \"edge.control.v1\"\n[[topic]]\nname = \"edge.control.v1\"\n[[route]]",
+            "9:8: topic.name is declared already",
+            "",
+        ),
+        (
+            "[[route]]",
+            "[[topic]]\nname = \"edge.control.v1\"\ncleanup = \"delete\"\n[[route]]",
+            "8:1: topic.cleanup is not a setting of [topic]",
+            "[topic] has max_message_bytes",
         ),
         (
             "[[route]]",

@@ -88,6 +88,8 @@ impl Context {
         started.get(partition).copied().flatten()
     }
 
+    /// Consumption goes on behind a gap. Forward, what was read before it is still in flight and counts:
+    /// nobody can read it again. Backward, the partition begins a new life.
     pub(super) fn restarted(&self, partition: &Partition, from: i64, to: i64) {
         self.send(Event::Gap {
             partition: partition.clone(),
@@ -198,7 +200,7 @@ impl Context {
         Ok(starts.collect())
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+    pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
         let lost = consumer.assignment_lost();
         let (done, finished) = sync_channel(1);
         self.send(Event::Revoked {
@@ -273,16 +275,20 @@ impl ClientContext for Context {
                 );
             }
         }
-        let lag = statistics
-            .topics
-            .values()
-            .flat_map(|topic| topic.partitions.values())
-            // Not stored means unknown only before the first record: then count from the position.
-            .map(|partition| partition.consumer_lag_stored.max(partition.consumer_lag))
-            .filter(|lag| *lag >= 0)
-            .reduce(|sum, lag| sum + lag);
-        // Nothing fetched yet is not "nothing to fetch".
-        self.gate.lag.store(lag.unwrap_or(-1), Ordering::Release);
+        let lags = statistics.topics.iter().flat_map(|(name, topic)| {
+            let name: Arc<str> = name.as_str().into();
+            topic.partitions.iter().filter_map(move |(number, known)| {
+                // Not stored means unknown only before the first record: then count from the position.
+                let lag = known.consumer_lag_stored.max(known.consumer_lag);
+                let partition = Partition {
+                    topic: name.clone(),
+                    number: *number,
+                };
+                // Nothing fetched yet is not "nothing to fetch".
+                Some((partition, u64::try_from(lag).ok()?))
+            })
+        });
+        self.gate.set_lags(lags.collect());
     }
 }
 

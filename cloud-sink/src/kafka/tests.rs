@@ -1,6 +1,6 @@
 //! The consumer thread against librdkafka's own mock of a cluster.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     mocking::MockCluster,
@@ -24,12 +24,16 @@ fn settings(bootstrap: &str) -> Settings {
 }
 
 fn produce(bootstrap: &str, values: std::ops::Range<u32>) {
+    produce_sized(bootstrap, values, 0);
+}
+
+fn produce_sized(bootstrap: &str, values: std::ops::Range<u32>, bytes: usize) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .create()
         .unwrap();
     for value in values {
-        let value = value.to_string();
+        let value = format!("{value:0bytes$}");
         let record = BaseRecord::to("readings").key("gw7").payload(&value);
         producer.send(record).map_err(|(error, _)| error).unwrap();
     }
@@ -147,13 +151,88 @@ async fn a_closed_gate_holds_records_back_and_none_is_skipped_when_it_opens() {
     end(started).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    produce(&bootstrap, 0..1);
+    let gate = Arc::new(Gate::new(usize::MAX));
+    let links = Links::new(String::new(), String::new());
+    let ended = CancellationToken::new();
+    let mut started = Consumer::start(&settings(&bootstrap), gate, links, ended.clone()).unwrap();
+    begin(&mut started, None, None).await;
+    next(&mut started).await;
+    let Started {
+        consumer,
+        offsets,
+        messages,
+        events,
+    } = started;
+    drop((offsets, messages, events));
+    produce(&bootstrap, 1..2);
+    timeout(PATIENCE, ended.cancelled()).await.unwrap();
+    consumer.close(PATIENCE).await.unwrap();
+}
+
+/// Records expire while the sink holds others in memory, in an outage of MongoDB: those it holds are in
+/// Kafka no more, so they must go on counting.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_does_not_make_stale_what_was_read_before_it() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    let settings = settings(&bootstrap);
+    let gate = Arc::new(Gate::new(usize::MAX));
+    produce(&bootstrap, 0..10);
+    let mut first = start(&settings, &gate);
+    begin(&mut first, None, None).await;
+    next(&mut first).await;
+    end(first).await;
+    // The mock keeps 5 MiB of a partition.
+    produce_sized(&bootstrap, 10..130, 60_000);
+
+    let mut second = start(&settings, &gate);
+    begin(&mut second, Some(1), None).await;
+    let delivered = timeout(PATIENCE, second.messages.recv()).await;
+    let delivered = delivered.unwrap().unwrap();
+    assert!(delivered.message.at.offset > 10);
+    let assigned = second.events.recv().await;
+    assert!(matches!(
+        assigned,
+        Some(Event::Assigned { generation: 1, .. })
+    ));
+    let gap = second.events.recv().await;
+    let to = delivered.message.at.offset;
+    assert!(matches!(gap, Some(Event::Gap { from: 1, to: at, .. }) if at == to));
+    // No second assignment: it would begin another life, and what was read before it would be stale.
+    assert!(second.events.try_recv().is_err());
+    end(second).await;
+}
+
 #[test]
-fn a_property_that_librdkafka_does_not_know_is_refused() {
-    let mut settings = settings("localhost:9092");
-    verify(&settings).unwrap();
-    settings
-        .properties
-        .insert("fetch.min.byte".into(), "1".into());
-    let error = verify(&settings).unwrap_err().to_string();
-    assert!(error.contains("fetch.min.byte"), "{error}");
+fn a_property_that_librdkafka_does_not_know_is_named_without_its_value() {
+    let mut properties = settings("localhost:9092").properties;
+    verify(&properties).unwrap();
+    properties.insert("sasl.pasword".into(), "hunter2".into());
+    let error = verify(&properties).unwrap_err().to_string();
+    assert!(error.contains("sasl.pasword"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn without_an_authority_of_its_own_tls_trusts_the_systems() {
+    let with = |own: &[(&str, &str)]| {
+        let own = own
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect();
+        [consumer_config(&own), producer_config(&own)]
+            .map(|config| config.get("ssl.ca.location").map(str::to_owned))
+    };
+    let probed = [Some("probe".to_owned()), Some("probe".to_owned())];
+    assert_eq!(with(&[("security.protocol", "SASL_SSL")]), probed);
+    assert_eq!(with(&[]), [None, None]);
+    let own = [("security.protocol", "ssl"), ("ssl.ca.location", "/ca.pem")];
+    assert_eq!(with(&own), [Some("/ca.pem".into()), Some("/ca.pem".into())]);
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{Pipeline, job::Job};
 use crate::{
@@ -51,6 +51,7 @@ impl Pipeline {
                     info!(partitions = partitions.len(), "partitions assigned");
                 }
                 for (partition, _) in partitions {
+                    self.telemetry.unread.assign(&partition);
                     // A partition that starts anew leaves nothing of its former life in flight.
                     let left = self.assignments.assign(partition, generation);
                     self.kept.revoked(left);
@@ -63,13 +64,11 @@ impl Pipeline {
                 from,
                 to,
             } => {
-                self.telemetry.gap();
+                self.telemetry.gap(&partition, from, to);
                 if to < from {
                     self.checkpoints.remade(&partition, from, to);
-                    error!(topic = %partition.topic, partition = partition.number, next_offset = from, earliest_offset = to, "topic was made anew, reading it from its beginning");
                 } else {
                     self.assignments.skip(&partition, to);
-                    error!(topic = %partition.topic, partition = partition.number, first_offset = from, next_offset = to, "gap: records were gone before they were read");
                 }
                 let incident = Incident::gap(&partition, from, to);
                 self.waiting.push_back(Job::Keep(Box::new(incident)));
@@ -147,6 +146,7 @@ impl Pipeline {
         };
         self.store_offsets();
         for partition in &handover.partitions {
+            self.telemetry.unread.revoke(partition);
             let left = self.assignments.revoke(partition);
             self.kept.revoked(left);
             self.checkpoints.dropped(partition);

@@ -1,8 +1,13 @@
 //! `edge-agent check`: every mistake in one run, and what the configuration amounts to.
 
+mod online;
+
 use std::fmt::Write;
 
+use anyhow::Context;
 use clap::Args;
+use online::Report;
+use tokio::runtime;
 
 use super::{ConfigFile, Exit, print};
 use crate::{
@@ -15,19 +20,38 @@ use crate::{
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
+    /// Ask Kafka as well: whether the topics are there and what the agent needs
+    #[arg(long)]
+    online: bool,
 }
 
-/// Checks the configuration; asks nobody outside.
+/// Checks the configuration; asks nobody outside unless told to.
 ///
 /// # Errors
-/// [`Exit::Config`] with every problem.
+/// [`Exit::Config`] with every problem, [`Exit::Unavailable`] when Kafka is not as it has to be.
 pub fn check(arguments: &Arguments) -> Result<(), Exit> {
-    let config = arguments.config.load(Secrets::Leave)?;
-    let mut report = String::new();
+    let secrets = if arguments.online {
+        Secrets::Read
+    } else {
+        Secrets::Leave
+    };
+    let config = arguments.config.load(secrets)?;
+    let mut report = Report::default();
     let path = arguments.config.path.display();
-    describe(&config, &path.to_string(), &mut report)
+    describe(&config, &path.to_string(), &mut report.text)
         .map_err(|error| Exit::Failed(error.into()))?;
-    print(&report)
+    if arguments.online {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("no runtime")?;
+        runtime.block_on(online::ask(&config, &mut report));
+    }
+    print(&report.text)?;
+    match report.problems {
+        0 => Ok(()),
+        problems => Err(Exit::Unavailable(problems)),
+    }
 }
 
 fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
@@ -42,6 +66,8 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
         let mode = match &serial.mode {
             SerialMode::Frames => "frames",
             SerialMode::Lines(_) => "lines",
+            SerialMode::Device(device) => device.name,
+            SerialMode::Polled(polled) => polled.name,
         };
         let there = if serial.port.exists() {
             ""
@@ -64,6 +90,12 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
             writeln!(out, "           password cannot be read here: {error}")?;
         }
     }
+    if config.has_no_source() {
+        writeln!(
+            out,
+            "sources    none: nothing will be read; add [[serial]] or [[mqtt]]"
+        )?;
+    }
     for lane in config.lanes() {
         let bytes = show_bytes(config.queue.max_bytes);
         let age = show_duration(config.queue.max_age);
@@ -79,5 +111,10 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
         out,
         "kafka      {servers}  control topic {}",
         config.kafka.control_topic
-    )
+    )?;
+    if let Some(registry) = &config.kafka.registry {
+        let user = registry.username.as_deref().unwrap_or("nobody");
+        writeln!(out, "schema     {}  as {user}", registry.url)?;
+    }
+    Ok(())
 }

@@ -68,6 +68,12 @@ impl Mistake {
         }
     }
 
+    /// The same with one more thing that can be done about it.
+    pub fn or(self, other: &str) -> Self {
+        let fix = self.fix.map(|fix| format!("{fix}, {other}"));
+        Self { fix, ..self }
+    }
+
     /// The same, at its place.
     pub fn at(self, file: &Path, at: Option<(usize, usize)>) -> Problem {
         Problem {

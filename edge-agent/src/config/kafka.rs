@@ -6,16 +6,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     ops::Range,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use protocol::Topic;
 use toml::de::DeValue;
 
 use super::{
-    Kafka, Secret, Secrets, ValueFormat,
+    Kafka, Registry, Secret, Secrets, ValueFormat,
     document::{Mistake, Table, Value, kind},
-    properties::{self, breaks_promise, is_secret},
+    properties::{self, Properties, breaks_promise, is_secret, names},
     value,
 };
 
@@ -30,7 +30,12 @@ enum Setting {
     Secret(Secret),
 }
 
-fn setting(name: &str, value: &Value<'_>) -> Result<Setting, Mistake> {
+fn setting(name: &str, value: &Value<'_>) -> Result<(&'static str, Setting), Mistake> {
+    let name = names::librdkafkas(name)?;
+    read_setting(name, value).map(|setting| (name, setting))
+}
+
+fn read_setting(name: &str, value: &Value<'_>) -> Result<Setting, Mistake> {
     let plain = match value.get_ref() {
         DeValue::Table(_) => return value::secret(value).map(Setting::Secret),
         // An empty text is a value to librdkafka.
@@ -79,14 +84,18 @@ struct Gathered {
     secrets: BTreeSet<String>,
     /// Some place could not be read, so what is missing may stand there.
     is_partial: bool,
+    registry: Option<Registry>,
 }
 
 /// Reads `[kafka]`.
 pub fn read(table: &Table<'_, '_>, secrets: Secrets) -> Option<Kafka> {
     let mut gathered = Gathered::default();
-    gathered.take_file(table);
+    let file = gathered.take_file(table);
     gathered.take_bootstrap(table);
     gathered.take_properties(table, secrets);
+    if let Some((path, properties)) = file {
+        gathered.take_registry(table, &path, &properties);
+    }
     if !gathered.settings.contains_key("bootstrap.servers") && !gathered.is_partial {
         let fix = "write bootstrap = \"host:9092\", or properties_file = \"/etc/edge-agent/client.properties\"";
         table.wrong("bootstrap", Mistake::fix("is missing", fix));
@@ -117,6 +126,7 @@ pub fn read(table: &Table<'_, '_>, secrets: Secrets) -> Option<Kafka> {
         topic: topic?,
         control_topic: control_topic?,
         value,
+        registry: gathered.registry.take(),
     };
     gathered.ask_librdkafka(table, &kafka);
     Some(kafka)
@@ -130,27 +140,42 @@ impl Gathered {
         self.settings.insert(name, (origin, value));
     }
 
-    fn take_file(&mut self, table: &Table<'_, '_>) {
-        let Some(file) = table.optional("properties_file", value::path) else {
-            return;
-        };
-        match properties::read(&file) {
-            Ok(read) => {
-                for (name, (line, value)) in read {
-                    match breaks_promise(&name, &value) {
-                        Some(mistake) => {
-                            let problem = properties::problem(&file, line, &name, mistake);
-                            table.doc().add(problem);
-                        }
-                        None => self.set(Origin::File(file.clone(), line), name, value),
-                    }
-                }
-            }
+    fn take_file(&mut self, table: &Table<'_, '_>) -> Option<(PathBuf, Properties)> {
+        let file = table.optional("properties_file", value::path)?;
+        let read = match properties::read(&file) {
+            Ok(read) => read,
             Err(problems) => {
                 self.is_partial = true;
                 problems
                     .into_iter()
                     .for_each(|problem| table.doc().add(problem));
+                return None;
+            }
+        };
+        for (name, placed) in &read.kafka {
+            match breaks_promise(name, &placed.value) {
+                Some(mistake) => {
+                    let problem = properties::problem(&file, placed.line, &placed.name, mistake);
+                    table.doc().add(problem);
+                }
+                None => {
+                    let origin = Origin::File(file.clone(), placed.line);
+                    self.set(origin, name.clone(), placed.value.clone());
+                }
+            }
+        }
+        Some((file, read))
+    }
+
+    /// After all else: the registry may take Kafka's key, wherever that was found.
+    fn take_registry(&mut self, table: &Table<'_, '_>, file: &Path, read: &Properties) {
+        let setting = |name| self.settings.get(name).map(|(_, value)| value.clone());
+        let inherited = setting("sasl.username").zip(setting("sasl.password"));
+        match read.registry(inherited) {
+            Ok(registry) => self.registry = registry,
+            Err((placed, mistake)) => {
+                let problem = properties::problem(file, placed.line, &placed.name, mistake);
+                table.doc().add(problem);
             }
         }
     }
@@ -170,23 +195,23 @@ impl Gathered {
         let Some(inner) = table.table("properties") else {
             return;
         };
-        for (name, (at, setting)) in inner.entries(setting) {
+        for (given, (at, (name, setting))) in inner.entries(setting) {
             let text = match (setting, secrets) {
                 (Setting::Plain(text), _) => text,
                 (Setting::Secret(_), Secrets::Leave) => {
-                    self.secrets.insert(name.clone());
+                    self.secrets.insert(name.to_owned());
                     HIDDEN.to_owned()
                 }
                 (Setting::Secret(secret), Secrets::Read) => {
-                    self.secrets.insert(name.clone());
+                    self.secrets.insert(name.to_owned());
                     secret.read().unwrap_or_else(|error| {
-                        let message = format!("kafka.properties.{name} cannot be had: {error}");
+                        let message = format!("kafka.properties.{given} cannot be had: {error}");
                         table.doc().note(at.clone(), Mistake::new(message));
                         String::new()
                     })
                 }
             };
-            self.set(Origin::Here(at), name, text);
+            self.set(Origin::Here(at), name.to_owned(), text);
         }
     }
 
@@ -223,6 +248,7 @@ impl fmt::Debug for Kafka {
             .field("topic", &self.topic)
             .field("control_topic", &self.control_topic)
             .field("value", &self.value)
+            .field("registry", &self.registry)
             .finish_non_exhaustive()
     }
 }
@@ -238,5 +264,15 @@ impl Kafka {
                 (name.as_str(), if hidden { HIDDEN } else { value.as_str() })
             })
             .collect()
+    }
+}
+
+/// Shows everything but the secret.
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("url", &self.url)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }

@@ -6,10 +6,11 @@ use protocol::Metadata;
 use toml::{Table, Value};
 
 use super::{
-    Config, LineFormat, Mqtt, MqttPreset, Roles, Secret, Serial, SerialMode, Subscription,
-    TimeFormat, ValueFormat, WhenFull,
+    Config, LineFormat, Mqtt, MqttPreset, Polled, PolledDevice, Roles, Secret, Serial, SerialMode,
+    Subscription, TimeFormat, ValueFormat, WhenFull,
     value::{show_bytes, show_duration},
 };
+use crate::decode::preset::Preset;
 
 /// Collects the keys that have a value.
 #[derive(Default)]
@@ -37,10 +38,17 @@ impl Keys {
     }
 
     fn roles(self, roles: &Roles) -> Self {
-        let format = match roles.time_format {
-            TimeFormat::Rfc3339 => "rfc3339",
-            TimeFormat::UnixSeconds => "unix-seconds",
-            TimeFormat::UnixMillis => "unix-millis",
+        let format: toml::Value = match &roles.time_format {
+            TimeFormat::Rfc3339 => "rfc3339".into(),
+            TimeFormat::UnixSeconds => "unix-seconds".into(),
+            TimeFormat::UnixMillis => "unix-millis".into(),
+            TimeFormat::UnixMicros => "unix-micros".into(),
+            TimeFormat::UnixNanos => "unix-nanos".into(),
+            TimeFormat::Pattern(pattern) => Table::from_iter([
+                ("pattern".to_owned(), pattern.pattern().into()),
+                ("zone".to_owned(), pattern.zone().into()),
+            ])
+            .into(),
         };
         let member = |name: &String| Table::from_iter([("field".to_owned(), name.clone().into())]);
         self.maybe("device", roles.device.as_ref().map(member))
@@ -126,10 +134,19 @@ fn show_serial(serial: &Serial) -> Table {
         .set("name", serial.name.clone())
         .set("port", text(&serial.port))
         .set("baud", i64::from(serial.baud))
+        .set("framing", serial.framing.to_string())
         .set("topic", serial.topic.as_str())
         .meta(&serial.meta);
-    let SerialMode::Lines(lines) = &serial.mode else {
-        return keys.set("mode", "frames").0;
+    let lines = match &serial.mode {
+        SerialMode::Frames => return keys.set("mode", "frames").0,
+        SerialMode::Device(device) => {
+            return keys
+                .set("mode", device.name)
+                .set("device", device.device.as_str())
+                .0;
+        }
+        SerialMode::Polled(polled) => return show_polled(keys, polled),
+        SerialMode::Lines(lines) => lines,
     };
     let keys = keys
         .set("mode", "lines")
@@ -145,6 +162,12 @@ fn show_serial(serial: &Serial) -> Table {
     match &lines.format {
         LineFormat::Json => keys.set("format", "json").0,
         LineFormat::KeyValue => keys.set("format", "key-value").0,
+        LineFormat::Influx => keys.set("format", "influx").0,
+        LineFormat::Regex(pattern) => {
+            keys.set("format", "regex")
+                .set("pattern", pattern.as_str())
+                .0
+        }
         LineFormat::Csv { separator, columns } => {
             keys.set("format", "csv")
                 .set("separator", char::from(*separator).to_string())
@@ -152,6 +175,32 @@ fn show_serial(serial: &Serial) -> Table {
                 .0
         }
     }
+}
+
+fn show_polled(keys: Keys, polled: &Polled) -> Table {
+    let keys = keys
+        .set("mode", polled.name)
+        .set("timeout", show_duration(polled.timeout))
+        .set("turnaround", show_duration(polled.turnaround))
+        .set("retries", i64::from(polled.retries));
+    let device = |device: &PolledDevice| match &device.preset {
+        Preset::Modbus(map) => {
+            Keys::default()
+                .set("id", device.id.as_str())
+                .set("unit", i64::from(device.unit))
+                .set("profile", map.name.as_str())
+                .set("every", show_duration(device.every))
+                .0
+        }
+        _ => Table::new(),
+    };
+    match &polled.devices[..] {
+        [only] if !matches!(only.preset, Preset::Modbus(_)) => keys
+            .set("device", only.id.as_str())
+            .set("every", show_duration(only.every)),
+        devices => keys.set("device", devices.iter().map(device).collect::<Vec<Table>>()),
+    }
+    .0
 }
 
 fn show_mqtt(mqtt: &Mqtt) -> Table {

@@ -5,6 +5,8 @@
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::acl::Grant;
+
 /// Why a record did not get into Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failure {
@@ -47,15 +49,21 @@ impl Failure {
     }
 }
 
-/// The error for people, with the remedy where it is theirs.
-pub fn told(code: RDKafkaErrorCode) -> String {
+/// The error of a record for this topic for people, with the remedy where it is theirs.
+pub fn told(code: RDKafkaErrorCode, topic: &str, user: Option<&str>) -> String {
     use RDKafkaErrorCode as E;
     let remedy = match code {
         E::UnknownTopic | E::UnknownTopicOrPartition | E::UnknownPartition => {
-            ": create the topic, the agent never does"
+            ": create the topic (cloud-sink topics apply), the agent never does"
         }
         E::TopicAuthorizationFailed | E::ClusterAuthorizationFailed => {
-            ": allow the agent's user or key to write to the topic"
+            let operation = "Write";
+            let grant = Grant {
+                operation,
+                topic,
+                user,
+            };
+            return format!("{code}: {grant}");
         }
         E::SaslAuthenticationFailed | E::Authentication => {
             ": check the agent's user and password or key"

@@ -19,7 +19,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, OwnedHeaders},
-    producer::{BaseRecord, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
 use tracing::debug;
 
@@ -121,13 +121,29 @@ fn settings(kafka: &config::Kafka, batch_bytes: usize) -> ClientConfig {
         "batch.size",
         batch_bytes.min(full_batch_bytes(kafka)).to_string(),
     );
-    let is_tls = own
+    trust_the_system(&mut settings);
+    settings
+}
+
+/// The OpenSSL built in has no path of its own to the system's authorities.
+fn trust_the_system(settings: &mut ClientConfig) {
+    let is_tls = settings
         .get("security.protocol")
         .is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
-    if is_tls && !own.contains_key("ssl.ca.location") && !own.contains_key("ssl.ca.pem") {
-        // The OpenSSL built in has no path of its own to the system's authorities.
+    if is_tls && settings.get("ssl.ca.location").is_none() && settings.get("ssl.ca.pem").is_none() {
         settings.set("ssl.ca.location", "probe");
     }
+}
+
+/// Settings for questions, which need nothing of a producer's.
+pub(super) fn settings_for_questions(kafka: &config::Kafka) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings.set("client.id", "edge-agent-check");
+    for (key, value) in &kafka.properties {
+        settings.set(key, value);
+    }
+    settings.set("allow.auto.create.topics", "false");
+    trust_the_system(&mut settings);
     settings
 }
 
@@ -171,6 +187,7 @@ impl Session {
             events: to,
             links: links.clone(),
             link: link.into(),
+            user: kafka.properties.get("sasl.username").cloned(),
             trusts_connection,
             trouble: Mutex::new(None),
         };
@@ -204,7 +221,10 @@ impl Session {
             Ok(()) => Sent::Yes,
             Err((error, _)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => Sent::Later,
-                Some(code) => Sent::Failed(Failure::of(code), told(code)),
+                Some(code) => {
+                    let user = self.producer.context().user.as_deref();
+                    Sent::Failed(Failure::of(code), told(code, topic, user))
+                }
                 None => Sent::Failed(Failure::Broken, error.to_string()),
             },
         }
@@ -216,6 +236,8 @@ struct Context {
     events: Sender<Event>,
     links: Links,
     link: String,
+    /// Who we are to Kafka.
+    user: Option<String>,
     /// Whether a connection is as good as a delivery: not while Kafka denies what we send.
     trusts_connection: bool,
     /// What went wrong last, since the link was up.
@@ -249,8 +271,9 @@ impl ProducerContext for Context {
                 partition: message.partition(),
                 offset: message.offset(),
             },
-            Err((error, _)) => {
+            Err((error, message)) => {
                 let code = error.rdkafka_error_code();
+                let told = |code| told(code, message.topic(), self.user.as_deref());
                 Event::Failed {
                     failure: code.map_or(Failure::Broken, Failure::of),
                     reason: code.map_or_else(|| error.to_string(), told),
@@ -318,6 +341,7 @@ mod tests {
             topic: "t".parse().unwrap(),
             control_topic: "c".parse().unwrap(),
             value: config::ValueFormat::Json,
+            registry: None,
         }
     }
 

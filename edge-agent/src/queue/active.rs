@@ -2,10 +2,10 @@
 
 use std::{io, sync::Arc, thread, time::Instant};
 
-use super::{files, lane::Life, seal, segment::Segment, writer::Writer};
+use super::{fault, files, lane::Life, seal, segment::Segment, writer::Writer};
 
 /// Handles of failed stores that are never given back; beyond, only a new process helps.
-const MAX_LEAKED: u32 = 64;
+pub(super) const MAX_LEAKED: u32 = 64;
 
 /// The segment that takes commits.
 #[derive(Debug)]
@@ -20,12 +20,11 @@ pub(super) struct Active {
 impl Writer {
     /// Writes blocks to the active segment, or sets it aside when it fails.
     pub(super) fn append(&mut self, blocks: &[(u64, Vec<u8>)]) -> io::Result<u64> {
-        if self.leaked >= MAX_LEAKED {
-            return Err(io::Error::other(
-                "the store failed too often; restart the agent",
-            ));
-        }
         if self.active.is_none() {
+            if self.leaked > 0 {
+                // A store that fails costs its memory for good: none is made while the disk is bad.
+                files::probe(&self.lane.place.path)?;
+            }
             self.create_segment()?;
         }
         let Some(active) = &self.active else {
@@ -44,7 +43,7 @@ impl Writer {
         match active.segment.append(&carry, blocks) {
             Ok(()) => Ok(pages(before, active.segment.bytes())),
             Err(error) => {
-                tracing::warn!(lane = %self.lane.topic, segment = active.number, %error,
+                tracing::warn!(lane = self.lane.name(), segment = active.number, %error,
                     "queue segment failed, the commit goes to a new one");
                 self.set_aside();
                 Err(error)
@@ -56,16 +55,7 @@ impl Writer {
         let number = self.next_segment;
         self.next_segment += 1;
         let dir = self.lane.segment_dir(number);
-        let segment = match Segment::create(&dir) {
-            Ok(segment) => Arc::new(segment),
-            Err(error) => {
-                // What is left of it is empty; a start would clear it as well.
-                if let Err(left) = files::remove_dir(&dir) {
-                    tracing::warn!(segment = number, error = %left, "empty queue segment not removed");
-                }
-                return Err(error);
-            }
-        };
+        let segment = Arc::new(Segment::create(&dir)?);
         self.active = Some(Active {
             number,
             segment,
@@ -120,11 +110,14 @@ impl Writer {
             number, segment, ..
         } = active;
         let job = move || seal::seal(&lane, number, segment);
+        if fault::single_threaded() {
+            return job();
+        }
         match thread::Builder::new().name("queue-seal".into()).spawn(job) {
             Ok(handle) => self.sealer = Some(handle),
             Err(error) => {
                 // The store is closed with the job; a start would seal it.
-                tracing::warn!(lane = %self.lane.topic, %error, "no thread to seal a queue segment");
+                tracing::warn!(lane = self.lane.name(), %error, "no thread to seal a queue segment");
                 if let Some(info) = self.lane.state().segments.get_mut(&number) {
                     info.life = Life::Sealed;
                 }
@@ -136,7 +129,7 @@ impl Writer {
         if let Some(sealer) = self.sealer.take()
             && sealer.join().is_err()
         {
-            tracing::warn!(lane = %self.lane.topic, "sealing a queue segment panicked");
+            tracing::warn!(lane = self.lane.name(), "sealing a queue segment panicked");
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     scan::rest,
     segment::Segment,
     summary::Run,
-    writer::age_limit,
+    writer::{HEAD_EVERY, age_limit},
 };
 use crate::config;
 
@@ -37,6 +37,8 @@ pub struct Reader {
     pub(super) open: Option<(u32, Segment)>,
     /// Segments up to this one may have been sent before.
     pub(super) resent_until: u32,
+    /// No writer makes the head durable now and then; when this half did, last.
+    pub(super) alone: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +65,19 @@ pub(super) enum Pending {
     Lost { segment: u32, run: Run },
 }
 
+/// Why nothing is handed out.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The disk takes nothing: what is stored may be whole, so nothing is judged and nothing lost. Try
+    /// again.
+    #[error("the disk takes nothing: {0}")]
+    Disk(#[source] io::Error),
+    /// A store that this process cannot read any more, on a disk that works. A new process can, or finds
+    /// out what is lost.
+    #[error("{0}")]
+    Segment(#[source] io::Error),
+}
+
 impl Reader {
     pub(super) fn new(lane: Arc<Lane>, settings: config::Queue) -> Self {
         let resent_until = lane.state().book.handed;
@@ -75,7 +90,14 @@ impl Reader {
             passed: None,
             open: None,
             resent_until,
+            alone: None,
         }
+    }
+
+    /// The lane it reads.
+    #[must_use]
+    pub fn lane(&self) -> &Arc<Lane> {
+        &self.lane
     }
 
     /// Hands out up to `max` further entries; empty when the end is reached. Damage is recorded as a
@@ -83,23 +105,24 @@ impl Reader {
     /// everything handed out before them is forgotten.
     ///
     /// # Errors
-    /// The file system fails persistently.
-    pub fn next(&mut self, max: usize, now: Now) -> Result<Vec<Entry>, io::Error> {
+    /// [`ReadError`]; nothing was handed out then.
+    pub fn next(&mut self, max: usize, now: Now) -> Result<Vec<Entry>, ReadError> {
         let mut out = Vec::new();
         while out.len() < max {
             match self.buffer.front() {
-                None => {
-                    if !self.fill()? {
-                        break;
-                    }
-                }
+                None => match self.fill() {
+                    Ok(true) => {}
+                    // What is handed out must be returned; the next call fails again, with nothing.
+                    Err(error) if out.is_empty() => return Err(error),
+                    Ok(false) | Err(_) => break,
+                },
                 Some(front) if self.is_lost(front, now) => {
                     // A loss moves the cursor, which must not pass what may still be sent again.
                     if !self.handed.is_empty() || !out.is_empty() {
                         break;
                     }
                     self.lose_pending(now);
-                    self.reclaim()?;
+                    self.reclaim().map_err(ReadError::Disk)?;
                 }
                 Some(_) => {
                     if let Some(Pending::Entry { at, entry, .. }) = self.buffer.pop_front() {
@@ -161,7 +184,7 @@ impl Reader {
             info.remaining -= lost;
             self.lane.conservation.dropped_queued(lost, reason);
         }
-        tracing::error!(lane = %self.lane.topic, epoch = %run.epoch, first = run.first, last = run.last,
+        tracing::error!(lane = self.lane.name(), epoch = %run.epoch, first = run.first, last = run.last,
             reason = reason.as_str(), "queue lost readings");
     }
 
@@ -301,7 +324,20 @@ impl Reader {
             }
             !settled.is_empty()
         };
-        if any { self.lane.sync_head() } else { Ok(()) }
+        if any || self.is_head_due() {
+            self.lane.sync_head()?;
+            self.alone = self.alone.map(|_| Instant::now());
+        }
+        Ok(())
+    }
+
+    fn is_head_due(&self) -> bool {
+        let Some(synced) = self.alone else {
+            return false;
+        };
+        let state = self.lane.state();
+        let is_drained = || state.segments.values().all(|info| info.remaining == 0);
+        state.dirty && (synced.elapsed() >= HEAD_EVERY || is_drained())
     }
 
     /// Tells the writer which segments it must not drop.

@@ -6,7 +6,11 @@ mod basics;
 mod bounds;
 mod faults;
 mod frozen;
+mod memory;
 mod model;
+mod owners;
+mod properties;
+mod rescue;
 
 use std::{
     collections::BTreeMap,

@@ -254,8 +254,10 @@ impl Plant {
         })
     }
 
-    /// What `cloud-sink audit` says, and whether nothing is missing or under way.
+    /// What `cloud-sink audit` says, and whether it accounts for every document with nothing missing or
+    /// under way.
     pub fn audit(&self) -> Result<Verdict> {
+        let stored = self.documents.count()?;
         let output = Command::new(crate::binary("cloud-sink")?)
             .args(["audit", "-c"])
             .arg(self.sink.config_file())
@@ -266,7 +268,8 @@ impl Plant {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(Verdict {
-            clean: output.status.success() && text.ends_with(": nothing is missing\n"),
+            clean: output.status.success()
+                && text.ends_with(&format!("\n{stored} readings: nothing is missing\n")),
             text,
         })
     }
