@@ -190,6 +190,9 @@ impl Uplink {
 
     /// Throws the producer away, with everything it had.
     fn restart(&mut self, failure: Failure, refused: bool) -> Order {
+        // Dropping it purges what it still has; those reports mean nothing any more. First of all: until
+        // then its thread may call the link up because there is a connection.
+        self.session = None;
         let (topic, reason) = (&self.topic, &self.reason);
         let again = self.under_way() - usize::from(refused);
         Counters::add(&self.counters.resent, again as u64);
@@ -213,8 +216,6 @@ impl Uplink {
                 self.report(LinkState::Down(reason.clone()));
             }
         }
-        // Dropping it purges what it still has; those reports mean nothing any more.
-        self.session = None;
         self.waiting.clear();
         self.window.restarted();
         Order::Rewind {
