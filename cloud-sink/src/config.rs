@@ -87,7 +87,8 @@ pub struct Kafka {
     pub properties: BTreeMap<String, String>,
     /// Names in `properties` whose values are never shown.
     pub secret_properties: Vec<String>,
-    /// Consumer group; default `cloud-sink`. Another name starts at the earliest records.
+    /// Consumer group; default `cloud-sink`. Sinks of one group share the partitions. Where they go on is
+    /// kept in MongoDB, whatever the group.
     pub group: String,
     /// Compacted topic of the gateways' facts; default `edge.control.v1`.
     pub control_topic: Topic,

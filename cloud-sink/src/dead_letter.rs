@@ -10,7 +10,9 @@
 //! edge_dead_timestamp   1763931847113, the broker's, where it had one
 //! ```
 
-use crate::{decode::Undecodable, message::Message};
+use protocol::header;
+
+use crate::{decode::Undecodable, excerpt::excerpt, message::Message};
 
 /// A record with the reason it is dead.
 #[derive(Debug, Clone)]
@@ -24,6 +26,18 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// `gateway/device` as far as key and headers say it, for logs.
+    #[must_use]
+    pub fn device(&self) -> Option<String> {
+        let named = self.message.header(header::SUBJECT);
+        let device = named.map(|device| excerpt(device, 128));
+        match (self.message.gateway(), device) {
+            (Some(gateway), Some(device)) => Some(format!("{gateway}/{device}")),
+            (Some(gateway), None) => Some(gateway.to_string()),
+            (None, device) => device.map(str::to_owned),
+        }
+    }
+
     /// What is added to the record's own headers. The newest header of a name counts, so a record that
     /// dies again names its last death.
     #[must_use]

@@ -8,7 +8,7 @@
 mod foreign;
 
 use protocol::{
-    Record,
+    Record, RecordId,
     control::{Fact, FactError},
     header::{Headers, READING_V1},
     record::{self, RecordError},
@@ -94,11 +94,11 @@ pub fn reading(message: &Message, with_hops: bool) -> Result<Document, Undecodab
             .filter_map(|(name, value)| Some((name, value?))),
     );
     let form = Form::of(&headers, value)?;
-    let hops = with_hops.then_some(headers.hops);
+    let ours = |record| Document::ours(record).passing(headers.hops, &message.at, with_hops);
     match headers.event_type.as_deref() {
         Some(READING_V1) => {
             let record = form.decode(value).map_err(refused)?;
-            checked(&headers, message.key(), record).map(|record| Document::ours(record, hops))
+            checked(&headers, message.key(), record).map(ours)
         }
         Some(newer) if newer.starts_with("edge.reading.") => Err(Undecodable::new(
             Reason::VersionUnknown,
@@ -107,13 +107,28 @@ pub fn reading(message: &Message, with_hops: bool) -> Result<Document, Undecodab
         Some(_) => foreign::reading(message, value),
         // Copied by a tool that loses headers: still ours if the value and the key prove it.
         None => match form.decode(value) {
-            Ok(record) => {
-                checked(&headers, message.key(), record).map(|record| Document::ours(record, hops))
-            }
+            Ok(record) => checked(&headers, message.key(), record).map(ours),
             Err(error) if form == Form::Postcard => Err(refused(error)),
             Err(_) => foreign::reading(message, value),
         },
     }
+}
+
+/// Which reading of ours a record that may be damaged claims to be, so that an audit finds it among the
+/// dead letters; `None` where it does not say so plainly.
+#[must_use]
+pub fn identity(message: &Message) -> Option<RecordId> {
+    let headers = message.headers();
+    let headers = Headers::read(headers.filter_map(|(name, value)| Some((name, value?))));
+    let id = match headers.id {
+        Some(id) => id,
+        None => {
+            let value = message.value()?;
+            let form = Form::of(&headers, value).ok()?;
+            form.decode(value).ok()?.id
+        }
+    };
+    (message.key() == Some(id.gateway.as_str().as_bytes())).then_some(id)
 }
 
 /// Reads a record of the control topic.

@@ -18,7 +18,7 @@
 //! | `uptime` | `unsynced` | boot and microseconds since, from which the time is corrected later |
 //! | `digest` | always | 64 bits over device, values and source, shown signed |
 //! | `foreign` | foreign | topic, partition, offset |
-//! | `hops` | routes that ask | when the gateway received, committed and sent it |
+//! | `hops` | routes that ask | when the gateway received, committed and sent it, the broker appended it, the sink consumed it and wrote it; topic, partition, offset |
 //! | `expires_at` | routes with `keep` | the sink's time + keep |
 //!
 //! A field named like one of these (or like one with underscores behind it) gets one more underscore:
@@ -27,7 +27,9 @@
 //! cannot be made again, so bytes of it are frozen in the tests below.
 
 use mongodb::bson::DateTime;
-use protocol::{BootId, Clock, Digest, GatewayId, Reading, Record, Value, header::Hops};
+use protocol::{
+    BootId, Clock, Digest, GatewayId, Reading, Record, RecordId, Timestamp, Value, header::Hops,
+};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::message::Coordinates;
@@ -59,16 +61,14 @@ pub struct Document {
     pub digest: Digest,
     origin: Origin,
     reading: Reading,
-    hops: Option<Hops>,
+    arrived_ms: Option<i64>,
+    passage: Option<Box<Passage>>,
     expires_at_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Origin {
-    Ours {
-        gateway: GatewayId,
-        sequence: u64,
-    },
+    Ours(RecordId),
     Foreign {
         gateway: Option<GatewayId>,
         at: Coordinates,
@@ -80,16 +80,14 @@ enum Origin {
 impl Document {
     /// The document of one of our records.
     #[must_use]
-    pub fn ours(record: Record, hops: Option<Hops>) -> Self {
+    pub fn ours(record: Record) -> Self {
         Self {
             id: record.id.to_string(),
             digest: record.digest,
-            origin: Origin::Ours {
-                gateway: record.id.gateway,
-                sequence: record.id.sequence,
-            },
+            origin: Origin::Ours(record.id),
             reading: record.reading,
-            hops,
+            arrived_ms: None,
+            passage: None,
             expires_at_ms: None,
         }
     }
@@ -115,7 +113,8 @@ impl Document {
             digest: Digest::of(&reading),
             origin: Origin::Foreign { gateway, at, timed },
             reading,
-            hops: None,
+            arrived_ms: None,
+            passage: None,
             expires_at_ms: None,
         }
     }
@@ -125,6 +124,56 @@ impl Document {
     pub fn expiring(mut self, at_ms: Option<i64>) -> Self {
         self.expires_at_ms = at_ms;
         self
+    }
+
+    /// Notes the gateway's stations; `whole` keeps all of them, and those to come, in the document.
+    #[must_use]
+    pub fn passing(mut self, hops: Hops, at: &Coordinates, whole: bool) -> Self {
+        self.arrived_ms = hops.received.map(|time| time.as_millis());
+        self.passage = whole.then(|| {
+            Box::new(Passage {
+                hops,
+                at: at.clone(),
+                consumed_ms: None,
+                written_ms: None,
+            })
+        });
+        self
+    }
+
+    /// When the gateway received it, by its clock, in milliseconds since 1970.
+    #[must_use]
+    pub fn arrived_ms(&self) -> Option<i64> {
+        self.arrived_ms
+    }
+
+    /// The sink took it, at that time in milliseconds since 1970.
+    pub fn consumed(&mut self, now_ms: impl FnOnce() -> i64) {
+        if let Some(passage) = &mut self.passage {
+            passage.consumed_ms = Some(now_ms());
+        }
+    }
+
+    /// The sink hands it to MongoDB, at that time in milliseconds since 1970.
+    pub fn writing(&mut self, now_ms: i64) {
+        if let Some(passage) = &mut self.passage {
+            passage.written_ms = Some(now_ms);
+        }
+    }
+
+    /// Which reading of ours it is; `None` for a foreign one, which no audit covers.
+    #[must_use]
+    pub fn record(&self) -> Option<&RecordId> {
+        match &self.origin {
+            Origin::Ours(id) => Some(id),
+            Origin::Foreign { .. } => None,
+        }
+    }
+
+    /// When it may be removed, in milliseconds since 1970.
+    #[must_use]
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        self.expires_at_ms
     }
 
     /// `gateway/device`, for logs.
@@ -138,7 +187,7 @@ impl Document {
 
     fn gateway(&self) -> Option<&GatewayId> {
         match &self.origin {
-            Origin::Ours { gateway, .. } => Some(gateway),
+            Origin::Ours(id) => Some(&id.gateway),
             Origin::Foreign { gateway, .. } => gateway.as_ref(),
         }
     }
@@ -158,9 +207,9 @@ impl Serialize for Document {
         map.serialize_entry("_id", &self.id)?;
         map.serialize_entry("ts", &DateTime::from_millis(reading.time.as_millis()))?;
         map.serialize_entry("meta", &Meta(self))?;
-        if let Origin::Ours { sequence, .. } = self.origin {
+        if let Origin::Ours(id) = &self.origin {
             // Below 2^48, so the sign is never touched.
-            map.serialize_entry("seq", &sequence.cast_signed())?;
+            map.serialize_entry("seq", &id.sequence.cast_signed())?;
         }
         if let Some(source) = reading.source {
             let src = Source {
@@ -192,16 +241,8 @@ impl Serialize for Document {
                 Value::Text(text) => map.serialize_entry(&name, text)?,
             }
         }
-        if let Some(hops) = &self.hops {
-            let date = |time: Option<protocol::Timestamp>| {
-                time.map(|t| DateTime::from_millis(t.as_millis()))
-            };
-            let hops = StoredHops {
-                received: date(hops.received),
-                committed: date(hops.committed),
-                sent: date(hops.sent),
-            };
-            map.serialize_entry("hops", &hops)?;
+        if let Some(passage) = &self.passage {
+            map.serialize_entry("hops", &passage.stored())?;
         }
         if let Some(at) = self.expires_at_ms {
             map.serialize_entry("expires_at", &DateTime::from_millis(at))?;
@@ -279,14 +320,51 @@ struct Place<'a> {
     offset: i64,
 }
 
+/// The way of a reading, as far as it is known when the document is written.
+#[derive(Debug, Clone, PartialEq)]
+struct Passage {
+    hops: Hops,
+    at: Coordinates,
+    consumed_ms: Option<i64>,
+    /// The last try: MongoDB cannot be told when it confirmed.
+    written_ms: Option<i64>,
+}
+
+impl Passage {
+    fn stored(&self) -> StoredHops<'_> {
+        let time = |time: Option<Timestamp>| time.map(|t| DateTime::from_millis(t.as_millis()));
+        let millis = |ms: Option<i64>| ms.map(DateTime::from_millis);
+        StoredHops {
+            received: time(self.hops.received),
+            committed: time(self.hops.committed),
+            sent: time(self.hops.sent),
+            appended: millis(self.at.timestamp_ms),
+            consumed: millis(self.consumed_ms),
+            written: millis(self.written_ms),
+            topic: &self.at.partition.topic,
+            partition: self.at.partition.number,
+            offset: self.at.offset,
+        }
+    }
+}
+
 #[derive(Serialize)]
-struct StoredHops {
+struct StoredHops<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     received: Option<DateTime>,
     #[serde(skip_serializing_if = "Option::is_none")]
     committed: Option<DateTime>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sent: Option<DateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    appended: Option<DateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumed: Option<DateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<DateTime>,
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
 }
 
 #[cfg(test)]

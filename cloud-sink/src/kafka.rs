@@ -9,12 +9,18 @@
 pub mod acl;
 pub mod admin;
 mod consumer;
+mod marks;
 mod producer;
 mod rebalance;
+mod topics;
 
 use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::SyncSender,
+    },
 };
 
 use rdkafka::{
@@ -25,12 +31,26 @@ use tracing::debug;
 
 pub use consumer::{Consumer, ConsumerError, Offsets, Started};
 pub use producer::{DeadLetterError, Producer};
+pub use topics::{Retentions, Topics};
 
-use crate::message::{Message, Partition};
+use crate::{
+    checkpoint::Taken,
+    message::{Message, Partition},
+};
 
 /// What the consumer thread tells the pipeline, beside records.
 #[derive(Debug)]
 pub enum Event {
+    /// Partitions are about to come. The thread waits for the answer: without MongoDB nobody knows where
+    /// to begin.
+    Taking {
+        /// The cluster's own id.
+        cluster: Arc<str>,
+        /// Which.
+        partitions: Vec<Partition>,
+        /// Where each goes on.
+        answer: SyncSender<Vec<Taken>>,
+    },
     /// Partitions came; records of them carry this generation or a later one.
     Assigned {
         /// Which, with the first offset to be consumed; `None` is the earliest there is.
@@ -46,7 +66,7 @@ pub enum Event {
         /// They are gone already: nothing can be committed any more.
         lost: bool,
         /// Dropped or sent to when everything of them is finished or discarded.
-        done: std::sync::mpsc::SyncSender<()>,
+        done: SyncSender<()>,
     },
     /// Offsets `from..to` are gone from the topic before they were read, or the topic was made anew
     /// (`to` below `from`); consumption goes on at `to`.
@@ -76,7 +96,7 @@ pub struct Gate {
     used: AtomicUsize,
     held: AtomicBool,
     paused_partitions: AtomicUsize,
-    lag: AtomicI64,
+    lags: Mutex<HashMap<Partition, u64>>,
 }
 
 impl Gate {
@@ -88,7 +108,7 @@ impl Gate {
             used: AtomicUsize::new(0),
             held: AtomicBool::new(false),
             paused_partitions: AtomicUsize::new(0),
-            lag: AtomicI64::new(-1),
+            lags: Mutex::default(),
         }
     }
 
@@ -122,7 +142,20 @@ impl Gate {
     /// Records in the assigned partitions that are not stored yet; `None` before the first statistics.
     #[must_use]
     pub fn lag(&self) -> Option<u64> {
-        u64::try_from(self.lag.load(Ordering::Acquire)).ok()
+        self.lags().into_values().reduce(|sum, lag| sum + lag)
+    }
+
+    /// The same of each partition, as far as known.
+    #[must_use]
+    pub fn lags(&self) -> HashMap<Partition, u64> {
+        self.lags
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_lags(&self, lags: HashMap<Partition, u64>) {
+        *self.lags.lock().unwrap_or_else(PoisonError::into_inner) = lags;
     }
 
     fn should_pause(&self, paused: bool) -> bool {

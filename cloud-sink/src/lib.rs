@@ -5,14 +5,18 @@
 //! offset may be stored. Nothing on that way points back.
 
 pub mod batch;
+pub mod checkpoint;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod conservation;
+pub mod coverage;
 pub mod dead_letter;
 pub mod decode;
 pub mod document;
 mod excerpt;
 pub mod kafka;
+pub mod latency;
 pub mod link;
 pub mod logging;
 pub mod message;
@@ -25,3 +29,4 @@ pub mod store;
 pub mod telemetry;
 pub mod topics;
 pub mod tracker;
+pub mod unread;

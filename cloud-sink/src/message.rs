@@ -98,6 +98,13 @@ impl Message {
         })
     }
 
+    /// A header that is text; the newest of a name counts.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let values = self.headers().filter(|(known, _)| *known == name);
+        std::str::from_utf8(values.last()?.1?).ok()
+    }
+
     /// What it takes of the memory budget, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {

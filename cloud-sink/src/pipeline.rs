@@ -20,7 +20,7 @@ mod partitions;
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -35,7 +35,10 @@ use self::{
 };
 use crate::{
     batch::{Batcher, Limits},
+    checkpoint::Checkpoints,
+    clock,
     conservation::{Conservation, Settled},
+    coverage::{self, Day},
     dead_letter::DeadLetter,
     decode::{self, Reason, Undecodable},
     kafka::{Delivered, Event, Gate, Offsets},
@@ -104,6 +107,9 @@ pub struct Pipeline {
     kept: Arc<Conservation>,
     telemetry: Arc<Telemetry>,
     assignments: Assignments,
+    checkpoints: Checkpoints,
+    /// Whose offsets these are; known when the first partitions come.
+    cluster: Arc<str>,
     readings: HashMap<Arc<str>, Batcher<Entry>>,
     facts: Batcher<FactEntry>,
     /// Full batches that wait for a free job or for MongoDB.
@@ -148,6 +154,8 @@ impl Pipeline {
             kept,
             telemetry,
             assignments: Assignments::default(),
+            checkpoints: Checkpoints::new(Instant::now()),
+            cluster: Arc::from(""),
             waiting: VecDeque::new(),
             writing: 0,
             answered_at: Instant::now(),
@@ -188,6 +196,7 @@ impl Pipeline {
             let now = Instant::now();
             self.note_silence(now);
             self.collect_due(now);
+            self.start_checkpoint(now);
             self.start_jobs(now);
             self.finish_handover(now);
             if self
@@ -207,6 +216,7 @@ impl Pipeline {
         let others = [
             self.facts.due(),
             self.next_question(),
+            self.checkpoints.due().filter(|_| self.outage.is_none()),
             self.owing_since.map(|since| since + TOO_LONG),
             self.letters_at.filter(|_| !self.burying),
             self.handover.as_ref().map(|handover| handover.until),
@@ -230,6 +240,8 @@ impl Pipeline {
             return;
         }
         self.kept.consumed(1);
+        self.telemetry.unread.taken(&message.at);
+        self.checkpoints.read(&message);
         let now = Instant::now();
         match self.destinations.get(&message.at.partition.topic) {
             Some(Destination::Readings {
@@ -238,7 +250,8 @@ impl Pipeline {
                 hops,
             }) => match decode::reading(&message, *hops) {
                 Ok(document) => {
-                    let document = document.expiring(keep.map(expiry));
+                    let mut document = document.expiring(keep.map(clock::after));
+                    document.consumed(clock::now_ms);
                     let bytes = message.size();
                     let entry = Entry {
                         message,
@@ -269,7 +282,9 @@ impl Pipeline {
                 Err(Undecodable {
                     reason: Reason::Empty,
                     ..
-                }) => self.settle(&message, generation, Settled::Control),
+                }) => {
+                    self.settle(&message, generation, Settled::Control);
+                }
                 Err(cause) => self.bury(message, generation, cause),
             },
             None => {
@@ -357,20 +372,9 @@ impl Pipeline {
         match finished {
             Finished::Inserted { entries, verdicts } => {
                 self.mongodb_up();
+                let now_ms = clock::now_ms();
                 for (entry, verdict) in entries.into_iter().zip(verdicts) {
-                    let how = match verdict {
-                        Verdict::Written => Settled::Written,
-                        Verdict::Duplicate => Settled::Duplicate,
-                        Verdict::Conflict => {
-                            self.telemetry.conflict(&entry);
-                            Settled::Conflict
-                        }
-                        Verdict::Refused(cause) => {
-                            self.bury(entry.message, entry.generation, cause);
-                            continue;
-                        }
-                    };
-                    self.settle(&entry.message, entry.generation, how);
+                    self.on_verdict(entry, verdict, now_ms);
                 }
             }
             Finished::Applied(entries) => {
@@ -380,6 +384,14 @@ impl Pipeline {
                 }
             }
             Finished::Kept => self.mongodb_up(),
+            Finished::Taken(taken, answer) => {
+                self.mongodb_up();
+                self.on_taken(taken, &answer);
+            }
+            Finished::Checkpointed(written) => {
+                self.mongodb_up();
+                self.on_checkpointed(written);
+            }
             Finished::Held(job, outage) => {
                 if !matches!(job, Job::Ping) {
                     self.waiting.push_front(job);
@@ -389,7 +401,13 @@ impl Pipeline {
             Finished::Buried { done, failed } => {
                 for letter in done {
                     self.telemetry.dead_letter(&letter);
-                    self.settle(&letter.message, letter.generation, Settled::DeadLetter);
+                    let at = &letter.message.at;
+                    if self.settle(&letter.message, letter.generation, Settled::DeadLetter)
+                        && let Some(id) = decode::identity(&letter.message)
+                    {
+                        self.checkpoints
+                            .note(at, &id, coverage::Verdict::DeadLettered);
+                    }
                 }
                 if let Some((_, error)) = failed.first() {
                     self.telemetry.dead_letters_held(error, failed.len());
@@ -403,16 +421,55 @@ impl Pipeline {
         self.store_offsets();
     }
 
-    fn settle(&mut self, message: &Message, generation: u64, how: Settled) {
-        self.ends.gate.release(message.size());
-        if self.assignments.settle(&message.at, generation) {
-            self.kept.settled(how, 1);
+    fn on_verdict(&mut self, entry: Entry, verdict: Verdict, now_ms: i64) {
+        let present =
+            |expires_at_ms: Option<i64>| coverage::Verdict::Present(expires_at_ms.map(Day::of));
+        let (how, noted) = match verdict {
+            Verdict::Written => {
+                self.telemetry.written(&entry, now_ms);
+                let noted = vec![present(entry.document.expires_at_ms())];
+                (Settled::Written, noted)
+            }
+            Verdict::Duplicate(expires_at_ms) => (Settled::Duplicate, vec![present(expires_at_ms)]),
+            Verdict::Conflict(expires_at_ms) => {
+                self.telemetry.conflict(&entry);
+                let noted = vec![present(expires_at_ms), coverage::Verdict::Conflicting];
+                (Settled::Conflict, noted)
+            }
+            Verdict::Refused(cause) => {
+                return self.bury(entry.message, entry.generation, cause);
+            }
+        };
+        if self.settle(&entry.message, entry.generation, how)
+            && let Some(id) = entry.document.record()
+        {
+            for verdict in noted {
+                self.checkpoints.note(&entry.message.at, id, verdict);
+            }
         }
     }
 
+    /// A record is at its end; `false` if its partition went meanwhile.
+    fn settle(&mut self, message: &Message, generation: u64, how: Settled) -> bool {
+        self.ends.gate.release(message.size());
+        let is_current = self.assignments.settle(&message.at, generation);
+        if is_current {
+            self.kept.settled(how, 1);
+        }
+        is_current
+    }
+
+    /// Kafka's committed offset is a mirror, for its tools; where to go on is in the checkpoints.
     fn store_offsets(&mut self) {
         let offsets = &self.ends.offsets;
-        self.assignments.advanced(|next| offsets.store(next));
+        let unread = &self.telemetry.unread;
+        let checkpoints = &mut self.checkpoints;
+        self.assignments.advanced(|next| {
+            offsets.store(next.inspect(|(partition, next)| {
+                unread.settled(partition, *next);
+                checkpoints.advanced(partition, *next);
+            }));
+        });
     }
 
     // ---- the end
@@ -424,8 +481,12 @@ impl Pipeline {
         self.stopping = Some(Instant::now() + STOP);
     }
 
-    fn is_idle(&self) -> bool {
+    fn nothing_under_way(&self) -> bool {
         self.jobs.is_empty() && self.waiting.is_empty() && self.letters.is_empty()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.nothing_under_way() && self.checkpoints.all_settled()
     }
 
     fn end(&mut self) {
@@ -439,12 +500,4 @@ impl Pipeline {
             );
         }
     }
-}
-
-/// Milliseconds since 1970 at which a document of now may be removed.
-fn expiry(keep: Duration) -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from((now + keep).as_millis()).unwrap_or(i64::MAX)
 }

@@ -18,7 +18,7 @@ use crate::{
     batch::Limits,
     config::{Config, Uri},
     conservation::Conservation,
-    kafka::{Consumer, Gate, Producer, Settings, Started},
+    kafka::{Consumer, Gate, Producer, Settings, Started, Topics},
     link::{LinkKind, LinkState, Links},
     outage::Outage,
     pipeline::{Destination, Ends, Outlets, Pipeline},
@@ -45,7 +45,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         kept: Arc::new(Conservation::default()),
         links: Links::new(servers.unwrap_or_default(), store.name().to_owned()),
         gate: Arc::new(Gate::new(IN_FLIGHT_BYTES)),
-        telemetry: Arc::new(Telemetry::default()),
+        telemetry: Arc::new(Telemetry::new(settings.group.clone())),
     };
     let stages = Stages {
         config,
@@ -56,7 +56,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     tokio::select! {
         result = stages.run(stop) => result,
         result = serve_status(&stages.config, watched.clone()) => result.context("status"),
-        () = telemetry::report(&watched.kept, &watched.gate) => bail!("the report ended by itself"),
+        result = stages.watch_topics() => result,
+        () = telemetry::report(&watched.kept, &watched.gate, &watched.telemetry) => bail!("the report ended by itself"),
     }
 }
 
@@ -120,6 +121,12 @@ impl Stages {
             "stopped"
         );
         Ok(())
+    }
+
+    async fn watch_topics(&self) -> anyhow::Result<()> {
+        let topics = Topics::new(&self.settings)?;
+        telemetry::watch_retention(&topics, &self.watched.telemetry).await;
+        bail!("the watch over the topics ended by itself")
     }
 
     /// Makes sure of the indexes. Without MongoDB there is nothing to consume for, so this waits.

@@ -11,14 +11,15 @@ use axum::{
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::{
+    clock::now_ms,
     conservation::{Balance, Conservation},
     kafka::Gate,
     link::{Link, LinkState, Links},
@@ -210,11 +211,37 @@ impl Collector for Metrics {
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
         }
+        self.time_to_loss(&mut encoder)?;
+        self.latency(&mut encoder)?;
         self.dead_letters(&mut encoder, balance.dead_letters)
     }
 }
 
 impl Metrics {
+    /// Of partitions whose topic has a retention by time, once it is known.
+    fn time_to_loss(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let lags = self.0.gate.lags();
+        let remaining = self.0.telemetry.unread.remaining(&lags, now_ms());
+        let name = "sink_time_to_loss_seconds";
+        let help = "Until retention may delete the oldest unread record";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (partition, remaining) in remaining {
+            let number = partition.number.to_string();
+            let labels = [("topic", &*partition.topic), ("partition", &number)];
+            ConstGauge::new(remaining.left.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn latency(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let counts = self.0.telemetry.latencies.snapshot();
+        let name = "sink_end_to_end_latency_seconds";
+        let help = "From the arrival at the gateway (else the record's timestamp) to MongoDB";
+        let mut histogram = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let sum = counts.sum().as_secs_f64();
+        histogram.encode_histogram::<NoLabelSet>(sum, counts.count(), &counts.coarse(), None)
+    }
+
     /// By reason. Reasons are counted beside the balance, so their sum may be ahead of it by the records
     /// of one moment.
     fn dead_letters(&self, encoder: &mut DescriptorEncoder<'_>, total: u64) -> std::fmt::Result {
@@ -230,3 +257,6 @@ impl Metrics {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,14 @@
 //! readings      one document per reading              document.rs; collections are named by the routes
 //! incidents     readings whose id was taken, gaps     nothing is removed by the sink
 //! epochs, losses, clock_corrections, gateways         facts of the control topic, newest by offset
+//! coverage, checkpoints                               how far the sink is, and what it has seen
 //! ```
 //!
 //! Every write asks for `w: majority, j: true` and has a deadline: a write that is not known to be
-//! durable is an [`Outage`], tried again as it was, and `_id` makes that harmless. Checkpoints and
-//! coverage, and a second kind of readings collection (time series), will stand beside [`readings`].
+//! durable is an [`Outage`], tried again as it was, and `_id` makes that harmless. A second kind of readings
+//! collection (time series) will stand beside [`readings`].
 
+pub mod checkpoints;
 pub mod facts;
 pub mod incidents;
 pub mod readings;

@@ -1,6 +1,8 @@
 //! What the sink says of itself while it runs: a line at most every ten seconds, and the counters that
 //! lines and metrics share.
 
+mod report;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -10,28 +12,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::GatewayId;
 use tracing::{error, info};
 
 use crate::{
-    conservation::{Balance, Conservation},
-    dead_letter::DeadLetter,
-    decode::Reason,
-    kafka::{DeadLetterError, Gate},
-    store::readings::Entry,
+    dead_letter::DeadLetter, decode::Reason, kafka::DeadLetterError, latency::Latencies,
+    message::Partition, store::readings::Entry, unread::Unread,
 };
+
+pub use report::{report, watch_retention};
 
 /// One "written" line, and one line of each kind of trouble, in this time.
 pub const WINDOW: Duration = Duration::from_secs(10);
 
 /// Counters beside the balance, and when each kind of trouble was last said.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Telemetry {
+    group: String,
     reasons: Mutex<BTreeMap<Reason, Said>>,
     conflicts: Mutex<Said>,
     held: Mutex<Said>,
     gaps: AtomicU64,
     ready: AtomicBool,
+    /// From the gateway to MongoDB.
+    pub latencies: Latencies,
+    /// How near retention is.
+    pub unread: Unread,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -60,23 +65,45 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Telemetry {
+    /// Nothing yet; `group` is the consumer group.
+    #[must_use]
+    pub fn new(group: String) -> Self {
+        Self {
+            group,
+            reasons: Mutex::default(),
+            conflicts: Mutex::default(),
+            held: Mutex::default(),
+            gaps: AtomicU64::new(0),
+            ready: AtomicBool::new(false),
+            latencies: Latencies::default(),
+            unread: Unread::default(),
+        }
+    }
+
     /// A record is in the dead-letter topic.
     pub fn dead_letter(&self, letter: &DeadLetter) {
         let reason = letter.cause.reason;
         let said = lock(&self.reasons).entry(reason).or_default().count(1);
         let Some(n) = said else { return };
         let at = &letter.message.at;
-        let gateway = letter.message.gateway();
         error!(
             reason = reason.as_str(),
-            gateway = gateway.as_ref().map(GatewayId::as_str),
             topic = %at.partition.topic,
             partition = at.partition.number,
             offset = at.offset,
+            device = letter.device(),
             detail = letter.cause.detail,
-            n,
+            n = (n > 1).then_some(n),
             "dead letter"
         );
+    }
+
+    /// A document is in MongoDB, at that time in milliseconds since 1970.
+    pub fn written(&self, entry: &Entry, now_ms: i64) {
+        let arrived = entry.document.arrived_ms();
+        if let Some(since) = arrived.or(entry.message.at.timestamp_ms) {
+            self.latencies.add(now_ms.saturating_sub(since));
+        }
     }
 
     /// Dead letters could not be written; their partitions wait.
@@ -98,9 +125,16 @@ impl Telemetry {
         }
     }
 
-    /// Records were gone before they were read.
-    pub fn gap(&self) {
+    /// Records were gone before they were read, or the topic was made anew.
+    pub fn gap(&self, partition: &Partition, from: i64, to: i64) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
+        let Partition { topic, number } = partition;
+        if from < to {
+            let missing = format_args!("{from}..{}", to - 1);
+            error!(%topic, partition = number, %missing, n = to - from, "records gone before they were read");
+        } else {
+            error!(%topic, partition = number, expected = from, earliest = to, "topic was made anew, reading it from its start");
+        }
     }
 
     /// Gaps since the start.
@@ -123,7 +157,7 @@ impl Telemetry {
     pub fn ready(&self, partitions: usize, lag: Option<u64>) {
         // Also with none: a sink beyond the number of partitions stands by.
         if !self.ready.swap(true, Ordering::AcqRel) {
-            info!(partitions, lag, "ready");
+            info!(group = self.group, partitions, lag, "ready");
         }
     }
 
@@ -134,31 +168,5 @@ impl Telemetry {
     }
 }
 
-/// Says every [`WINDOW`] what was done in it, if anything was.
-pub async fn report(kept: &Conservation, gate: &Gate) {
-    let mut before = Balance::default();
-    let mut tick = tokio::time::interval(WINDOW);
-    loop {
-        tick.tick().await;
-        let now = kept.snapshot();
-        if (now.written, now.duplicates, now.dead_letters, now.conflicts)
-            != (
-                before.written,
-                before.duplicates,
-                before.dead_letters,
-                before.conflicts,
-            )
-        {
-            info!(
-                docs = now.written - before.written,
-                duplicates = now.duplicates - before.duplicates,
-                dead_letters = now.dead_letters - before.dead_letters,
-                conflicts = now.conflicts - before.conflicts,
-                lag = gate.lag().unwrap_or(0),
-                window = "10s",
-                "written"
-            );
-        }
-        before = now;
-    }
-}
+#[cfg(test)]
+mod lines;

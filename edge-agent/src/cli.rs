@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod config;
+pub mod decode;
 pub mod queue;
 pub mod run;
 
@@ -34,6 +35,8 @@ pub enum Command {
     Run(run::Arguments),
     /// Find every mistake in the configuration; nobody outside is asked, but Kafka with --online
     Check(check::Arguments),
+    /// Show what would be read from bytes in a file
+    Decode(decode::Arguments),
     /// Print a configuration
     #[command(subcommand)]
     Config(config::Command),

@@ -25,6 +25,7 @@ use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic};
 pub use document::Problem;
 pub use value::{show_bytes, show_duration};
 
+use crate::decode::{pattern::Pattern, time::TimePattern};
 use document::{Document, Mistake};
 
 /// An annotated file: what has to be set, and every default as a comment.
@@ -58,6 +59,21 @@ fn parse(path: &Path, text: &str, secrets: Secrets) -> Result<Config, Vec<Proble
     let doc = Document::new(path, text);
     match sections::read(&doc, secrets) {
         Some(config) => Ok(config),
+        None => Err(doc.into_problems()),
+    }
+}
+
+/// Reads the keys of a `[[serial]]` with `mode = "lines"` from the top of a file, `format` already chosen;
+/// none is required but what the format itself needs.
+///
+/// # Errors
+/// Every problem there is, in the order of the file.
+pub fn lines(path: &Path, text: &str, format: &'static str) -> Result<Lines, Vec<Problem>> {
+    let doc = Document::new(path, text);
+    let root = doc.parse();
+    let lines = payload::lines_of(&document::Table::root(&doc, &root), format);
+    match lines.filter(|_| doc.is_clean()) {
+        Some(lines) => Ok(lines),
         None => Err(doc.into_problems()),
     }
 }
@@ -133,7 +149,7 @@ pub enum SerialMode {
 pub struct Lines {
     /// Who measures on this line; required unless `fields.device` names a member that says so.
     pub device: Option<DeviceId>,
-    /// How a line is read: `format = "json" | "key-value" | "csv"`.
+    /// How a line is read: `format = "json" | "key-value" | "csv" | "influx" | "regex"`.
     pub format: LineFormat,
     /// Which members of a line are not values.
     pub roles: Roles,
@@ -155,6 +171,10 @@ pub enum LineFormat {
         /// `columns`, required.
         columns: Vec<String>,
     },
+    /// InfluxDB line protocol: `weather,room=cellar temperature=21.5 1465839830100400200`.
+    Influx,
+    /// Whatever `pattern`, a regular expression, has named groups for.
+    Regex(Pattern),
 }
 
 /// Which members of a payload are not values. Each is the member's name, absent by default.
@@ -173,7 +193,7 @@ pub struct Roles {
 }
 
 /// How a time is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum TimeFormat {
     /// `"rfc3339"`: `2026-11-23T21:04:07.113Z`.
     #[default]
@@ -182,6 +202,13 @@ pub enum TimeFormat {
     UnixSeconds,
     /// `"unix-millis"`: since 1970.
     UnixMillis,
+    /// `"unix-micros"`: since 1970.
+    UnixMicros,
+    /// `"unix-nanos"`: since 1970.
+    UnixNanos,
+    /// `{ pattern = "%d.%m.%Y %H:%M:%S", zone = "Europe/Berlin" }`: strftime's letters; the zone counts where
+    /// the text has no offset of its own, default UTC.
+    Pattern(TimePattern),
 }
 
 /// One of `[[mqtt]]`.

@@ -12,13 +12,28 @@
 //! would lose digits that way: it is rejected by name, not rounded. Devices that count so far send
 //! frames, which carry integers as such.
 
+mod crc16;
 pub mod csv;
+mod dsmr;
+pub mod influx;
 pub mod json;
 pub mod key_value;
 pub mod lines;
 mod members;
+pub mod mhz19;
+pub mod modbus;
+mod nmea;
 pub mod number;
+pub mod pattern;
+mod pms;
+pub mod preset;
+mod sds011;
+pub mod stream;
 pub mod template;
+mod text;
+pub mod time;
+mod values;
+mod ve_direct;
 
 use std::time::Duration;
 
@@ -123,6 +138,12 @@ pub enum DecodeError {
     /// Not `name=value`.
     #[error("no name=value at byte {0}")]
     NoPair(usize),
+    /// Not influx line protocol.
+    #[error("not line protocol at byte {0}")]
+    NotInflux(usize),
+    /// The configured pattern is about other lines.
+    #[error("pattern does not match")]
+    NoMatch,
     /// As many values as columns are needed.
     #[error("{got} values for {expected} columns")]
     Columns {
@@ -163,6 +184,8 @@ impl DecodeError {
             | Self::NotJson { .. }
             | Self::NotAnObject
             | Self::NoPair(_)
+            | Self::NotInflux(_)
+            | Self::NoMatch
             | Self::Columns { .. } => Rejection::Malformed,
             Self::RoleTwice(_) | Self::FieldName | Self::Metadata(_) => Rejection::BadValue,
             Self::TooManyMembers => Rejection::TooLarge,
@@ -277,6 +300,8 @@ pub fn line(bytes: &[u8], format: &LineFormat, roles: &Roles) -> Result<Decoded,
         LineFormat::Json => json::decode(bytes, roles),
         LineFormat::KeyValue => key_value::decode(bytes, roles),
         LineFormat::Csv { separator, columns } => csv::decode(bytes, *separator, columns, roles),
+        LineFormat::Influx => influx::decode(bytes, roles),
+        LineFormat::Regex(pattern) => pattern.decode(bytes, roles),
     }
 }
 

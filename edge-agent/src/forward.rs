@@ -75,40 +75,39 @@ pub struct Surroundings {
     pub kafka: config::Kafka,
     /// The time.
     pub clock: Clock,
-    /// Where the state of the link is reported, by topic.
+    /// Where the state of the link is reported, by the lane's name.
     pub links: Links,
     /// Where the bytes of refused records go.
     pub quarantine: Quarantine,
 }
 
-/// Starts the forwarder of the lane whose topic this is. [`Stage::stop`] lets it drain the lane until
-/// the deadline; so stop it after the ingest stage has ended.
+/// Starts the forwarder of a lane. [`Stage::stop`] lets it drain the lane until the deadline; so stop it
+/// after the ingest stage has ended.
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn start(
-    topic: &Topic,
-    reader: Reader,
-    counters: Arc<Counters>,
-    around: Surroundings,
-) -> io::Result<Stage> {
+pub fn start(reader: Reader, counters: &Arc<Counters>, around: &Surroundings) -> io::Result<Stage> {
+    let queue = Arc::clone(reader.lane());
     let uplink = Uplink::new(
-        around.kafka,
-        topic.clone(),
+        around.kafka.clone(),
+        queue.topic().clone(),
+        queue.name().to_owned(),
         around.clock.clone(),
         around.links.clone(),
-        counters,
+        Arc::clone(counters),
     );
     let lane = Lane {
-        topic: topic.clone(),
+        topic: queue.topic().clone(),
         reader,
         uplink,
-        clock: around.clock,
-        links: around.links,
-        quarantine: around.quarantine,
+        clock: around.clock.clone(),
+        links: around.links.clone(),
+        quarantine: around.quarantine.clone(),
         nap: NAP.0,
     };
-    Stage::spawn(&format!("forward {topic}"), move |stop| lane.run(&stop))
+    Stage::spawn(&format!("forward {}", queue.name()), move |stop| {
+        lane.run(&stop)
+    })
 }
 
 struct Lane {

@@ -11,6 +11,7 @@ pub mod decode;
 pub mod forward;
 pub mod ingest;
 pub mod link;
+pub mod logging;
 pub mod quarantine;
 pub mod queue;
 pub mod run;

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use edge_agent::cli::{Cli, Command, check, config, queue, run};
+use edge_agent::cli::{Cli, Command, check, config, decode, queue, run};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Decode(arguments) => decode::decode(&arguments),
         Command::Config(command) => config::config(&command),
         Command::Queue(command) => queue::queue(&command),
     };

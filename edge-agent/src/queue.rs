@@ -6,6 +6,7 @@
 //!   head                  what must exist: epochs, cursor, losses (two slots)
 //!   segments/00000001/    what exists: one small sled store each; `seal` sums up a closed one
 //!   segments/….dead       being deleted      segments/….bad   set aside for a human
+//! dir/<topic>@<gateway>/  the same, of another gateway or brought from elsewhere; it only drains
 //! ```
 //!
 //! A **commit** writes the readings as packed blocks into the active segment: one batch, flush, fdatasync
@@ -21,8 +22,8 @@
 //! set aside when it is damaged; what is missing is declared as an exact loss, and the queue goes on.
 //!
 //! One file a matter: `block` and `envelope` are the bytes of readings, `book` and `head` what must
-//! exist, `segment` and `summary` what exists, `memory` what sources send again, `recover` the start,
-//! `writer` (with `active` and `room`) and `reader` (with `scan`) the two halves, `lane` what they share.
+//! exist, `segment` and `summary` what exists, `memory` what sources send again, `directory`, `survey`
+//! and `recover` the start, `writer` (with `active` and `room`) and `reader` (with `scan`) the two halves, `lane` what they share.
 
 mod active;
 mod block;
@@ -42,14 +43,16 @@ mod scan;
 mod seal;
 mod segment;
 mod summary;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use protocol::{GatewayId, Record, Timestamp, Topic};
 
+use self::directory::Place;
 use crate::{config, conservation::Conservation};
 
 pub use self::{lane::Lane, reader::Reader, writer::Writer};
@@ -88,16 +91,6 @@ pub enum OpenError {
         /// What it said.
         source: std::io::Error,
     },
-    /// Recorded for another gateway: its readings carry that name.
-    #[error(
-        "queue {path} belongs to gateway {owner}; set agent.gateway to it until the queue is drained, or move the directory away"
-    )]
-    Foreign {
-        /// Where.
-        path: std::path::PathBuf,
-        /// Whose.
-        owner: GatewayId,
-    },
     /// Written by a newer version.
     #[error("queue {path} has format {found}, this program knows up to {known}")]
     Newer {
@@ -123,7 +116,8 @@ pub enum CommitError {
     Io(#[source] std::io::Error),
 }
 
-/// Opens (or creates) the lane `dir/<topic>` and repairs what a crash left.
+/// Opens (or creates) the lane `dir/<topic>` and repairs what a crash left. A lane there that is recorded
+/// for another gateway is set aside as `<topic>@<gateway>`, for [`open_to_drain`].
 ///
 /// # Errors
 /// [`OpenError`].
@@ -135,7 +129,30 @@ pub fn open(
     conservation: Arc<Conservation>,
     now: Now,
 ) -> Result<Opened, OpenError> {
-    recover::open(dir, gateway, topic, settings, conservation, now)
+    let place = Place::claim(dir, gateway, topic)?;
+    recover::open(place, settings, conservation, now)
+}
+
+/// Opens the lane in the directory `dir/<name>` to drain it as it is recorded: with the gateway and the
+/// topic it was written for, without new readings.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open_to_drain(
+    dir: &Path,
+    name: &str,
+    settings: &config::Queue,
+    conservation: Arc<Conservation>,
+    now: Now,
+) -> Result<(Reader, Arc<Lane>), OpenError> {
+    let place = Place::recorded(dir, name)?;
+    let mut opened = recover::open(place, settings, conservation, now)?;
+    opened.reader.alone = Some(Instant::now());
+    if let Err(error) = opened.writer.close(now) {
+        // It stays open and is read all the same.
+        tracing::warn!(lane = name, %error, "queue lane not sealed");
+    }
+    Ok((opened.reader, opened.lane))
 }
 
 /// A record handed out for sending.

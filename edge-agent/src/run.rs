@@ -8,7 +8,6 @@
 //! its source, what is durable is found again by the next start.
 
 use std::{
-    collections::BTreeMap,
     fs,
     future::poll_fn,
     path::Path,
@@ -19,7 +18,6 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use protocol::Topic;
 use tokio::{runtime::Handle, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -102,24 +100,30 @@ impl Pipeline {
         let mut writers = Vec::new();
         let mut forwarders = Vec::new();
         let mut lanes = Vec::new();
-        for topic in lanes_to_open(config, &dir)? {
-            let now = clock.now().queue();
+        let around = forward::Surroundings {
+            kafka: config.kafka.clone(),
+            clock: clock.clone(),
+            links: links.clone(),
+            quarantine: quarantine.clone(),
+        };
+        let settings = &config.queue;
+        for topic in config.lanes() {
+            let (gateway, counted) = (&config.agent.gateway, Arc::clone(&conservation));
+            let opened = queue::open(&dir, gateway, topic, settings, counted, clock.now().queue())?;
+            let lane = status::Lane::new(opened.lane);
+            forwarders.push(forward::start(opened.reader, &lane.forward, &around)?);
+            writers.push((topic.clone(), opened.writer));
+            lanes.push(lane);
+        }
+        for name in lanes_to_drain(config, &dir)? {
             let counted = Arc::clone(&conservation);
-            let gateway = &config.agent.gateway;
-            let opened = queue::open(&dir, gateway, &topic, &config.queue, counted, now)?;
-            let around = forward::Surroundings {
-                kafka: config.kafka.clone(),
-                clock: clock.clone(),
-                links: links.clone(),
-                quarantine: quarantine.clone(),
-            };
-            let lane = status::Lane {
-                queue: opened.lane,
-                forward: Arc::default(),
-            };
-            let counters = Arc::clone(&lane.forward);
-            forwarders.push(forward::start(&topic, opened.reader, counters, around)?);
-            writers.push((topic, opened.writer));
+            let now = clock.now().queue();
+            let (reader, lane) = queue::open_to_drain(&dir, &name, settings, counted, now)?;
+            let lane = status::Lane::new(lane);
+            // Nothing comes to it any more, but its last statements may not have been heard.
+            if lane.queue.stat().readings > 0 {
+                forwarders.push(forward::start(reader, &lane.forward, &around)?);
+            }
             lanes.push(lane);
         }
         let facts = forward::facts::start(
@@ -232,16 +236,13 @@ impl Pipeline {
     }
 }
 
-/// Every lane that is configured, and every one that the disk still has.
-fn lanes_to_open(config: &Config, dir: &Path) -> anyhow::Result<Vec<Topic>> {
-    let on_disk = queue::inspect::lanes(dir).with_context(|| format!("queue {}", dir.display()))?;
-    let mut lanes: BTreeMap<Topic, bool> =
-        on_disk.into_iter().map(|topic| (topic, false)).collect();
-    lanes.extend(config.lanes().map(|topic| (topic.clone(), true)));
-    for (topic, _) in lanes.iter().filter(|(_, configured)| !**configured) {
-        info!(%topic, "lane is no longer configured, draining it");
-    }
-    Ok(lanes.into_keys().collect())
+/// Every lane on the disk that takes no readings: its topic is no longer configured, or it is of another
+/// gateway.
+fn lanes_to_drain(config: &Config, dir: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names =
+        queue::inspect::lanes(dir).with_context(|| format!("queue {}", dir.display()))?;
+    names.retain(|name| config.lanes().all(|topic| topic.as_str() != name));
+    Ok(names)
 }
 
 /// What is configured and has not been heard of yet is not there yet.

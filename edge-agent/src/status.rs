@@ -14,7 +14,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use protocol::{GatewayId, Topic, control::LossReason};
+use protocol::{GatewayId, control::LossReason};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
@@ -35,6 +35,15 @@ pub struct Lane {
     pub queue: Arc<queue::Lane>,
     /// Its forwarder.
     pub forward: Arc<forward::Counters>,
+}
+
+impl Lane {
+    /// Of a lane whose forwarder has done nothing yet.
+    #[must_use]
+    pub fn new(queue: Arc<queue::Lane>) -> Self {
+        let forward = Arc::default();
+        Self { queue, forward }
+    }
 }
 
 /// Where the answers come from.
@@ -81,7 +90,8 @@ struct Link {
 
 #[derive(Debug, Serialize)]
 struct LaneStat {
-    topic: Topic,
+    /// The lane's name: its topic, and the gateway where it only drains.
+    topic: String,
     #[serde(flatten)]
     stat: queue::Stat,
     sent_bytes: u64,
@@ -147,7 +157,7 @@ impl Watched {
         use std::sync::atomic::Ordering::Relaxed;
         let links: Vec<Link> = self.links.snapshot().into_iter().map(Link::new).collect();
         let lane = |lane: &Lane| LaneStat {
-            topic: lane.queue.topic().clone(),
+            topic: lane.queue.name().to_owned(),
             stat: lane.queue.stat(),
             sent_bytes: lane.forward.sent_bytes.load(Relaxed),
             resent: lane.forward.resent.load(Relaxed),

@@ -1,50 +1,10 @@
-//! Logs: logfmt on a pipe, colours on a terminal, JSON on request, and one line of numbers per interval.
+//! One line of numbers per interval.
 
-use std::{
-    io::{self, IsTerminal},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tracing::info;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::conservation::Balance;
-
-/// Form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum LogFormat {
-    /// logfmt; with colours and without field names on a terminal.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Sends the log to stderr. `RUST_LOG` chooses levels, default `info`.
-pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let layer = match format {
-        LogFormat::Json => tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_writer(io::stderr)
-            .boxed(),
-        LogFormat::Text if io::stderr().is_terminal() => tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
-            .with_target(false)
-            .boxed(),
-        LogFormat::Text => tracing_logfmt::builder()
-            .with_target(false)
-            .with_span_name(false)
-            .with_span_path(false)
-            .layer()
-            .with_writer(io::stderr)
-            .boxed(),
-    };
-    tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
-        .init();
-}
 
 /// How often the numbers are logged, when they changed.
 pub const SUMMARY_EVERY: Duration = Duration::from_secs(10);

@@ -44,7 +44,7 @@ fn the_bytes_of_a_document_are_frozen() {
         sequence: 12,
     });
     whole.meta = Metadata::new(vec![(FieldName::new("model").unwrap(), "sdm120".into())]).unwrap();
-    let document = Document::ours(record(whole), None).expiring(Some(1_763_931_847_113));
+    let document = Document::ours(record(whole)).expiring(Some(1_763_931_847_113));
     let frozen = concat!(
         "21010000",                                                                       // length
         "025f6964001e0000006777373a3166336139633034643262653a30303030303030313538346400", // _id
@@ -85,7 +85,7 @@ fn a_field_named_like_a_member_keeps_a_place_of_its_own() {
         (FieldName::new("device_").unwrap(), "b".into()),
     ])
     .unwrap();
-    let stored = stored(&Document::ours(record(odd), None));
+    let stored = stored(&Document::ours(record(odd)));
     for (name, value) in [
         ("_id_", 1),
         ("ts_", 2),
@@ -106,10 +106,10 @@ fn an_unsynchronised_reading_carries_what_its_correction_needs() {
         boot: BootId(0xab),
         monotonic_us: 5,
     };
-    let stored = stored(&Document::ours(
-        record(reading(clock, &[("a", Value::Int(1))])),
-        None,
-    ));
+    let stored = stored(&Document::ours(record(reading(
+        clock,
+        &[("a", Value::Int(1))],
+    ))));
     assert_eq!(stored.get_str("clock").unwrap(), "unsynced");
     let uptime = doc! { "boot": "00000000000000ab", "us": 5_i64 };
     assert_eq!(stored.get_document("uptime").unwrap(), &uptime);
@@ -136,4 +136,38 @@ fn a_foreign_record_is_known_by_its_place() {
     let place = doc! { "topic": "t", "partition": 3, "offset": 8_i64 };
     assert_eq!(stored.get_document("foreign").unwrap(), &place);
     assert!(!stored.contains_key("seq"));
+}
+
+#[test]
+fn a_route_that_asks_gets_every_station_that_is_known() {
+    let time = |ms: i64| Timestamp::from_micros(ms * 1000).ok();
+    let hops = Hops {
+        received: time(1000),
+        committed: time(1007),
+        sent: None,
+    };
+    let at = Coordinates {
+        partition: Partition {
+            topic: "t".into(),
+            number: 2,
+        },
+        offset: 9,
+        timestamp_ms: Some(1020),
+    };
+    let ours = || Document::ours(record(reading(Clock::Synced, &[("a", Value::Int(1))])));
+    let without = ours().passing(hops, &at, false);
+    assert_eq!(without.arrived_ms(), Some(1000));
+    assert!(!stored(&without).contains_key("hops"));
+    let mut whole = ours().passing(hops, &at, true);
+    whole.consumed(|| 1030);
+    whole.writing(1041);
+    let date = bson::DateTime::from_millis;
+    assert_eq!(
+        stored(&whole).get_document("hops").unwrap(),
+        &doc! {
+            "received": date(1000), "committed": date(1007), "appended": date(1020),
+            "consumed": date(1030), "written": date(1041),
+            "topic": "t", "partition": 2, "offset": 9_i64,
+        }
+    );
 }

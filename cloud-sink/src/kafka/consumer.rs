@@ -40,9 +40,12 @@ pub enum ConsumerError {
     /// An error that librdkafka calls fatal: only a new client helps.
     #[error("kafka consumer failed: {0}")]
     Fatal(KafkaError),
-    /// The committed offsets could not be read, so there is no safe place to start.
-    #[error("committed offsets of the group cannot be read: {0}")]
+    /// Partitions could not be taken or given back.
+    #[error("partitions not taken: {0}")]
     Start(KafkaError),
+    /// No safe place to start is known.
+    #[error("partitions not taken: {0}")]
+    NoStart(&'static str),
     /// The pipeline is gone.
     #[error("the pipeline ended before the consumer")]
     Pipeline,
@@ -107,7 +110,7 @@ impl Consumer {
     ) -> Result<Started, ConsumerError> {
         let (events_in, events) = mpsc::unbounded_channel();
         let (messages_in, messages) = mpsc::unbounded_channel();
-        let context = Context::new(events_in, gate.clone(), links.clone());
+        let context = Context::new(settings.clone(), events_in, gate.clone(), links.clone());
         let consumer: BaseConsumer<Context> = consumer_config(&settings.properties)
             .set("group.id", &settings.group)
             .create_with_context(context)
@@ -220,7 +223,7 @@ impl Poller {
                 Some(Err(error)) => self.failed(error)?,
             }
             if let Some(error) = self.consumer.context().take_failure() {
-                return Err(ConsumerError::Start(error));
+                return Err(error);
             }
         }
         self.commit();

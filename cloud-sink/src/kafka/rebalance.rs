@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
-        mpsc::sync_channel,
+        mpsc::{RecvTimeoutError, sync_channel},
     },
     time::{Duration, Instant},
 };
@@ -21,8 +21,9 @@ use rdkafka::{
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
 
-use super::{Event, Gate, Quiet};
+use super::{ConsumerError, Event, Gate, Quiet, Settings, marks};
 use crate::{
+    checkpoint::Taken,
     link::{LinkKind, LinkState, Links},
     message::Partition,
 };
@@ -30,8 +31,11 @@ use crate::{
 /// How long records in flight may keep a partition from going; then they are discarded here, and the
 /// next owner reads them again.
 pub const HANDOVER: Duration = Duration::from_secs(5);
-/// How long the committed offsets are asked for before the sink gives up.
+/// How long the brokers are asked where to start before the sink gives up.
 const START: Duration = Duration::from_secs(60);
+/// How long MongoDB is waited for. Below `max.poll.interval.ms`, after which the group would give the
+/// partitions away behind our back; a sink that starts anew waits outside of the group.
+const CHECKPOINTS: Duration = Duration::from_secs(240);
 /// One question.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -42,12 +46,19 @@ pub struct Context {
     links: Links,
     generation: AtomicU64,
     started_at: Mutex<HashMap<Partition, Option<i64>>>,
-    failure: Mutex<Option<KafkaError>>,
+    failure: Mutex<Option<ConsumerError>>,
+    settings: Settings,
 }
 
 impl Context {
-    pub(super) fn new(events: UnboundedSender<Event>, gate: Arc<Gate>, links: Links) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        events: UnboundedSender<Event>,
+        gate: Arc<Gate>,
+        links: Links,
+    ) -> Self {
         Self {
+            settings,
             events,
             gate,
             links,
@@ -61,7 +72,7 @@ impl Context {
         self.generation.load(Ordering::Acquire)
     }
 
-    pub(super) fn take_failure(&self) -> Option<KafkaError> {
+    pub(super) fn take_failure(&self) -> Option<ConsumerError> {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -106,24 +117,75 @@ impl Context {
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        match starts(consumer, list) {
-            Ok(starts) => {
-                let partitions = starts
-                    .elements()
-                    .iter()
-                    .map(|element| (partition(element), offset(element.offset())))
-                    .collect();
-                self.announce(partitions);
-                if let Err(error) = consumer.incremental_assign(&starts) {
-                    self.fail(error);
-                }
+        let begun = self.starts(consumer, list).and_then(|starts| {
+            let mut list = TopicPartitionList::new();
+            for (partition, first) in &starts {
+                let first = first.map_or(Offset::Beginning, Offset::Offset);
+                list.add_partition_offset(&partition.topic, partition.number, first)
+                    .map_err(ConsumerError::Start)?;
             }
-            Err(error) => self.fail(error),
+            self.announce(starts);
+            consumer
+                .incremental_assign(&list)
+                .map_err(ConsumerError::Start)
+        });
+        if let Err(error) = begun {
+            self.fail(error);
         }
     }
 
-    fn fail(&self, error: KafkaError) {
+    fn fail(&self, error: ConsumerError) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// Where to start each partition: at its checkpoint in MongoDB, else at the earliest. Neither the
+    /// group's committed offset nor `auto.offset.reset` has a say.
+    fn starts(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Result<Vec<(Partition, Option<i64>)>, ConsumerError> {
+        let partitions: Vec<Partition> = list.elements().iter().map(partition).collect();
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cluster = patiently("the cluster has no id", || {
+            let id = consumer.client().fetch_cluster_id(ASK);
+            id.ok_or_else(|| "no answer".into())
+        })?;
+        let (answer, answered) = sync_channel(1);
+        self.send(Event::Taking {
+            cluster: cluster.into(),
+            partitions,
+            answer,
+        });
+        let taken = answered
+            .recv_timeout(CHECKPOINTS)
+            .map_err(|error| match error {
+                RecvTimeoutError::Timeout => ConsumerError::NoStart("mongodb is away"),
+                RecvTimeoutError::Disconnected => ConsumerError::Pipeline,
+            })?;
+        let remade = patiently("records before the checkpoints are not readable", || {
+            marks::remade(&self.settings, &taken).map_err(|error| error.to_string())
+        })?;
+        let starts = taken.into_iter().map(|taken| {
+            let Taken {
+                partition, next, ..
+            } = taken;
+            match (next, remade.get(&partition)) {
+                (Some(from), Some(&to)) => {
+                    let gap = Event::Gap {
+                        partition: partition.clone(),
+                        from,
+                        to,
+                    };
+                    self.send(gap);
+                    (partition, Some(to))
+                }
+                _ => (partition, next),
+            }
+        });
+        Ok(starts.collect())
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
@@ -142,42 +204,26 @@ impl Context {
             }
         }
         if let Err(error) = consumer.incremental_unassign(list) {
-            self.fail(error);
+            self.fail(ConsumerError::Start(error));
         }
     }
 }
 
-/// Where to start each partition: at the group's committed offset, else at the earliest. Never left to
-/// `auto.offset.reset`.
-fn starts(
-    consumer: &BaseConsumer<Context>,
-    list: &TopicPartitionList,
-) -> Result<TopicPartitionList, KafkaError> {
+/// Asks again and again, for [`START`].
+fn patiently<T>(
+    what: &'static str,
+    mut ask: impl FnMut() -> Result<T, String>,
+) -> Result<T, ConsumerError> {
     let until = Instant::now() + START;
-    let starts = loop {
-        match consumer.committed_offsets(list.clone(), ASK) {
-            Ok(committed) => break committed,
-            Err(error) if Instant::now() > until => return Err(error),
+    loop {
+        match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(_) if Instant::now() > until => return Err(ConsumerError::NoStart(what)),
             Err(error) => {
-                warn!(%error, "committed offsets not readable, asking again");
+                warn!(%error, what, "kafka does not say where to start, asking again");
                 std::thread::sleep(Duration::from_millis(500));
             }
         }
-    };
-    for (topic, number) in list.elements().iter().map(|e| (e.topic(), e.partition())) {
-        if let Some(mut element) = starts.find_partition(topic, number)
-            && offset(element.offset()).is_none()
-        {
-            element.set_offset(Offset::Beginning)?;
-        }
-    }
-    Ok(starts)
-}
-
-fn offset(offset: Offset) -> Option<i64> {
-    match offset {
-        Offset::Offset(offset) => Some(offset),
-        _ => None,
     }
 }
 
@@ -217,16 +263,20 @@ impl ClientContext for Context {
                 );
             }
         }
-        let lag = statistics
-            .topics
-            .values()
-            .flat_map(|topic| topic.partitions.values())
-            // Not stored means unknown only before the first record: then count from the position.
-            .map(|partition| partition.consumer_lag_stored.max(partition.consumer_lag))
-            .filter(|lag| *lag >= 0)
-            .reduce(|sum, lag| sum + lag);
-        // Nothing fetched yet is not "nothing to fetch".
-        self.gate.lag.store(lag.unwrap_or(-1), Ordering::Release);
+        let lags = statistics.topics.iter().flat_map(|(name, topic)| {
+            let name: Arc<str> = name.as_str().into();
+            topic.partitions.iter().filter_map(move |(number, known)| {
+                // Not stored means unknown only before the first record: then count from the position.
+                let lag = known.consumer_lag_stored.max(known.consumer_lag);
+                let partition = Partition {
+                    topic: name.clone(),
+                    number: *number,
+                };
+                // Nothing fetched yet is not "nothing to fetch".
+                Some((partition, u64::try_from(lag).ok()?))
+            })
+        });
+        self.gate.set_lags(lags.collect());
     }
 }
 
@@ -240,7 +290,7 @@ impl ConsumerContext for Context {
         match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list),
-            other => self.fail(KafkaError::Rebalance(other.into())),
+            other => self.fail(ConsumerError::Start(KafkaError::Rebalance(other.into()))),
         }
     }
 

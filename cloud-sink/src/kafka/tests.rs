@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::link::Links;
+use crate::{checkpoint::Mark, link::Links};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -41,6 +41,24 @@ fn start(settings: &Settings, gate: &Arc<Gate>) -> Started {
     Consumer::start(settings, gate.clone(), links, CancellationToken::new()).unwrap()
 }
 
+/// As the pipeline does it: says where the partition goes on.
+async fn begin(started: &mut Started, next: Option<i64>, mark: Option<Mark>) {
+    let event = timeout(PATIENCE, started.events.recv()).await.unwrap();
+    let Some(Event::Taking {
+        partitions, answer, ..
+    }) = event
+    else {
+        panic!("{event:?}");
+    };
+    let taken = partitions.into_iter().map(|partition| Taken {
+        partition,
+        fence: 1,
+        next,
+        mark,
+    });
+    answer.send(taken.collect()).unwrap();
+}
+
 async fn next(started: &mut Started) -> Message {
     let delivered = timeout(PATIENCE, started.messages.recv()).await;
     delivered.unwrap().unwrap().message
@@ -59,7 +77,7 @@ async fn end(started: Started) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_starts_at_the_earliest_record_and_goes_on_behind_the_last_stored_one() {
+async fn a_partition_starts_at_its_checkpoint_unless_its_topic_was_made_anew() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("readings", 1, 1).unwrap();
     let bootstrap = cluster.bootstrap_servers();
@@ -68,24 +86,42 @@ async fn a_group_starts_at_the_earliest_record_and_goes_on_behind_the_last_store
     let gate = Arc::new(Gate::new(usize::MAX));
 
     let mut first = start(&settings, &gate);
+    begin(&mut first, None, None).await;
+    let mut marks = Vec::new();
     for offset in 0..10 {
-        assert_eq!(next(&mut first).await.at.offset, offset);
+        let message = next(&mut first).await;
+        assert_eq!(message.at.offset, offset);
+        marks.push(Mark::of(&message));
     }
     assert!(matches!(
         first.events.recv().await,
         Some(Event::Assigned { generation: 1, .. })
     ));
+    // The group's committed offset has no say.
     let partition = Partition {
         topic: "readings".into(),
         number: 0,
     };
-    // Seven are settled: the next offset to consume is 7.
-    first.offsets.store([(&partition, 7)].into_iter());
+    first.offsets.store([(&partition, 3)].into_iter());
     end(first).await;
 
     let mut second = start(&settings, &gate);
+    begin(&mut second, Some(7), Some(marks[6])).await;
     assert_eq!(next(&mut second).await.at.offset, 7);
     end(second).await;
+
+    let other = Mark {
+        crc: !marks[6].crc,
+        ..marks[6]
+    };
+    for (at, mark) in [(7, Some(other)), (11, None)] {
+        let mut third = start(&settings, &gate);
+        begin(&mut third, Some(at), mark).await;
+        let gap = third.events.recv().await;
+        assert!(matches!(gap, Some(Event::Gap { from, to: 0, .. }) if from == at));
+        assert_eq!(next(&mut third).await.at.offset, 0);
+        end(third).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,6 +133,7 @@ async fn a_closed_gate_holds_records_back_and_none_is_skipped_when_it_opens() {
     // Room for a handful of records.
     let gate = Arc::new(Gate::new(8192));
     let mut started = start(&settings(&bootstrap), &gate);
+    begin(&mut started, None, None).await;
     let mut waiting = Vec::new();
     for offset in 0..60 {
         let message = next(&mut started).await;

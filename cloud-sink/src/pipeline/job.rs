@@ -1,14 +1,15 @@
 //! What runs beside the loop: one write to MongoDB or to the dead-letter topic.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc::SyncSender};
 
 use futures_util::{StreamExt, stream};
 
 use super::assignment::Assignments;
 use crate::{
+    checkpoint::{Progress, Taken, Written},
     dead_letter::DeadLetter,
     kafka::{DeadLetterError, Producer},
-    message::Message,
+    message::{Message, Partition},
     store::{
         Outage, Store,
         facts::FactEntry,
@@ -38,6 +39,10 @@ pub enum Job {
     Bury(Vec<DeadLetter>),
     /// An incident without a record of its own.
     Keep(Box<Incident>),
+    /// Partitions that are to come, of a cluster; and who waits for where they go on.
+    Take(Arc<str>, Vec<Partition>, SyncSender<Vec<Taken>>),
+    /// Checkpoints, of a cluster.
+    Checkpoint(Arc<str>, Vec<Progress>),
     /// Nothing but a question.
     Ping,
 }
@@ -55,6 +60,10 @@ pub enum Finished {
     Applied(Vec<FactEntry>),
     /// An incident is kept, or MongoDB answered.
     Kept,
+    /// Partitions are this sink's.
+    Taken(Vec<Taken>, SyncSender<Vec<Taken>>),
+    /// Every checkpoint is written or refused.
+    Checkpointed(Vec<(Progress, Written)>),
     /// MongoDB is away: the job as it was.
     Held(Job, Outage),
     /// Dead letters, some of them perhaps not taken.
@@ -73,7 +82,7 @@ impl Job {
             Self::Insert(_, entries) => entries.is_empty(),
             Self::Facts(entries) => entries.is_empty(),
             Self::Bury(letters) => letters.is_empty(),
-            Self::Keep(_) | Self::Ping => false,
+            Self::Keep(_) | Self::Take(..) | Self::Checkpoint(..) | Self::Ping => false,
         }
     }
 
@@ -91,7 +100,7 @@ impl Job {
             Self::Insert(_, entries) => entries.retain(|e| keep(&e.message, e.generation)),
             Self::Facts(entries) => entries.retain(|e| keep(&e.message, e.generation)),
             Self::Bury(letters) => letters.retain(|l| keep(&l.message, l.generation)),
-            Self::Keep(_) | Self::Ping => {}
+            Self::Keep(_) | Self::Take(..) | Self::Checkpoint(..) | Self::Ping => {}
         }
         (self, stale)
     }
@@ -113,6 +122,13 @@ impl Job {
                 Ok(()) => Finished::Kept,
                 Err(outage) => Finished::Held(Self::Keep(incident), outage),
             },
+            Self::Take(cluster, partitions, answer) => {
+                match parts.store.take(&cluster, &partitions).await {
+                    Ok(taken) => Finished::Taken(taken, answer),
+                    Err(outage) => Finished::Held(Self::Take(cluster, partitions, answer), outage),
+                }
+            }
+            Self::Checkpoint(cluster, work) => checkpoint(&parts.store, cluster, work).await,
             Self::Ping => match parts.store.ping().await {
                 Ok(()) => Finished::Kept,
                 Err(outage) => Finished::Held(Self::Ping, outage),
@@ -120,6 +136,18 @@ impl Job {
             Self::Bury(letters) => bury(&parts.producer, letters).await,
         }
     }
+}
+
+async fn checkpoint(store: &Store, cluster: Arc<str>, mut work: Vec<Progress>) -> Finished {
+    let mut finished = Vec::with_capacity(work.len());
+    for at in 0..work.len() {
+        match store.checkpoint(&cluster, &work[at]).await {
+            Ok(written) => finished.push(written),
+            // All of them again: what was written is written over with the same.
+            Err(outage) => return Finished::Held(Job::Checkpoint(cluster, work), outage),
+        }
+    }
+    Finished::Checkpointed(work.drain(..).zip(finished).collect())
 }
 
 async fn bury(producer: &Producer, letters: Vec<DeadLetter>) -> Finished {

@@ -8,10 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{Pipeline, job::Job};
-use crate::{kafka::Event, message::Partition, store::incidents::Incident};
+use crate::{
+    checkpoint::{Progress, Taken, Written},
+    kafka::Event,
+    message::Partition,
+    store::incidents::Incident,
+};
 
 /// Longest wait for records in flight when partitions go.
 const HANDOVER: Duration = Duration::from_secs(4);
@@ -27,6 +32,16 @@ pub(super) struct Handover {
 impl Pipeline {
     pub(super) fn on_event(&mut self, event: Event) {
         match event {
+            Event::Taking {
+                cluster,
+                partitions,
+                answer,
+            } => {
+                self.cluster = cluster.clone();
+                // Before anything else: the consumer thread waits for it.
+                let take = Job::Take(cluster, partitions, answer);
+                self.waiting.push_front(take);
+            }
             Event::Assigned {
                 partitions,
                 generation,
@@ -36,6 +51,7 @@ impl Pipeline {
                     info!(partitions = partitions.len(), "partitions assigned");
                 }
                 for (partition, _) in partitions {
+                    self.telemetry.unread.assign(&partition);
                     // A partition that starts anew leaves nothing of its former life in flight.
                     let left = self.assignments.assign(partition, generation);
                     self.kept.revoked(left);
@@ -48,8 +64,8 @@ impl Pipeline {
                 from,
                 to,
             } => {
-                self.telemetry.gap();
-                error!(topic = %partition.topic, partition = partition.number, first_offset = from, next_offset = to, "gap: records were gone before they were read");
+                self.telemetry.gap(&partition, from, to);
+                self.checkpoints.jumped(&partition, from, to);
                 let incident = Incident::gap(&partition, from, to);
                 self.waiting.push_back(Job::Keep(Box::new(incident)));
             }
@@ -75,18 +91,61 @@ impl Pipeline {
         }
     }
 
+    /// Checkpoints that are due; at a handover and at the end as soon as the records are settled.
+    pub(super) fn start_checkpoint(&mut self, now: Instant) {
+        if self.outage.is_some() {
+            return;
+        }
+        let is_settled = |handover: &Handover| {
+            let mut partitions = handover.partitions.iter();
+            partitions.all(|partition| self.assignments.is_settled(partition))
+        };
+        let due = self.checkpoints.due();
+        let at_once = self.handover.as_ref().is_some_and(is_settled)
+            || self.stopping.is_some() && self.nothing_under_way();
+        if due.is_some_and(|due| at_once || due <= now) {
+            let work = self.checkpoints.take(now);
+            let checkpoint = Job::Checkpoint(self.cluster.clone(), work);
+            self.waiting.push_front(checkpoint);
+        }
+    }
+
+    pub(super) fn on_taken(&mut self, taken: Vec<Taken>, answer: &SyncSender<Vec<Taken>>) {
+        for taken in &taken {
+            self.checkpoints.taken(taken.partition.clone(), taken.fence);
+        }
+        // Nobody waits any more only if the consumer thread has given up, and then the process ends.
+        if answer.send(taken).is_err() {
+            warn!("partitions were taken late");
+        }
+    }
+
+    pub(super) fn on_checkpointed(&mut self, written: Vec<(Progress, Written)>) {
+        for (progress, written) in written {
+            if written == Written::Fenced {
+                let Partition { topic, number } = &progress.partition;
+                warn!(%topic, partition = number, "another sink has taken this partition, checkpoint not written");
+            }
+            self.checkpoints.finished(&progress, written);
+        }
+    }
+
     pub(super) fn finish_handover(&mut self, now: Instant) {
         let settled = |handover: &mut Handover| {
             let mut partitions = handover.partitions.iter();
-            handover.until <= now || partitions.all(|p| self.assignments.is_settled(p))
+            handover.until <= now
+                || partitions
+                    .all(|p| self.assignments.is_settled(p) && self.checkpoints.is_settled(p))
         };
         let Some(handover) = self.handover.take_if(settled) else {
             return;
         };
         self.store_offsets();
         for partition in &handover.partitions {
+            self.telemetry.unread.revoke(partition);
             let left = self.assignments.revoke(partition);
             self.kept.revoked(left);
+            self.checkpoints.dropped(partition);
         }
         // The thread has given up waiting only if this took longer than both deadlines.
         if handover.done.send(()).is_err() {

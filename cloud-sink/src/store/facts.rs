@@ -52,6 +52,8 @@ fn fields(entry: &FactEntry) -> Result<Fields, Outage> {
     fields.remove("fact");
     let at = DateTime::from_millis(stated_at(&entry.fact).as_millis());
     fields.insert("at", at);
+    // By the sink's clock: a gateway's may be wrong.
+    fields.insert("seen", DateTime::now());
     let place = &entry.message.at;
     fields.insert(
         "from",

@@ -40,14 +40,16 @@ impl Incident {
         }
     }
 
-    /// Records that were gone from Kafka before they were read.
+    /// Records that were gone from Kafka before they were read; or, with `to` below `from`, a topic that
+    /// was made anew, of whose former life `from` would have been read next.
     #[must_use]
     pub fn gap(partition: &Partition, from: i64, to: i64) -> Self {
         let Partition { topic, number } = partition;
+        let kind = if to < from { "topic_recreated" } else { "gap" };
         Self {
-            key: format!("gap:{topic}:{number}:{from}:{to}"),
+            key: format!("{kind}:{topic}:{number}:{from}:{to}"),
             fields: doc! {
-                "kind": "gap",
+                "kind": kind,
                 "topic": &**topic,
                 "partition": number,
                 "first_offset": from,

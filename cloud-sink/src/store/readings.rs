@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use mongodb::bson::{Bson, Document as Fields, doc};
+use mongodb::bson::{Bson, DateTime, Document as Fields, doc};
 use serde::Deserialize;
 
 use super::{
@@ -32,10 +32,10 @@ pub struct Entry {
 pub enum Verdict {
     /// Inserted, durable.
     Written,
-    /// Was there, with the same digest.
-    Duplicate,
-    /// Another reading has the id; this one is kept whole as an incident, durable.
-    Conflict,
+    /// Was there, with the same digest, and may be removed at this time (milliseconds since 1970).
+    Duplicate(Option<i64>),
+    /// Another reading has the id, until this time; this one is kept whole as an incident, durable.
+    Conflict(Option<i64>),
     /// MongoDB refuses this document.
     Refused(Undecodable),
 }
@@ -45,6 +45,7 @@ struct Existing {
     #[serde(rename = "_id")]
     id: String,
     digest: Option<i64>,
+    expires_at: Option<DateTime>,
 }
 
 impl Store {
@@ -111,17 +112,18 @@ impl Store {
         verdicts: &mut [Verdict],
     ) -> Result<(), Outage> {
         let ids: Vec<&str> = taken.iter().map(|&at| &*entries[at].document.id).collect();
-        let known = self.digests(collection, &ids).await?;
+        let known = self.existing(collection, &ids).await?;
         let mut incidents = Vec::new();
         for &at in taken {
             let document = &entries[at].document;
             let verdict = match known.get(&document.id) {
-                Some(digest) if *digest == Some(document.digest.0.cast_signed()) => {
-                    Verdict::Duplicate
+                Some(there) if there.digest == Some(document.digest.0.cast_signed()) => {
+                    Verdict::Duplicate(there.expires_at.map(DateTime::timestamp_millis))
                 }
-                Some(digest) => {
-                    incidents.push(Incident::conflict(collection, &entries[at], *digest));
-                    Verdict::Conflict
+                Some(there) => {
+                    let entry = &entries[at];
+                    incidents.push(Incident::conflict(collection, entry, there.digest));
+                    Verdict::Conflict(there.expires_at.map(DateTime::timestamp_millis))
                 }
                 None => {
                     return Err(Outage::new(
@@ -138,23 +140,23 @@ impl Store {
         Ok(())
     }
 
-    async fn digests(
+    async fn existing(
         &self,
         collection: &str,
         ids: &[&str],
-    ) -> Result<HashMap<String, Option<i64>>, Outage> {
+    ) -> Result<HashMap<String, Existing>, Outage> {
         let collection = self.database.collection::<Existing>(collection);
         let ids: Vec<Bson> = ids.iter().map(|id| Bson::from(*id)).collect();
         let filter: Fields = doc! { "_id": { "$in": ids } };
         self.within(async {
             let mut found = collection
                 .find(filter)
-                .projection(doc! { "digest": 1 })
+                .projection(doc! { "digest": 1, "expires_at": 1 })
                 .await?;
             let mut known = HashMap::new();
             while found.advance().await? {
-                let existing = found.deserialize_current()?;
-                known.insert(existing.id, existing.digest);
+                let existing: Existing = found.deserialize_current()?;
+                known.insert(existing.id.clone(), existing);
             }
             Ok(known)
         })

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use protocol::{Timestamp, Topic, Value, record};
+use protocol::{Timestamp, Value, record};
 
 use super::{ConfigFile, Exit, print};
 use crate::{
@@ -43,9 +43,9 @@ enum Format {
 pub struct StatArguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Only this lane, named by its Kafka topic
-    #[arg(long, value_name = "TOPIC")]
-    lane: Option<Topic>,
+    /// Only this lane, named by its Kafka topic (and, where it is another's, @ and the gateway)
+    #[arg(long, value_name = "LANE")]
+    lane: Option<String>,
     /// Form of the output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -74,7 +74,7 @@ pub fn queue(command: &Command) -> Result<(), Exit> {
 
 impl StatArguments {
     /// The directory of the queue, the bound of a lane, and the lanes asked for.
-    fn lanes(&self) -> Result<(PathBuf, u64, Vec<Topic>), Exit> {
+    fn lanes(&self) -> Result<(PathBuf, u64, Vec<String>), Exit> {
         let config = self.config.load(Secrets::Leave)?;
         let dir = config.agent.state_dir.join("queue");
         let on_disk = inspect::lanes(&dir).with_context(|| unreadable(&dir))?;
@@ -82,8 +82,7 @@ impl StatArguments {
             None => on_disk,
             Some(lane) if on_disk.contains(lane) => vec![lane.clone()],
             Some(lane) => {
-                let known: Vec<&str> = on_disk.iter().map(Topic::as_str).collect();
-                let known = known.join(", ");
+                let known = on_disk.join(", ");
                 return Err(anyhow::anyhow!("no lane {lane}; there are: {known}").into());
             }
         };
@@ -98,16 +97,19 @@ fn unreadable(path: &Path) -> String {
 fn stat(arguments: &StatArguments) -> Result<(), Exit> {
     let (dir, max_bytes, lanes) = arguments.lanes()?;
     let now = Clock::new().now().wall;
-    for topic in lanes {
+    for lane in lanes {
         let Seen {
-            gateway, mut stat, ..
-        } = inspect::stat(&dir, &topic).with_context(|| unreadable(&dir.join(topic.as_str())))?;
+            gateway,
+            topic,
+            mut stat,
+        } = inspect::stat(&dir, &lane).with_context(|| unreadable(&dir.join(&lane)))?;
         stat.max_bytes = max_bytes;
         match arguments.format {
-            Format::Text => print(&format!("{}\n", stat_line(&topic, &stat, now)))?,
+            Format::Text => print(&format!("{}\n", stat_line(&lane, &stat, now)))?,
             Format::Json => print(&format!(
                 "{}\n",
                 serde_json::json!({
+                    "lane": lane,
                     "gateway": gateway,
                     "topic": topic,
                     "readings": stat.readings,
@@ -124,8 +126,8 @@ fn stat(arguments: &StatArguments) -> Result<(), Exit> {
 }
 
 /// `readings  waiting 1 204 331 readings  ·  oldest 2 d 03:11  ·  118 MiB of 2 GiB`
-fn stat_line(topic: &Topic, stat: &Stat, now: Timestamp) -> String {
-    let mut line = format!("{topic}  waiting {} readings", grouped(stat.readings));
+fn stat_line(lane: &str, stat: &Stat, now: Timestamp) -> String {
+    let mut line = format!("{lane}  waiting {} readings", grouped(stat.readings));
     if let Some(oldest) = stat.oldest_committed {
         let age = u64::try_from(now.as_micros() - oldest).unwrap_or(0);
         line += &format!("  ·  oldest {}", show_age(Duration::from_micros(age)));
@@ -177,11 +179,11 @@ fn rounded(bytes: u64) -> String {
 
 fn peek(arguments: &PeekArguments) -> Result<(), Exit> {
     let (dir, _, lanes) = arguments.which.lanes()?;
-    for topic in lanes {
-        let entries = inspect::peek(&dir, &topic, arguments.count)
-            .with_context(|| unreadable(&dir.join(topic.as_str())))?;
+    for lane in lanes {
+        let entries = inspect::peek(&dir, &lane, arguments.count)
+            .with_context(|| unreadable(&dir.join(&lane)))?;
         if let Format::Text = arguments.which.format {
-            print(&format!("{topic}\n"))?;
+            print(&format!("{lane}\n"))?;
         }
         for entry in entries {
             print(&match arguments.which.format {
@@ -240,7 +242,7 @@ mod tests {
         };
         let now = Timestamp::from_micros(((2 * 24 + 3) * 60 + 11) * 60 * 1_000_000).unwrap();
         assert_eq!(
-            stat_line(&Topic::new("readings").unwrap(), &stat, now),
+            stat_line("readings", &stat, now),
             "readings  waiting 1 204 331 readings  ·  oldest 2 d 03:11  ·  118 MiB of 2.0 GiB"
         );
     }

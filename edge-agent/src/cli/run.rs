@@ -10,10 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{ConfigFile, Exit};
-use crate::{
-    config::Secrets,
-    telemetry::{self, LogFormat},
-};
+use crate::{config::Secrets, logging};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -23,7 +20,7 @@ pub struct Arguments {
     config: ConfigFile,
     /// Form of the log on stderr; RUST_LOG chooses levels
     #[arg(long, value_enum, default_value_t)]
-    log: LogFormat,
+    log: logging::Format,
 }
 
 const ENVIRONMENT: &str = "\
@@ -37,7 +34,7 @@ Environment:
 /// # Errors
 /// [`Exit`].
 pub fn run(arguments: &Arguments) -> Result<(), Exit> {
-    telemetry::init(arguments.log);
+    logging::start(arguments.log);
     let config = arguments.config.load(Secrets::Read)?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -7,6 +7,7 @@ use super::{
     document::{Mistake, Table, Value},
     value,
 };
+use crate::decode::time::TimePattern;
 
 /// Where a device's name comes from.
 enum DeviceFrom {
@@ -39,15 +40,7 @@ pub fn roles(table: &Table<'_, '_>) -> (Option<DeviceId>, Roles) {
     let roles = Roles {
         device: member,
         time: table.optional("time", value::text),
-        time_format: table.or(
-            "time_format",
-            TimeFormat::Rfc3339,
-            value::one_of([
-                ("rfc3339", TimeFormat::Rfc3339),
-                ("unix-seconds", TimeFormat::UnixSeconds),
-                ("unix-millis", TimeFormat::UnixMillis),
-            ]),
-        ),
+        time_format: table.or("time_format", TimeFormat::Rfc3339, time_format),
         sequence: table.optional("sequence", value::text),
         boot: table.optional("boot", value::text),
     };
@@ -65,7 +58,46 @@ pub fn roles(table: &Table<'_, '_>) -> (Option<DeviceId>, Roles) {
     (fixed, roles)
 }
 
-const LINES_KEYS: [&str; 5] = ["device", "format", "columns", "separator", "max_line_bytes"];
+fn time_format(value: &Value<'_>) -> Result<TimeFormat, Mistake> {
+    let Some(table) = value.get_ref().as_table() else {
+        let word = value::one_of([
+            ("rfc3339", 0),
+            ("unix-seconds", 1),
+            ("unix-millis", 2),
+            ("unix-micros", 3),
+            ("unix-nanos", 4),
+        ]);
+        return Ok(match word(value)? {
+            0 => TimeFormat::Rfc3339,
+            1 => TimeFormat::UnixSeconds,
+            2 => TimeFormat::UnixMillis,
+            3 => TimeFormat::UnixMicros,
+            _ => TimeFormat::UnixNanos,
+        });
+    };
+    let known = |key: &str| matches!(key, "pattern" | "zone");
+    let (Some(pattern), true) = (
+        table.get("pattern"),
+        table.keys().all(|key| known(key.get_ref())),
+    ) else {
+        return Err(Mistake::new(
+            "must be a word, or { pattern = \"%d.%m.%Y %H:%M:%S\", zone = \"Europe/Berlin\" }",
+        ));
+    };
+    let zone = table.get("zone").map(value::text).transpose()?;
+    TimePattern::new(&value::text(pattern)?, zone.as_deref().unwrap_or("UTC"))
+        .map(TimeFormat::Pattern)
+        .map_err(|error| Mistake::new(error.to_string()))
+}
+
+const LINES_KEYS: [&str; 6] = [
+    "device",
+    "format",
+    "columns",
+    "separator",
+    "pattern",
+    "max_line_bytes",
+];
 
 /// `mode` and what belongs to it.
 pub fn serial_mode(table: &Table<'_, '_>) -> Option<SerialMode> {
@@ -95,13 +127,25 @@ pub fn serial_mode(table: &Table<'_, '_>) -> Option<SerialMode> {
 }
 
 fn lines(table: &Table<'_, '_>) -> Option<Lines> {
-    let (device, roles) = roles(table);
     if table.span_of("device").is_none() {
         let fix =
             "write device = \"meter-1\", or device = { field = \"id\" } where each line names it";
         table.wrong("device", Mistake::fix("is missing", fix));
     }
-    let format = line_format(table, &roles);
+    let remedy = "write format = \"json\", \"key-value\", \"csv\", \"influx\" or \"regex\"";
+    let format = table.required("format", remedy, value::one_of(FORMATS));
+    read_lines(table, format)
+}
+
+/// The keys of a line where the format is chosen elsewhere, and nobody has to be named.
+pub fn lines_of(table: &Table<'_, '_>, format: &'static str) -> Option<Lines> {
+    let (_, format) = FORMATS.into_iter().find(|(word, _)| *word == format)?;
+    read_lines(table, Some(format))
+}
+
+fn read_lines(table: &Table<'_, '_>, format: Option<Format>) -> Option<Lines> {
+    let (device, roles) = roles(table);
+    let format = format.and_then(|format| line_format(table, format, &roles));
     let max_line_bytes = table.or("max_line_bytes", 4096, value::integer(16..=1 << 20));
     Some(Lines {
         device,
@@ -111,27 +155,41 @@ fn lines(table: &Table<'_, '_>) -> Option<Lines> {
     })
 }
 
-fn line_format(table: &Table<'_, '_>, roles: &Roles) -> Option<LineFormat> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Format {
-        Json,
-        KeyValue,
-        Csv,
-    }
-    let words = [
-        ("json", Format::Json),
-        ("key-value", Format::KeyValue),
-        ("csv", Format::Csv),
-    ];
-    let remedy = "write format = \"json\", \"key-value\" or \"csv\"";
-    let format = table.required("format", remedy, value::one_of(words))?;
+#[derive(Clone, Copy, PartialEq)]
+enum Format {
+    Json,
+    KeyValue,
+    Csv,
+    Influx,
+    Regex,
+}
+
+const FORMATS: [(&str, Format); 5] = [
+    ("json", Format::Json),
+    ("key-value", Format::KeyValue),
+    ("csv", Format::Csv),
+    ("influx", Format::Influx),
+    ("regex", Format::Regex),
+];
+
+fn line_format(table: &Table<'_, '_>, format: Format, roles: &Roles) -> Option<LineFormat> {
     if format != Format::Csv {
         table.refuse("columns", "needs format = \"csv\"");
         table.refuse("separator", "needs format = \"csv\"");
     }
+    if format != Format::Regex {
+        table.refuse("pattern", "needs format = \"regex\"");
+    }
     match format {
         Format::Json => Some(LineFormat::Json),
         Format::KeyValue => Some(LineFormat::KeyValue),
+        Format::Influx => Some(LineFormat::Influx),
+        Format::Regex => {
+            let remedy = "write pattern = '^T:(?<temperature_c>\\S+)', naming each value";
+            table
+                .required("pattern", remedy, value::parsed)
+                .map(LineFormat::Regex)
+        }
         Format::Csv => {
             let separator = table.or("separator", b',', value::separator);
             let remedy =

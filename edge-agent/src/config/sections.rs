@@ -162,11 +162,17 @@ fn queue(table: &Table<'_, '_>) -> Queue {
             value::duration(second..=30 * DAY),
         ),
     };
-    // Whole segments are dropped: with fewer, "full" would throw away most of the queue.
-    if queue.max_bytes / 4 < queue.segment_bytes {
-        let least = value::show_bytes(queue.segment_bytes * 4);
+    // Whole segments are dropped: with fewer, "full" would throw away most of the queue. However small
+    // it is set, a segment takes 1 MiB: what is remembered of the sources goes into each.
+    let segment = queue.segment_bytes.max(1 << 20);
+    if queue.max_bytes / 4 < segment {
+        let least = value::show_bytes(segment * 4);
         let message = format!("must hold at least four segments, {least}");
-        let fix = "raise queue.max_bytes or lower queue.segment_bytes";
+        let fix = if queue.segment_bytes > 1 << 20 {
+            "raise queue.max_bytes or lower queue.segment_bytes"
+        } else {
+            "raise queue.max_bytes"
+        };
         table.wrong("max_bytes", Mistake::fix(message, fix));
     }
     queue

@@ -37,10 +37,17 @@ impl Keys {
     }
 
     fn roles(self, roles: &Roles) -> Self {
-        let format = match roles.time_format {
-            TimeFormat::Rfc3339 => "rfc3339",
-            TimeFormat::UnixSeconds => "unix-seconds",
-            TimeFormat::UnixMillis => "unix-millis",
+        let format: toml::Value = match &roles.time_format {
+            TimeFormat::Rfc3339 => "rfc3339".into(),
+            TimeFormat::UnixSeconds => "unix-seconds".into(),
+            TimeFormat::UnixMillis => "unix-millis".into(),
+            TimeFormat::UnixMicros => "unix-micros".into(),
+            TimeFormat::UnixNanos => "unix-nanos".into(),
+            TimeFormat::Pattern(pattern) => Table::from_iter([
+                ("pattern".to_owned(), pattern.pattern().into()),
+                ("zone".to_owned(), pattern.zone().into()),
+            ])
+            .into(),
         };
         let member = |name: &String| Table::from_iter([("field".to_owned(), name.clone().into())]);
         self.maybe("device", roles.device.as_ref().map(member))
@@ -145,6 +152,12 @@ fn show_serial(serial: &Serial) -> Table {
     match &lines.format {
         LineFormat::Json => keys.set("format", "json").0,
         LineFormat::KeyValue => keys.set("format", "key-value").0,
+        LineFormat::Influx => keys.set("format", "influx").0,
+        LineFormat::Regex(pattern) => {
+            keys.set("format", "regex")
+                .set("pattern", pattern.as_str())
+                .0
+        }
         LineFormat::Csv { separator, columns } => {
             keys.set("format", "csv")
                 .set("separator", char::from(*separator).to_string())

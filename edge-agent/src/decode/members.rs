@@ -120,7 +120,7 @@ impl<'r> Members<'r> {
             self.decoded.device = scalar.word().map(Cow::into_owned);
         } else if is(&roles.time) {
             self.once(1, name)?;
-            match device_time(scalar, roles.time_format) {
+            match device_time(scalar, &roles.time_format) {
                 Ok(time) => self.decoded.time = time.map(DeviceTime::At),
                 Err(problem) => return self.reject(name, problem),
             }
@@ -138,6 +138,29 @@ impl<'r> Members<'r> {
             return self.field(name, scalar);
         }
         Ok(())
+    }
+
+    /// Takes what names the device or describes it, and is no value.
+    pub(crate) fn tag(&mut self, name: &str, text: &str) -> Result<(), DecodeError> {
+        if self.roles.device.as_deref() == Some(name) {
+            return self.put(name, Scalar::Text(text.into()));
+        }
+        match FieldName::normalise(name) {
+            Ok(name) if text.len() <= MAX_TEXT_BYTES => {
+                self.decoded.meta.push((name, text.into()));
+                if self.decoded.meta.len() > MAX_FIELDS {
+                    return Err(DecodeError::TooManyMembers);
+                }
+                Ok(())
+            }
+            Ok(_) => self.reject(name, Problem::TextTooLong(text.len())),
+            Err(_) => self.reject(name, Problem::Name),
+        }
+    }
+
+    /// Takes a time whose place the format itself defines.
+    pub(crate) fn measured_at(&mut self, time: Timestamp) {
+        self.decoded.time = Some(DeviceTime::At(time));
     }
 
     fn once(&mut self, role: usize, name: &str) -> Result<(), DecodeError> {
@@ -210,7 +233,7 @@ fn boot_number(word: &str) -> u64 {
         .unwrap_or_else(|_| xxhash_rust::xxh3::xxh3_64(word.as_bytes()))
 }
 
-fn device_time(scalar: Scalar<'_>, format: TimeFormat) -> Result<Option<Timestamp>, Problem> {
+fn device_time(scalar: Scalar<'_>, format: &TimeFormat) -> Result<Option<Timestamp>, Problem> {
     let Some(word) = scalar.word() else {
         return Ok(None);
     };
@@ -220,6 +243,11 @@ fn device_time(scalar: Scalar<'_>, format: TimeFormat) -> Result<Option<Timestam
         }
         TimeFormat::UnixSeconds => 1e6,
         TimeFormat::UnixMillis => 1e3,
+        TimeFormat::UnixMicros => 1.0,
+        TimeFormat::UnixNanos => 1e-3,
+        TimeFormat::Pattern(pattern) => {
+            return pattern.parse(&word).map(Some).ok_or(Problem::NotATime);
+        }
     };
     // Today's microseconds need 51 of a float's 53 bits, so rounding gives the microsecond written.
     let micros = word.parse::<f64>().map_err(|_| Problem::NotATime)? * per_unit;

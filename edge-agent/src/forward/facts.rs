@@ -143,7 +143,10 @@ impl Speaker {
                 }
                 facts.push((Some(at), fact));
             }
-            states.push(state);
+            // The heartbeat speaks of the lanes that take this gateway's readings.
+            if lane.name() == lane.topic().as_str() && *lane.gateway() == self.gateway {
+                states.push(state);
+            }
         }
         if self.correction.is_none() {
             // Once per process: later answers differ only by how the clock is slewed.

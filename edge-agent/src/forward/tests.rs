@@ -101,7 +101,8 @@ impl Rig {
         let (links, counters) = (Links::default(), Arc::new(Counters::default()));
         let topic: Topic = TOPIC.parse().unwrap();
         let clock = Clock::new();
-        let uplink = Uplink::new(kafka, topic, clock, links.clone(), Arc::clone(&counters));
+        let (shown, counted) = (links.clone(), Arc::clone(&counters));
+        let uplink = Uplink::new(kafka, topic, TOPIC.into(), clock, shown, counted);
         Self {
             cluster,
             uplink,

@@ -53,6 +53,8 @@ pub enum Order {
 pub struct Uplink {
     kafka: config::Kafka,
     topic: Topic,
+    /// Under which name its link is shown: two lanes may have one topic.
+    link: String,
     clock: Clock,
     links: Links,
     counters: Arc<Counters>,
@@ -73,15 +75,17 @@ impl Uplink {
     pub fn new(
         kafka: config::Kafka,
         topic: Topic,
+        link: String,
         clock: Clock,
         links: Links,
         counters: Arc<Counters>,
     ) -> Self {
-        links.set(LinkKind::Kafka, topic.as_str(), LinkState::Connecting);
+        links.set(LinkKind::Kafka, &link, LinkState::Connecting);
         Self {
             window: Window::new(full_batch_bytes(&kafka)),
             kafka,
             topic,
+            link,
             clock,
             links,
             counters,
@@ -160,7 +164,7 @@ impl Uplink {
     }
 
     fn report(&self, state: LinkState) {
-        self.links.set(LinkKind::Kafka, self.topic.as_str(), state);
+        self.links.set(LinkKind::Kafka, &self.link, state);
     }
 
     fn note(&mut self, event: Event) {
@@ -181,7 +185,7 @@ impl Uplink {
     }
 
     fn open(&mut self) {
-        let (batch, link) = (self.window.batch_bytes(), self.topic.as_str());
+        let (batch, link) = (self.window.batch_bytes(), self.link.as_str());
         match Session::open(&self.kafka, batch, &self.links, link, !self.is_denied) {
             Ok(session) => self.session = Some(session),
             Err(reason) => self.failed(Failure::Broken, reason),

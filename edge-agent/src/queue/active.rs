@@ -44,7 +44,7 @@ impl Writer {
         match active.segment.append(&carry, blocks) {
             Ok(()) => Ok(pages(before, active.segment.bytes())),
             Err(error) => {
-                tracing::warn!(lane = %self.lane.topic, segment = active.number, %error,
+                tracing::warn!(lane = self.lane.name(), segment = active.number, %error,
                     "queue segment failed, the commit goes to a new one");
                 self.set_aside();
                 Err(error)
@@ -124,7 +124,7 @@ impl Writer {
             Ok(handle) => self.sealer = Some(handle),
             Err(error) => {
                 // The store is closed with the job; a start would seal it.
-                tracing::warn!(lane = %self.lane.topic, %error, "no thread to seal a queue segment");
+                tracing::warn!(lane = self.lane.name(), %error, "no thread to seal a queue segment");
                 if let Some(info) = self.lane.state().segments.get_mut(&number) {
                     info.life = Life::Sealed;
                 }
@@ -136,7 +136,7 @@ impl Writer {
         if let Some(sealer) = self.sealer.take()
             && sealer.join().is_err()
         {
-            tracing::warn!(lane = %self.lane.topic, "sealing a queue segment panicked");
+            tracing::warn!(lane = self.lane.name(), "sealing a queue segment panicked");
         }
     }
 }

@@ -1,4 +1,8 @@
 //! The directory of a lane: whose it is, and what lies in it.
+//!
+//! `<topic>` is the lane that takes the readings of this gateway. What is recorded for another gateway,
+//! or was brought from elsewhere, lies beside it as `<topic>@<gateway>` and only drains. The file `lane`
+//! inside has the truth; the name is for people.
 
 use std::{
     fs::{self, File},
@@ -12,6 +16,7 @@ use protocol::{GatewayId, Topic};
 use super::{
     OpenError,
     envelope::{self, EnvelopeError},
+    fault::step,
     files,
 };
 
@@ -33,43 +38,128 @@ pub(super) fn newer(path: &Path, error: EnvelopeError) -> OpenError {
     }
 }
 
-/// The file `lane`: envelope around postcard of (gateway, topic). Locked while a process has the lane.
-pub(super) fn lock(path: &Path, gateway: &GatewayId, topic: &Topic) -> Result<File, OpenError> {
-    let name = path.join("lane");
-    let io = |source| OpenError::Io {
-        path: name.clone(),
-        source,
-    };
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&name)
-        .map_err(io)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::InUse(path.to_owned())),
-        Err(error) => return Err(io(error.into())),
-    }
-    let bytes = fs::read(&name).map_err(io)?;
-    match lane_of(&bytes) {
-        Ok((owner, _)) if owner != *gateway => Err(OpenError::Foreign {
-            path: path.to_owned(),
-            owner,
-        }),
-        Ok(_) => Ok(file),
-        Err(error @ EnvelopeError::Newer(_)) => Err(newer(&name, error)),
-        Err(EnvelopeError::Damaged) => {
-            let body = lane_body(gateway, topic);
-            file.set_len(0)
-                .and_then(|()| file.write_all_at(&body, 0))
-                .and_then(|()| file.sync_all())
-                .and_then(|()| files::sync_dir(path))
-                .map_err(io)?;
-            Ok(file)
+/// A lane's directory, locked by this process.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub path: PathBuf,
+    pub gateway: GatewayId,
+    pub topic: Topic,
+    _lock: File,
+}
+
+impl Place {
+    /// The lane that takes the readings of this gateway for this topic, made if there is none. One that
+    /// is recorded for another gateway is set aside first; one of this gateway that was is taken back.
+    pub fn claim(dir: &Path, gateway: &GatewayId, topic: &Topic) -> Result<Self, OpenError> {
+        let path = dir.join(topic.as_str());
+        let io = |source| OpenError::Io {
+            path: path.clone(),
+            source,
+        };
+        fs::create_dir_all(dir).map_err(io)?;
+        if path.exists() {
+            let place = Self::lock(path.clone(), Some((gateway.clone(), topic.clone())))?;
+            if place.gateway == *gateway {
+                return Ok(place);
+            }
+            // Still locked while it moves.
+            let aside = free_name(dir, topic, &place.gateway);
+            tracing::warn!(lane = %topic, owner = %place.gateway, aside = %aside.display(),
+                "queue belongs to another gateway, it drains as recorded");
+            rename(&path, &aside).map_err(io)?;
         }
+        let own = dir.join(aside_name(topic, gateway));
+        if owner(&own).is_some_and(|owner| owner == (gateway.clone(), topic.clone())) {
+            rename(&own, &path).map_err(io)?;
+        }
+        files::create_dir(&path).map_err(io)?;
+        Self::lock(path, Some((gateway.clone(), topic.clone())))
     }
+
+    /// A lane as it is recorded.
+    pub fn recorded(dir: &Path, name: &str) -> Result<Self, OpenError> {
+        let named = name.split_once('@').and_then(|(topic, gateway)| {
+            let gateway = gateway.split('@').next()?;
+            Some((gateway.parse().ok()?, topic.parse().ok()?))
+        });
+        Self::lock(dir.join(name), named)
+    }
+
+    /// Locks the directory and reads whose it is. Where that is damaged or missing, it is `otherwise`.
+    fn lock(path: PathBuf, otherwise: Option<(GatewayId, Topic)>) -> Result<Self, OpenError> {
+        let name = path.join("lane");
+        let io = |source| OpenError::Io {
+            path: name.clone(),
+            source,
+        };
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&name)
+            .map_err(io)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::InUse(path)),
+            Err(error) => return Err(io(error.into())),
+        }
+        let (gateway, topic) = match lane_of(&fs::read(&name).map_err(io)?) {
+            Ok(owner) => owner,
+            Err(error @ EnvelopeError::Newer(_)) => return Err(newer(&name, error)),
+            Err(error @ EnvelopeError::Damaged) => {
+                let (gateway, topic) = otherwise.ok_or_else(|| newer(&name, error))?;
+                let body = lane_body(&gateway, &topic);
+                file.set_len(0)
+                    .and_then(|()| file.write_all_at(&body, 0))
+                    .and_then(|()| file.sync_all())
+                    .and_then(|()| files::sync_dir(&path))
+                    .map_err(io)?;
+                (gateway, topic)
+            }
+        };
+        Ok(Self {
+            path,
+            gateway,
+            topic,
+            _lock: file,
+        })
+    }
+
+    /// The name of the directory.
+    pub fn name(&self) -> &str {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        name.unwrap_or(self.topic.as_str())
+    }
+}
+
+/// One step for a crash: the lane is at the old place or at the new one.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step("aside: before rename")?;
+    fs::rename(from, to)?;
+    step("aside: renamed")?;
+    to.parent().map_or(Ok(()), files::sync_dir)
+}
+
+/// Names of files have 255 bytes at most, topics up to 249.
+fn aside_name(topic: &Topic, gateway: &GatewayId) -> String {
+    format!("{:.180}@{gateway}", topic.as_str())
+}
+
+/// Where a lane of that gateway can be set aside.
+pub(super) fn free_name(dir: &Path, topic: &Topic, gateway: &GatewayId) -> PathBuf {
+    let name = aside_name(topic, gateway);
+    let names = (1..).map(|n| match n {
+        1 => dir.join(&name),
+        n => dir.join(format!("{name}@{n}")),
+    });
+    let mut free = names.skip_while(|path| path.exists());
+    free.next().unwrap_or_default()
+}
+
+/// Whose lane the directory is, if that can be read.
+pub(super) fn owner(path: &Path) -> Option<(GatewayId, Topic)> {
+    lane_of(&fs::read(path.join("lane")).ok()?).ok()
 }
 
 /// The bytes of the file `lane`.

@@ -37,30 +37,30 @@ pub struct Seen {
     pub stat: Stat,
 }
 
-/// The topics that have a lane below `dir`.
+/// The names of the lanes below `dir`: a topic, or `<topic>@<gateway>` where a lane only drains.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn lanes(dir: &Path) -> io::Result<Vec<Topic>> {
-    let mut topics = Vec::new();
+pub fn lanes(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.path().join("lane").is_file()
-            && let Ok(topic) = entry.file_name().to_string_lossy().parse()
+            && let Ok(name) = entry.file_name().into_string()
         {
-            topics.push(topic);
+            names.push(name);
         }
     }
-    topics.sort();
-    Ok(topics)
+    names.sort();
+    Ok(names)
 }
 
-/// How full the lane of a topic is, as of the head's last write (a second ago at most).
+/// How full a lane is, as of the head's last write (a second ago at most).
 ///
 /// # Errors
 /// The directory cannot be read, or was written by a newer version.
-pub fn stat(dir: &Path, topic: &Topic) -> io::Result<Seen> {
-    let path = dir.join(topic.as_str());
+pub fn stat(dir: &Path, name: &str) -> io::Result<Seen> {
+    let path = dir.join(name);
     let (gateway, topic) = lane_of(&fs::read(path.join("lane"))?).map_err(other)?;
     let book = book(&path)?;
     let (numbers, _) = segment_numbers(&path)?;
@@ -89,8 +89,8 @@ pub fn stat(dir: &Path, topic: &Topic) -> io::Result<Seen> {
 ///
 /// # Errors
 /// The directory cannot be read, or was written by a newer version.
-pub fn peek(dir: &Path, topic: &Topic, max: usize) -> io::Result<Vec<Entry>> {
-    let path = dir.join(topic.as_str());
+pub fn peek(dir: &Path, name: &str, max: usize) -> io::Result<Vec<Entry>> {
+    let path = dir.join(name);
     let (gateway, _) = lane_of(&fs::read(path.join("lane"))?).map_err(other)?;
     let book = book(&path)?;
     let mut entries = Vec::new();

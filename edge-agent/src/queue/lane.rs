@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -19,6 +18,7 @@ use protocol::{
 use super::{
     Now, Stat,
     book::{Book, EpochEntry, LossEntry},
+    directory::Place,
     files,
     head::Head,
     segment::Segment,
@@ -29,16 +29,13 @@ use crate::conservation::Conservation;
 /// What everybody may look at.
 #[derive(Debug)]
 pub struct Lane {
-    pub(super) gateway: GatewayId,
-    pub(super) topic: Topic,
-    pub(super) dir: PathBuf,
+    /// Locked as long as this process has the lane.
+    pub(super) place: Place,
     pub(super) max_bytes: u64,
     pub(super) conservation: Arc<Conservation>,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
     pub(super) head: Mutex<Head>,
-    /// Locked as long as this process has the lane.
-    pub(super) _lock: File,
 }
 
 /// How far a segment is in its life.
@@ -82,6 +79,20 @@ pub(super) struct State {
 }
 
 impl State {
+    pub fn new(book: Book, other_bytes: u64) -> Self {
+        Self {
+            book,
+            dirty: true,
+            segments: BTreeMap::new(),
+            doomed: BTreeMap::new(),
+            other_bytes,
+            held: None,
+            written_bytes: 0,
+            stated_epochs: BTreeMap::new(),
+            stated_losses: Vec::new(),
+        }
+    }
+
     pub fn bytes(&self) -> u64 {
         let segments: u64 = self.segments.values().map(|info| info.bytes).sum();
         segments + self.doomed.values().sum::<u64>() + self.other_bytes
@@ -182,7 +193,7 @@ impl Lane {
     }
 
     pub(super) fn segment_dir(&self, number: u32) -> PathBuf {
-        segment_dir(&self.dir, number)
+        segment_dir(&self.place.path, number)
     }
 
     /// Makes the book durable, then deletes what it no longer needs.
@@ -214,10 +225,22 @@ impl Lane {
         Ok(())
     }
 
-    /// Its topic.
+    /// The topic its readings go to.
     #[must_use]
     pub fn topic(&self) -> &Topic {
-        &self.topic
+        &self.place.topic
+    }
+
+    /// The gateway that its readings are of.
+    #[must_use]
+    pub fn gateway(&self) -> &GatewayId {
+        &self.place.gateway
+    }
+
+    /// The name of its directory: its topic, or more where the lane only drains.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.place.name()
     }
 
     /// How full it is.
@@ -298,8 +321,8 @@ impl Lane {
 
     fn epoch_fact(&self, entry: &EpochEntry, at: Timestamp) -> EpochFact {
         EpochFact {
-            gateway: self.gateway.clone(),
-            lane: self.topic.clone(),
+            gateway: self.gateway().clone(),
+            lane: self.topic().clone(),
             epoch: entry.epoch,
             previous: entry
                 .previous
@@ -314,8 +337,8 @@ impl Lane {
 
     fn loss_fact(&self, loss: &LossEntry) -> Loss {
         Loss {
-            gateway: self.gateway.clone(),
-            lane: self.topic.clone(),
+            gateway: self.gateway().clone(),
+            lane: self.topic().clone(),
             epoch: loss.epoch,
             first: loss.first,
             last: loss.last,

@@ -1,8 +1,14 @@
 //! Recognises what a source sends again. Pure.
 //!
-//! - A device that numbers its readings: for its last two boots the newest number and a window of the 64
-//!   numbers up to it. A number below the window is taken as new: better twice than never. A sequence
-//!   that starts again without a new boot therefore is new as soon as it is 64 behind.
+//! - A device that numbers its readings: for its last two *runs* a window of the 64 numbers up to the
+//!   newest, each with 32 bits of the digest. A run is a boot, or a stretch of numbers within one.
+//!   Sent again is what has the same number and says the same; a true retransmission always does.
+//!   - Another content under a number of the window, or a number below the window, is new, for better
+//!     twice than never, and begins a run: the device counts from the start again without a new boot.
+//!   - Of two windows the one heard last decides, so a frame that comes late begins a run without
+//!     disturbing the one it belongs to, and a restarted device is not held against its past.
+//!   - So a device that restarts within 64 of its newest number and declares no boot loses a reading
+//!     only where number and values are those of before. `boot` is what tells them apart.
 //! - MQTT without numbers: packet id, topic and content of the last [`MESSAGES`] messages. Only where the
 //!   broker may be repeating itself, and each remembered message matches once.
 //!
@@ -17,7 +23,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use protocol::{DeviceId, SourceId};
+use protocol::{DeviceId, Digest, SourceId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -26,72 +32,102 @@ use super::{
 };
 
 /// Most devices remembered.
-pub const DEVICES: usize = 2048;
+pub const DEVICES: usize = 1024;
 /// Most MQTT messages remembered: more than a receive window.
 pub const MESSAGES: usize = 2048;
 const VERSION: u8 = 1;
 
-/// One boot of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Window {
+/// Numbers remembered of a run.
+const WINDOW: u64 = 64;
+
+/// One run of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Window {
     boot: u64,
     newest: u64,
     /// Bit n: `newest - n` has been seen.
     seen: u64,
+    /// Of each number seen, the newest first.
+    tags: Vec<[u8; 4]>,
 }
 
 impl Window {
-    fn new(source: SourceId) -> Self {
+    fn new(source: SourceId, tag: [u8; 4]) -> Self {
         Self {
             boot: source.boot,
             newest: source.sequence,
             seen: 1,
+            tags: vec![tag],
         }
     }
 
-    /// Notes a number; whether it was there before.
-    fn note(&mut self, sequence: u64) -> bool {
-        if sequence > self.newest {
-            let by = sequence - self.newest;
-            self.seen = if by < 64 { self.seen << by } else { 0 } | 1;
+    fn reaches(&self, source: SourceId) -> bool {
+        self.boot == source.boot && self.newest.abs_diff(source.sequence) < WINDOW
+    }
+
+    /// What the number said, if it has been seen.
+    fn tag(&self, sequence: u64) -> Option<[u8; 4]> {
+        let behind = self.newest.checked_sub(sequence)?;
+        let seen = behind < WINDOW && self.seen & (1 << behind) != 0;
+        seen.then(|| self.tags.get(self.newer(behind)).copied())?
+    }
+
+    /// Notes a number that has not been seen and is not below the window.
+    fn note(&mut self, sequence: u64, tag: [u8; 4]) {
+        if let Some(by) = sequence.checked_sub(self.newest) {
+            self.seen = if by < WINDOW { self.seen << by } else { 0 };
+            self.tags.truncate(self.seen.count_ones() as usize);
             self.newest = sequence;
-            return false;
         }
         let behind = self.newest - sequence;
-        if behind >= 64 {
-            // Far behind: the device counts from the start again, so the window follows it.
-            *self = Self::new(SourceId {
-                boot: self.boot,
-                sequence,
-            });
-            return false;
-        }
-        let known = self.seen & (1 << behind) != 0;
+        let at = self.newer(behind).min(self.tags.len());
+        self.tags.insert(at, tag);
         self.seen |= 1 << behind;
-        known
+    }
+
+    /// How many have been seen that are newer than `newest - behind`.
+    fn newer(&self, behind: u64) -> usize {
+        (self.seen & ((1 << behind) - 1)).count_ones() as usize
+    }
+
+    /// Whether it is one that [`Window::note`] makes.
+    fn is_sound(&self) -> bool {
+        self.seen & 1 == 1 && self.tags.len() == self.seen.count_ones() as usize
     }
 }
 
-/// The last two boots, newest heard first.
+/// The last two runs, newest heard first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Device {
+    /// Not carried: entries are carried in this order.
+    #[serde(skip)]
     heard: u64,
-    boots: Vec<Window>,
+    runs: Vec<Window>,
 }
 
 impl Device {
-    fn note(&mut self, source: SourceId) -> bool {
-        if let Some(at) = self.boots.iter().position(|w| w.boot == source.boot) {
-            let known = self.boots[at].note(source.sequence);
-            // The newest heard stays in front, unless this is only an old frame coming again.
-            if !known {
-                self.boots[..=at].rotate_right(1);
-            }
-            return known;
+    /// Notes a number; whether it was there before and said the same.
+    fn note(&mut self, source: SourceId, tag: [u8; 4]) -> bool {
+        let ahead = |run: &Window| run.boot == source.boot && run.newest < source.sequence;
+        let near = self.runs.iter().position(|run| run.reaches(source));
+        match near.or_else(|| self.runs.iter().position(ahead)) {
+            Some(at) => match self.runs[at].tag(source.sequence) {
+                // Only an old frame coming again: the order of the runs stays.
+                Some(have) if have == tag => return true,
+                Some(_) => self.begin(source, tag),
+                None => {
+                    self.runs[at].note(source.sequence, tag);
+                    self.runs[..=at].rotate_right(1);
+                }
+            },
+            None => self.begin(source, tag),
         }
-        self.boots.insert(0, Window::new(source));
-        self.boots.truncate(2);
         false
+    }
+
+    fn begin(&mut self, source: SourceId, tag: [u8; 4]) {
+        self.runs.insert(0, Window::new(source, tag));
+        self.runs.truncate(2);
     }
 }
 
@@ -123,18 +159,25 @@ pub struct Staged {
 
 impl Memory {
     /// Whether the device has sent this before; notes it in `staged`.
-    pub fn seen(&self, staged: &mut Staged, device: &DeviceId, source: SourceId) -> bool {
+    pub fn seen(
+        &self,
+        staged: &mut Staged,
+        device: &DeviceId,
+        source: SourceId,
+        digest: Digest,
+    ) -> bool {
+        let [a, b, c, d, ..] = digest.0.to_le_bytes();
         if !staged.devices.contains_key(device) {
             let known = self.devices.get(device).cloned().unwrap_or(Device {
                 heard: 0,
-                boots: Vec::new(),
+                runs: Vec::new(),
             });
             staged.devices.insert(device.clone(), known);
         }
         staged
             .devices
             .get_mut(device)
-            .is_some_and(|device| device.note(source))
+            .is_some_and(|device| device.note(source, [a, b, c, d]))
     }
 
     /// Whether the broker has delivered this message before.
@@ -188,7 +231,7 @@ impl Memory {
         let mut staged = Staged::default();
         for item in items {
             if let Some(source) = item.reading.source {
-                self.seen(&mut staged, &item.reading.device, source);
+                self.seen(&mut staged, &item.reading.device, source, item.digest);
             }
             if let Some(origin) = item.origin {
                 staged.remember(origin);
@@ -199,7 +242,7 @@ impl Memory {
 
     /// The entries to carry into a segment whose first block is `first_block`; at least one.
     pub fn carry(&self, first_block: u64) -> Vec<Vec<u8>> {
-        // An entry of a device is at most 180 bytes, of a message 19: a third of a block each time.
+        // An entry of a device is at most 710 bytes, of a message 19: a third of a block each time.
         const CHUNK: usize = MAX_BLOCK_BYTES / 3;
         let mut devices: Vec<_> = self.devices.iter().collect();
         devices.sort_by_key(|(_, state)| state.heard);
@@ -213,7 +256,8 @@ impl Memory {
             };
             let mut bytes = 0;
             while let Some((device, state)) = devices.next_if(|_| bytes < CHUNK) {
-                bytes += device.as_str().len() + 64;
+                let tags: usize = state.runs.iter().map(|run| run.tags.len()).sum();
+                bytes += device.as_str().len() + 64 + 4 * tags;
                 entry.devices.push((device.clone(), state.clone()));
             }
             while let Some(message) = messages.next_if(|_| bytes < 2 * CHUNK) {
@@ -240,6 +284,7 @@ impl Memory {
             };
             first_block = Some(entry.first_block);
             for (device, mut state) in entry.devices {
+                state.runs.retain(Window::is_sound);
                 memory.clock += 1;
                 state.heard = memory.clock;
                 memory.devices.insert(device, state);

@@ -15,7 +15,7 @@ use super::{
     scan::rest,
     segment::Segment,
     summary::Run,
-    writer::age_limit,
+    writer::{HEAD_EVERY, age_limit},
 };
 use crate::config;
 
@@ -37,6 +37,8 @@ pub struct Reader {
     pub(super) open: Option<(u32, Segment)>,
     /// Segments up to this one may have been sent before.
     pub(super) resent_until: u32,
+    /// No writer makes the head durable now and then; when this half did, last.
+    pub(super) alone: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +77,14 @@ impl Reader {
             passed: None,
             open: None,
             resent_until,
+            alone: None,
         }
+    }
+
+    /// The lane it reads.
+    #[must_use]
+    pub fn lane(&self) -> &Arc<Lane> {
+        &self.lane
     }
 
     /// Hands out up to `max` further entries; empty when the end is reached. Damage is recorded as a
@@ -161,7 +170,7 @@ impl Reader {
             info.remaining -= lost;
             self.lane.conservation.dropped_queued(lost, reason);
         }
-        tracing::error!(lane = %self.lane.topic, epoch = %run.epoch, first = run.first, last = run.last,
+        tracing::error!(lane = self.lane.name(), epoch = %run.epoch, first = run.first, last = run.last,
             reason = reason.as_str(), "queue lost readings");
     }
 
@@ -301,7 +310,20 @@ impl Reader {
             }
             !settled.is_empty()
         };
-        if any { self.lane.sync_head() } else { Ok(()) }
+        if any || self.is_head_due() {
+            self.lane.sync_head()?;
+            self.alone = self.alone.map(|_| Instant::now());
+        }
+        Ok(())
+    }
+
+    fn is_head_due(&self) -> bool {
+        let Some(synced) = self.alone else {
+            return false;
+        };
+        let state = self.lane.state();
+        let is_drained = || state.segments.values().all(|info| info.remaining == 0);
+        state.dirty && (synced.elapsed() >= HEAD_EVERY || is_drained())
     }
 
     /// Tells the writer which segments it must not drop.

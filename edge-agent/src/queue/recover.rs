@@ -1,87 +1,47 @@
 //! Opening a lane: finds out what exists, compares it with what must exist, declares the difference.
-//!
-//! Segments are visited from the newest to the oldest, because each one says where the one before it
-//! ends. Sealed ones are not opened: their summary is enough. Whatever cannot be read is set aside; a
-//! start never fails for damage.
+//! A start never fails for damage.
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::Path,
     sync::{Arc, Condvar, Mutex},
     time::Instant,
 };
 
-use protocol::{Epoch, GatewayId, Topic, control::LossReason};
+use protocol::{Epoch, control::LossReason};
 
 use super::{
     Now, OpenError, Opened,
     active::Active,
-    block,
     book::{Book, EpochEntry, LossEntry},
-    directory::{clear_dead, lock, newer, other_bytes, segment_numbers},
-    envelope::EnvelopeError,
+    directory::{Place, clear_dead, newer, other_bytes},
     files,
     head::{self, Found, Head},
     lane::{Info, Lane, Life, State, segment_dir},
-    memory::Memory,
     reader::Reader,
-    segment::{Segment, SegmentError},
     summary::{Run, Summary},
+    survey::{Survey, survey},
     writer::Writer,
 };
 use crate::{config, conservation::Conservation};
 
-/// Blocks scanned at a time.
-const SCAN_BLOCKS: usize = 64;
-
-/// What the directory holds.
-#[derive(Default)]
-struct Survey {
-    segments: BTreeMap<u32, Summary>,
-    /// The newest segment, when it is open and takes more.
-    active: Option<(u32, Segment)>,
-    memory: Option<Memory>,
-    /// Runs that sealed segments had and that are gone.
-    gone: Vec<Run>,
-    /// The newest segment cannot be read, so nobody knows where the last epoch ends.
-    end_unknown: bool,
-    next_segment: u32,
-}
-
 pub(super) fn open(
-    dir: &Path,
-    gateway: &GatewayId,
-    topic: &Topic,
+    place: Place,
     settings: &config::Queue,
     conservation: Arc<Conservation>,
     now: Now,
 ) -> Result<Opened, OpenError> {
-    let path = dir.join(topic.as_str());
+    let path = place.path.clone();
     let io = |source| OpenError::Io {
         path: path.clone(),
         source,
     };
-    fs::create_dir_all(dir).map_err(io)?;
-    files::create_dir(&path).map_err(io)?;
-    files::create_dir(&path.join("segments")).map_err(io)?;
-    let lock = lock(&path, gateway, topic)?;
     // Before anything is touched: a newer program may have written it.
     let found = read_head(&path)?;
+    files::create_dir(&path.join("segments")).map_err(io)?;
     clear_dead(&path).map_err(io)?;
     let mut survey = survey(&path, settings)?;
     let book = recover_book(found, &path, &survey, now);
-    let mut state = State {
-        book,
-        dirty: true,
-        segments: BTreeMap::new(),
-        doomed: BTreeMap::new(),
-        other_bytes: other_bytes(&path),
-        held: None,
-        written_bytes: 0,
-        stated_epochs: BTreeMap::new(),
-        stated_losses: Vec::new(),
-    };
     let active = survey.active.take().map(|(number, segment)| Active {
         number,
         segment: Arc::new(segment),
@@ -90,21 +50,19 @@ pub(super) fn open(
     });
     let ends = survey.segments.values().map(|summary| summary.next_block);
     let next_block = ends.max().unwrap_or(1);
+    let mut state = State::new(book, other_bytes(&path));
     let recovered = fill(&mut state, survey.segments, active.as_ref(), &path);
     conservation.recovered(recovered);
     let lane = Arc::new(Lane {
-        gateway: gateway.clone(),
-        topic: topic.clone(),
         max_bytes: settings.max_bytes,
         conservation,
         state: Mutex::new(state),
         changed: Condvar::new(),
         head: Mutex::new(Head::open(&path).map_err(io)?),
-        _lock: lock,
-        dir: path.clone(),
+        place,
     });
     lane.sync_head().map_err(io)?;
-    tracing::info!(lane = %topic, readings = recovered, "queue opened");
+    tracing::info!(lane = lane.name(), readings = recovered, "queue opened");
     let writer = Writer {
         lane: Arc::clone(&lane),
         settings: settings.clone(),
@@ -123,119 +81,6 @@ pub(super) fn open(
         writer,
         reader: Reader::new(Arc::clone(&lane), settings.clone()),
         lane,
-    })
-}
-
-fn survey(path: &Path, settings: &config::Queue) -> Result<Survey, OpenError> {
-    let io = |source| OpenError::Io {
-        path: path.join("segments"),
-        source,
-    };
-    let (numbers, next_segment) = segment_numbers(path).map_err(io)?;
-    let newest = numbers.last().copied();
-    let mut survey = Survey {
-        next_segment,
-        ..Survey::default()
-    };
-    let mut limit = u64::MAX;
-    for number in numbers.into_iter().rev() {
-        let dir = segment_dir(path, number);
-        let sealed = Summary::read(&dir).map_err(|error| newer(&dir, error))?;
-        // The newest readable one is always opened, for what it remembers of the sources.
-        if let Some(summary) = sealed.clone().filter(|_| survey.memory.is_some()) {
-            limit = summary.first_block;
-            survey.segments.insert(number, summary);
-            continue;
-        }
-        match scan(&dir, limit, survey.memory.is_none()) {
-            Err(SegmentError::Io(error)) => return Err(io(error)),
-            Err(SegmentError::Damaged(reason)) => {
-                tracing::error!(segment = %dir.display(), reason, "queue segment quarantined");
-                survey.end_unknown |= Some(number) == newest && sealed.is_none();
-                survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));
-                files::quarantine_dir(&dir).map_err(io)?;
-            }
-            Ok(scanned) if scanned.summary.runs.is_empty() => {
-                drop(scanned);
-                survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));
-                files::remove_dir(&dir).map_err(io)?;
-            }
-            Ok(scanned) => {
-                limit = scanned.summary.first_block;
-                survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));
-                let takes_more = survey.memory.is_none()
-                    && scanned.whole
-                    && scanned.segment.bytes() < settings.segment_bytes / 4 * 3;
-                survey.memory.get_or_insert(scanned.memory);
-                if takes_more {
-                    Summary::remove(&dir).map_err(io)?;
-                    survey.active = Some((number, scanned.segment));
-                } else {
-                    // Opening it wrote its snapshot.
-                    drop(scanned.segment);
-                    scanned.summary.write(&dir).map_err(io)?;
-                }
-                survey.segments.insert(number, scanned.summary);
-            }
-        }
-    }
-    Ok(survey)
-}
-
-struct Scanned {
-    segment: Segment,
-    summary: Summary,
-    memory: Memory,
-    /// No block is damaged.
-    whole: bool,
-}
-
-fn scan(dir: &Path, limit: u64, replay: bool) -> Result<Scanned, SegmentError> {
-    let segment = Segment::open(dir)?;
-    match scan_open(segment, limit, replay) {
-        Err(SegmentError::Damaged(_)) => scan_open(Segment::open_from_log(dir)?, limit, replay),
-        other => other,
-    }
-}
-
-fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, SegmentError> {
-    let unknown =
-        |error: EnvelopeError| SegmentError::Io(io::Error::new(io::ErrorKind::Unsupported, error));
-    let (mut memory, first_block) = Memory::read(&segment.carry()?).map_err(unknown)?;
-    let mut from = 0;
-    let mut summary: Option<Summary> = None;
-    let mut whole = true;
-    loop {
-        let blocks = segment.blocks(from, limit, SCAN_BLOCKS)?;
-        let Some((last, _)) = blocks.last() else {
-            break;
-        };
-        from = last + 1;
-        for (number, bytes) in blocks {
-            let summary =
-                summary.get_or_insert_with(|| Summary::new(first_block.unwrap_or(number)));
-            match block::decode(&bytes) {
-                Ok((header, items)) => {
-                    summary.add(number, &header);
-                    if replay {
-                        memory.replay(&items);
-                    }
-                }
-                Err(EnvelopeError::Damaged) => {
-                    tracing::warn!(segment = %segment.dir().display(), block = number,
-                        "queue block is damaged");
-                    summary.next_block = number + 1;
-                    whole = false;
-                }
-                Err(newer) => return Err(unknown(newer)),
-            }
-        }
-    }
-    Ok(Scanned {
-        segment,
-        summary: summary.unwrap_or_else(|| Summary::new(first_block.unwrap_or(1))),
-        memory,
-        whole,
     })
 }
 

@@ -16,7 +16,7 @@ const APPEND_FACTOR: u64 = 3;
 impl Writer {
     /// Whether the batch may be stored; `false` means `drop-newest`.
     pub(super) fn make_room(&mut self, bytes: u64, now: Now) -> Result<bool, CommitError> {
-        let free = files::free_bytes(&self.lane.dir).map_err(CommitError::Io)?;
+        let free = files::free_bytes(&self.lane.place.path).map_err(CommitError::Io)?;
         if free
             < self
                 .settings
@@ -79,8 +79,13 @@ impl Writer {
             }
             state.doom(number);
             self.lane.conservation.dropped_queued(remaining, reason);
-            tracing::error!(lane = %self.lane.topic, segment = number, readings = remaining,
-                reason = reason.as_str(), "queue dropped readings");
+            tracing::error!(
+                lane = self.lane.name(),
+                segment = number,
+                readings = remaining,
+                reason = reason.as_str(),
+                "queue dropped readings"
+            );
         }
         self.sync_head()?;
         Ok(true)

@@ -151,8 +151,12 @@ impl Reader {
             match block::decode(&bytes) {
                 Ok((header, items)) => self.accept(at.number, &header, items),
                 Err(EnvelopeError::Damaged) => {
-                    tracing::warn!(lane = %self.lane.topic, segment = at.number, block = number,
-                        "queue block is damaged");
+                    tracing::warn!(
+                        lane = self.lane.name(),
+                        segment = at.number,
+                        block = number,
+                        "queue block is damaged"
+                    );
                 }
                 Err(newer @ EnvelopeError::Newer(_)) => {
                     return Err(io::Error::new(io::ErrorKind::Unsupported, newer));
@@ -204,14 +208,19 @@ impl Reader {
     /// Sets a segment aside for a human; its readings will be missing and so declared.
     fn quarantine(&mut self, number: u32, reason: &str) {
         self.open = None;
-        tracing::error!(lane = %self.lane.topic, segment = number, reason, "queue segment quarantined");
+        tracing::error!(
+            lane = self.lane.name(),
+            segment = number,
+            reason,
+            "queue segment quarantined"
+        );
         if let Err(error) = files::quarantine_dir(&self.lane.segment_dir(number)) {
             tracing::warn!(segment = number, %error, "queue segment not renamed");
         }
-        if let Err(error) = directory::clear_bad(&self.lane.dir) {
-            tracing::warn!(lane = %self.lane.topic, %error, "queue quarantine not trimmed");
+        if let Err(error) = directory::clear_bad(&self.lane.place.path) {
+            tracing::warn!(lane = self.lane.name(), %error, "queue quarantine not trimmed");
         }
-        self.lane.state().other_bytes = directory::other_bytes(&self.lane.dir);
+        self.lane.state().other_bytes = directory::other_bytes(&self.lane.place.path);
     }
 
     /// Takes what of a block is due, and notes what should have come before it.
@@ -252,7 +261,7 @@ impl Reader {
                 entry: Entry {
                     record: Record {
                         id: RecordId {
-                            gateway: self.lane.gateway.clone(),
+                            gateway: self.lane.gateway().clone(),
                             epoch: header.epoch,
                             sequence,
                         },

@@ -28,7 +28,7 @@ pub(super) fn seal(lane: &Lane, number: u32, segment: Arc<Segment>) {
         .map(drop)
         .and_then(|()| summary.map_or(Ok(()), |summary| summary.write(&dir)));
     if let Err(error) = sealed {
-        tracing::warn!(lane = %lane.topic, segment = number, %error, "queue segment not sealed");
+        tracing::warn!(lane = lane.name(), segment = number, %error, "queue segment not sealed");
     }
     let bytes = super::files::dir_bytes(&dir);
     {
@@ -41,7 +41,7 @@ pub(super) fn seal(lane: &Lane, number: u32, segment: Arc<Segment>) {
         }
     }
     if let Err(error) = lane.sync_head() {
-        tracing::warn!(lane = %lane.topic, %error, "queue head not written");
+        tracing::warn!(lane = lane.name(), %error, "queue head not written");
     }
     lane.changed.notify_all();
 }

@@ -6,7 +6,9 @@ mod basics;
 mod bounds;
 mod faults;
 mod frozen;
+mod memory;
 mod model;
+mod owners;
 
 use std::{
     collections::BTreeMap,

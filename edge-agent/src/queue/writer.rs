@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The head is made durable at least this often while something changes.
-const HEAD_EVERY: Duration = Duration::from_secs(1);
+pub(super) const HEAD_EVERY: Duration = Duration::from_secs(1);
 
 /// The appending half; owned by the lane's commit thread, for its calls block on the disk.
 #[derive(Debug)]
@@ -124,7 +124,9 @@ impl Writer {
         }
         for (reading, (bytes, digest)) in message.readings.iter().zip(packed) {
             if let Some(source) = reading.source
-                && self.memory.seen(&mut plan.staged, &reading.device, source)
+                && self
+                    .memory
+                    .seen(&mut plan.staged, &reading.device, source, digest)
             {
                 plan.retransmitted += 1;
                 continue;
@@ -213,7 +215,7 @@ impl Writer {
             && let Err(error) = self.sync_head()
         {
             // The readings are durable; the book is tried again with the next commit.
-            tracing::warn!(lane = %self.lane.topic, %error, "queue head not written");
+            tracing::warn!(lane = self.lane.name(), %error, "queue head not written");
         }
         Ok(())
     }

@@ -47,8 +47,8 @@ async fn a_reading_from_a_serial_line_is_in_the_queue_after_an_orderly_end() {
     let running = tokio::spawn(run(config, shutdown.clone()));
 
     let queue = rig.state().join("queue");
-    let topic: Topic = "readings".parse().unwrap();
-    let waiting = || queue::inspect::stat(&queue, &topic).map_or(0, |seen| seen.stat.readings);
+    let lane = "readings";
+    let waiting = || queue::inspect::stat(&queue, lane).map_or(0, |seen| seen.stat.readings);
     let deadline = Instant::now() + Duration::from_secs(20);
     while waiting() == 0 {
         assert!(!running.is_finished(), "{:?}", running.await);
@@ -59,7 +59,7 @@ async fn a_reading_from_a_serial_line_is_in_the_queue_after_an_orderly_end() {
 
     shutdown.cancel();
     running.await.unwrap().unwrap();
-    let entries = queue::inspect::peek(&queue, &topic, 1).unwrap();
+    let entries = queue::inspect::peek(&queue, lane, 1).unwrap();
     assert_eq!(entries[0].record.reading.device.as_str(), "d");
 }
 
@@ -92,9 +92,10 @@ async fn a_lane_that_is_no_longer_configured_is_opened_to_drain() {
     shutdown.cancel();
     running.await.unwrap().unwrap();
 
-    let lanes = lanes_to_open(&rig.config(&line("new"), "off"), &rig.state().join("queue"));
-    let lanes: Vec<String> = lanes.unwrap().iter().map(Topic::to_string).collect();
-    assert_eq!(lanes, ["new", "old"]);
+    let lanes = lanes_to_drain(&rig.config(&line("new"), "off"), &rig.state().join("queue"));
+    assert_eq!(lanes.unwrap(), ["old"]);
+    let lanes = lanes_to_drain(&rig.config(&line("old"), "off"), &rig.state().join("queue"));
+    assert!(lanes.unwrap().is_empty());
 }
 
 #[tokio::test]

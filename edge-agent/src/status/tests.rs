@@ -32,7 +32,7 @@ fn snapshot() -> Snapshot {
             ..Balance::default()
         },
         lanes: vec![LaneStat {
-            topic: Topic::new("readings").unwrap(),
+            topic: "readings".into(),
             stat: queue::Stat {
                 readings: 3,
                 bytes: 4096,

@@ -113,13 +113,13 @@ fn a_look_from_outside_sees_what_waits_and_disturbs_nothing() {
     rig.next(150);
     rig.acknowledge(150);
     rig.lane.sync_head().unwrap();
-    assert_eq!(inspect::lanes(&rig.dir).unwrap(), [topic()]);
-    let seen = inspect::stat(&rig.dir, &topic()).unwrap();
+    assert_eq!(inspect::lanes(&rig.dir).unwrap(), ["t"]);
+    let seen = inspect::stat(&rig.dir, "t").unwrap();
     assert_eq!(seen.gateway, gateway());
     assert_eq!(seen.stat.readings, rig.lane.stat().readings);
     assert_eq!(seen.stat.segments, rig.lane.stat().segments);
-    let all = inspect::peek(&rig.dir, &topic(), 10_000).unwrap();
-    let few = inspect::peek(&rig.dir, &topic(), 3).unwrap();
+    let all = inspect::peek(&rig.dir, "t", 10_000).unwrap();
+    let few = inspect::peek(&rig.dir, "t", 3).unwrap();
     assert_eq!(values(&all), (150..2000).collect::<Vec<_>>());
     assert_eq!(few, all[..3]);
     rig.reader.rewind();

@@ -137,7 +137,12 @@ fn carry_v1() {
         boot: 7,
         sequence: 300,
     };
-    memory.seen(&mut staged, &DeviceId::new("d").unwrap(), source);
+    memory.seen(
+        &mut staged,
+        &DeviceId::new("d").unwrap(),
+        source,
+        Digest(0x1122_3344_5566_7788),
+    );
     staged.remember(MqttOrigin {
         packet_id: 7,
         topic_hash: [1; 8],
@@ -150,6 +155,28 @@ fn carry_v1() {
         [CARRY]
     );
     assert_eq!(Memory::read(&entries).unwrap(), (memory, Some(77)));
+}
+
+/// The bytes of a hex block: on each line what stands before two spaces and a remark.
+fn shown(name: &str) -> String {
+    const PAGE: &str = include_str!("../../../../docs/formats.md");
+    let (_, block) = PAGE.split_once(&format!("```hex queue-{name}\n")).unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let bytes = |line: &'static str| line.split("   ").next().unwrap().replace(' ', "");
+    block.lines().map(bytes).collect()
+}
+
+#[test]
+fn the_queue_in_the_formats_page_is_that_of_the_code() {
+    for (name, frozen) in [
+        ("lane", LANE),
+        ("head", HEAD),
+        ("block", BLOCK),
+        ("seal", SEAL),
+        ("carry", CARRY),
+    ] {
+        assert_eq!(shown(name), frozen, "{name}");
+    }
 }
 
 #[test]
@@ -194,4 +221,5 @@ const BLOCK: &str = "0149000000beb8138bbea593e0a9e707ac02018089fce288d2a30601808
 const LANE: &str = "01050000006c2023850267770174";
 const HEAD: &str = "0138000000362f3f52090302bea593e0a9e70700012901090104e807010201bea593e0a9e70701290000000001bea593e0a9e7070c00030001808082e288d2a306";
 const SEAL: &str = "010f0000007415e0c7050901bea593e0a9e7070029020401";
-const CARRY: &str = "011c000000773358804d010164010107ac0201010701010101010101010202020202020202";
+const CARRY: &str =
+    "012000000003a38a444d0101640107ac02010188776655010701010101010101010202020202020202";

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, io, os::unix::fs::FileExt};
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 use protocol::{
     RecordId,
     control::{Fact, Loss},
@@ -242,14 +242,23 @@ impl Model {
     }
 }
 
-/// `PROPTEST_CASES` asks for more.
+/// `QUEUE_MODEL_CASES` asks for more cases, `QUEUE_MODEL_SEED` for those of an earlier run.
 fn cases() -> ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES").ok();
+    let asked = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let cases = asked("QUEUE_MODEL_CASES").unwrap_or(48);
+    let seed = asked("QUEUE_MODEL_SEED").unwrap_or_else(random_seed);
+    eprintln!("QUEUE_MODEL_CASES={cases} QUEUE_MODEL_SEED={seed}");
     ProptestConfig {
-        cases: asked.and_then(|cases| cases.parse().ok()).unwrap_or(48),
+        cases: cases as u32,
+        rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         ..ProptestConfig::default()
     }
+}
+
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(())
 }
 
 proptest! {

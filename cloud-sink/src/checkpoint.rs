@@ -1,0 +1,380 @@
+//! Checkpoints: how far the sink is, kept beside what it wrote. Pure.
+//!
+//! MongoDB holds the readings, so MongoDB holds the place to go on from; the group's committed offset is
+//! only a mirror of it. A checkpoint of a partition is its **coverage first, then its next offset**: after
+//! a crash between the two the records are read again, and noting them again changes nothing.
+//!
+//! Both writes carry a **fence**, a number that whoever takes a partition increments. A sink that was
+//! paused, lost its partition and wakes finds a higher one and cannot write back.
+//!
+//! A **mark** is the fingerprint of a record shortly before the next offset. Whoever takes the partition
+//! compares it with the topic: another record there means that the topic was made anew, and its offsets
+//! mean nothing any more.
+//!
+//! ```text
+//! taken ─▶ records: coverage, marks ─▶ next offset ─▶ due ─▶ take ─▶ write ─▶ finished
+//!                                                              ▲                  │ held: as before
+//!                                                              └──────────────────┘
+//! ```
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use protocol::RecordId;
+
+use crate::{
+    coverage::{Coverage, Verdict},
+    message::{Coordinates, Message, Partition},
+};
+
+/// Between two checkpoints, while anything happens.
+pub const EVERY: Duration = Duration::from_secs(5);
+/// With so many streams to note a checkpoint is made at once: this bounds the memory.
+const MAX_STREAMS: usize = 1000;
+/// Records remembered as candidates for a mark.
+const MAX_MARKS: usize = 256;
+
+/// The fingerprint of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Its offset.
+    pub offset: i64,
+    /// The broker's timestamp in milliseconds since 1970, -1 where it has none.
+    pub timestamp_ms: i64,
+    /// CRC-32 over key and value.
+    pub crc: u32,
+}
+
+impl Mark {
+    /// Of this record.
+    #[must_use]
+    pub fn of(message: &Message) -> Self {
+        let at = &message.at;
+        Self::new(at.offset, at.timestamp_ms, message.key(), message.value())
+    }
+
+    /// Of a record in parts.
+    #[must_use]
+    pub fn new(
+        offset: i64,
+        timestamp_ms: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Self {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(key.unwrap_or_default());
+        crc.update(value.unwrap_or_default());
+        Self {
+            offset,
+            timestamp_ms: timestamp_ms.unwrap_or(-1),
+            crc: crc.finalize(),
+        }
+    }
+}
+
+/// Where to go on, as the one who takes a partition finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Which.
+    pub partition: Partition,
+    /// To be shown with each write.
+    pub fence: i64,
+    /// The next offset; `None` where nothing was ever checkpointed: begin with the earliest.
+    pub next: Option<i64>,
+    /// A record before it.
+    pub mark: Option<Mark>,
+}
+
+/// One checkpoint to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Which.
+    pub partition: Partition,
+    /// From [`Taken`].
+    pub fence: i64,
+    /// What became of readings since the last one.
+    pub coverage: Coverage,
+    /// The next offset; `None` when it is as before.
+    pub next: Option<i64>,
+    /// A record before it.
+    pub mark: Option<Mark>,
+    /// The topic was made anew: where the life before had come to.
+    pub ended: Option<i64>,
+}
+
+/// What became of a [`Progress`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It is durable.
+    Yes,
+    /// Another sink has taken the partition.
+    Fenced,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    fence: i64,
+    coverage: Coverage,
+    next: Option<i64>,
+    ended: Option<i64>,
+    /// Records taken, in order, not before `next` yet.
+    marks: VecDeque<Mark>,
+    mark: Option<Mark>,
+    under_way: bool,
+    fenced: bool,
+}
+
+impl State {
+    fn is_dirty(&self) -> bool {
+        !self.fenced && (self.next.is_some() || !self.coverage.is_empty())
+    }
+}
+
+/// The checkpoints of the partitions this sink has.
+#[derive(Debug)]
+pub struct Checkpoints {
+    partitions: HashMap<Partition, State>,
+    next_at: Instant,
+}
+
+impl Checkpoints {
+    /// None yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            partitions: HashMap::new(),
+            next_at: now + EVERY,
+        }
+    }
+
+    /// This sink has taken a partition.
+    pub fn taken(&mut self, partition: Partition, fence: i64) {
+        let state = State {
+            fence,
+            ..State::default()
+        };
+        self.partitions.insert(partition, state);
+    }
+
+    /// A partition went.
+    pub fn dropped(&mut self, partition: &Partition) {
+        self.partitions.remove(partition);
+    }
+
+    /// Records were gone before they were read, or (`to` below `from`) the topic was made anew.
+    pub fn jumped(&mut self, partition: &Partition, from: i64, to: i64) {
+        if let Some(state) = self.partitions.get_mut(partition) {
+            state.marks.clear();
+            state.mark = None;
+            state.next = Some(to);
+            if to < from {
+                state.ended = Some(from);
+            }
+        }
+    }
+
+    /// A record was read.
+    pub fn read(&mut self, message: &Message) {
+        if let Some(state) = self.partitions.get_mut(&message.at.partition)
+            && state.marks.len() < MAX_MARKS
+        {
+            state.marks.push_back(Mark::of(message));
+        }
+    }
+
+    /// What became of a reading.
+    pub fn note(&mut self, at: &Coordinates, id: &RecordId, verdict: Verdict) {
+        if let Some(state) = self.partitions.get_mut(&at.partition) {
+            state.coverage.note(id, verdict);
+        }
+    }
+
+    /// Everything before `next` is settled.
+    pub fn advanced(&mut self, partition: &Partition, next: i64) {
+        if let Some(state) = self.partitions.get_mut(partition) {
+            state.next = Some(next);
+            while state.marks.front().is_some_and(|mark| mark.offset < next) {
+                state.mark = state.marks.pop_front();
+            }
+        }
+    }
+
+    /// When the next are to be written, if there is anything to write.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        let waiting = |state: &&State| state.is_dirty() && !state.under_way;
+        let streams: Option<usize> = self
+            .partitions
+            .values()
+            .filter(waiting)
+            .map(|state| Some(state.coverage.len()))
+            .sum();
+        let any = self.partitions.values().any(|state| waiting(&state));
+        let is_full = streams.is_some_and(|streams| streams >= MAX_STREAMS);
+        any.then(|| {
+            if is_full {
+                Instant::now()
+            } else {
+                self.next_at
+            }
+        })
+    }
+
+    /// Everything that can be written now.
+    pub fn take(&mut self, now: Instant) -> Vec<Progress> {
+        self.next_at = now + EVERY;
+        let mut work = Vec::new();
+        for (partition, state) in &mut self.partitions {
+            if state.is_dirty() && !state.under_way {
+                state.under_way = true;
+                work.push(Progress {
+                    partition: partition.clone(),
+                    fence: state.fence,
+                    coverage: std::mem::take(&mut state.coverage),
+                    next: state.next.take(),
+                    mark: state.mark,
+                    ended: state.ended.take(),
+                });
+            }
+        }
+        work
+    }
+
+    /// A checkpoint was written, or refused.
+    pub fn finished(&mut self, progress: &Progress, written: Written) {
+        // What was under way when the partition went and came back is not of this life.
+        if let Some(state) = self.partitions.get_mut(&progress.partition)
+            && state.fence == progress.fence
+        {
+            state.under_way = false;
+            state.fenced |= written == Written::Fenced;
+        }
+    }
+
+    /// Nothing of the partition is left to write.
+    #[must_use]
+    pub fn is_settled(&self, partition: &Partition) -> bool {
+        self.partitions
+            .get(partition)
+            .is_none_or(|state| !state.is_dirty() && !state.under_way)
+    }
+
+    /// Nothing of any partition is left to write.
+    #[must_use]
+    pub fn all_settled(&self) -> bool {
+        let mut states = self.partitions.values();
+        states.all(|state| !state.is_dirty() && !state.under_way)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition() -> Partition {
+        Partition {
+            topic: "t".into(),
+            number: 0,
+        }
+    }
+
+    fn message(offset: i64) -> Message {
+        let at = Coordinates {
+            partition: partition(),
+            offset,
+            timestamp_ms: Some(7),
+        };
+        let value = offset.to_string();
+        Message::new(at, Some(b"gw7"), Some(value.as_bytes()), std::iter::empty())
+    }
+
+    fn note(checkpoints: &mut Checkpoints, offset: i64) {
+        let id = format!("gw7:000000000001:{offset:012x}");
+        let message = message(offset);
+        checkpoints.note(&message.at, &id.parse().unwrap(), Verdict::Present(None));
+    }
+
+    fn only(mut work: Vec<Progress>) -> Progress {
+        assert_eq!(work.len(), 1);
+        work.pop().unwrap()
+    }
+
+    #[test]
+    fn a_checkpoint_carries_what_came_since_the_last_and_a_mark_before_its_offset() {
+        let start = Instant::now();
+        let mut checkpoints = Checkpoints::new(start);
+        checkpoints.taken(partition(), 3);
+        assert_eq!(checkpoints.due(), None);
+        for offset in 0..3 {
+            checkpoints.read(&message(offset));
+            note(&mut checkpoints, offset);
+        }
+        checkpoints.advanced(&partition(), 2);
+        assert_eq!(checkpoints.due(), Some(start + EVERY));
+        let first = only(checkpoints.take(start));
+        assert_eq!((first.fence, first.next), (3, Some(2)));
+        assert_eq!(first.mark, Some(Mark::of(&message(1))));
+        assert_eq!(first.coverage.len(), 1);
+        assert!(!checkpoints.is_settled(&partition()), "under way");
+
+        // One at a time for a partition.
+        checkpoints.advanced(&partition(), 3);
+        assert_eq!(checkpoints.due(), None);
+        assert!(checkpoints.take(start).is_empty());
+        checkpoints.finished(&first, Written::Yes);
+        let second = only(checkpoints.take(start));
+        assert_eq!((second.next, second.coverage.len()), (Some(3), 0));
+        assert_eq!(second.mark, Some(Mark::of(&message(2))));
+        checkpoints.finished(&second, Written::Yes);
+        assert!(checkpoints.all_settled());
+    }
+
+    #[test]
+    fn a_fenced_partition_is_not_written_any_more() {
+        let mut checkpoints = Checkpoints::new(Instant::now());
+        checkpoints.taken(partition(), 3);
+        checkpoints.advanced(&partition(), 5);
+        let old = only(checkpoints.take(Instant::now()));
+        checkpoints.finished(&old, Written::Fenced);
+        checkpoints.advanced(&partition(), 6);
+        assert!(checkpoints.take(Instant::now()).is_empty());
+        assert!(checkpoints.all_settled());
+
+        // Taken again, it has a higher fence; the end of the former life changes nothing.
+        checkpoints.taken(partition(), 8);
+        checkpoints.advanced(&partition(), 6);
+        let new = only(checkpoints.take(Instant::now()));
+        checkpoints.finished(&old, Written::Fenced);
+        assert!(!checkpoints.is_settled(&partition()));
+        checkpoints.finished(&new, Written::Yes);
+        assert!(checkpoints.all_settled());
+    }
+
+    #[test]
+    fn a_jump_is_a_checkpoint_and_a_jump_back_ends_a_life() {
+        for (from, to, ended) in [(5, 9, None), (5, 0, Some(5))] {
+            let mut checkpoints = Checkpoints::new(Instant::now());
+            checkpoints.taken(partition(), 1);
+            checkpoints.read(&message(4));
+            checkpoints.advanced(&partition(), 5);
+            checkpoints.jumped(&partition(), from, to);
+            let progress = only(checkpoints.take(Instant::now()));
+            let found = (progress.next, progress.mark, progress.ended);
+            assert_eq!(found, (Some(to), None, ended));
+        }
+    }
+
+    #[test]
+    fn many_streams_are_written_at_once() {
+        let mut checkpoints = Checkpoints::new(Instant::now());
+        checkpoints.taken(partition(), 1);
+        for epoch in 0..MAX_STREAMS {
+            let id = format!("gw7:{epoch:012x}:000000000000");
+            let verdict = Verdict::Present(None);
+            checkpoints.note(&message(0).at, &id.parse().unwrap(), verdict);
+        }
+        assert!(checkpoints.due().is_some_and(|due| due <= Instant::now()));
+    }
+}

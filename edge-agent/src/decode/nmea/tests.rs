@@ -1,0 +1,151 @@
+use super::super::stream::{
+    Fault,
+    tests::{clean, mixed},
+};
+
+/// Closes a sentence with its checksum.
+fn said(sentence: &str) -> String {
+    let sum = sentence.bytes().fold(0, |sum, byte| sum ^ byte);
+    format!("${sentence}*{sum:02X}\r\n")
+}
+
+/// u-blox 8, as in its protocol specification: one second of a multi-constellation receiver.
+const UBLOX: &str = "\
+$GNRMC,083559.00,A,4717.11437,N,00833.91522,E,0.004,77.52,091202,,,A,V*33\r\n\
+$GNVTG,77.52,T,,M,0.004,N,0.008,K,A*12\r\n\
+$GNGGA,083559.00,4717.11399,N,00833.91590,E,1,08,1.01,499.6,M,48.0,M,,*45\r\n\
+$GNGSA,A,3,23,29,07,08,09,18,26,28,,,,,1.94,1.18,1.54,1*0D\r\n\
+$GPGSV,3,1,10,23,38,230,44,29,71,156,47,07,29,116,41,08,09,081,36*7F\r\n\
+$GLGSV,1,1,03,65,38,230,49,66,71,156,,67,29,116,41*5B\r\n\
+$GNGLL,4717.11364,N,00833.91565,E,083559.00,A,A*77\r\n";
+
+#[test]
+fn the_sentences_of_one_epoch_are_one_reading() {
+    // Checksums of examples are often those of other receivers: each sentence anew.
+    let one: String = UBLOX
+        .lines()
+        .map(|line| said(line.trim_start_matches('$').split('*').next().unwrap()))
+        .collect();
+    let two = one.replace("083559.00", "083600.20");
+    let two: String = two
+        .lines()
+        .map(|line| said(line.trim_start_matches('$').split('*').next().unwrap()))
+        .collect();
+    let readings = clean("nmea", (one + &two).as_bytes());
+    assert_eq!(readings.len(), 2);
+    assert_eq!(
+        readings[0],
+        "@2002-12-09T08:35:59Z altitude_m=499.6 course_deg=77.52 fix_mode=3 fix_quality=1 \
+         fix_valid=true geoid_separation_m=48 hdop=1.01 latitude_deg=47.2852395 \
+         longitude_deg=8.5652537 pdop=1.94 satellites_in_view=13 satellites_used=8 \
+         snr_max_db=49 speed_mps=0.002 vdop=1.54"
+    );
+    assert!(readings[1].starts_with("@2002-12-09T08:36:00.2Z "));
+}
+
+#[test]
+fn the_classic_examples_are_read() {
+    let classic = "$GPRMC,123519,A,4807.038,N,01131.000,E,022.4,084.4,230394,003.1,W*6A\n";
+    assert_eq!(
+        clean("nmea", classic.as_bytes()),
+        [
+            "@1994-03-23T12:35:19Z course_deg=84.4 fix_valid=true latitude_deg=48.1173 \
+          longitude_deg=11.5166667 magnetic_variation_deg=-3.1 speed_mps=11.524"
+        ]
+    );
+    let south_west = said("INGLL,3723.2475,S,12158.3416,W,161229.487,A,A");
+    assert_eq!(
+        clean("nmea", south_west.as_bytes()),
+        ["fix_valid=true latitude_deg=-37.3874583 longitude_deg=-121.97236"]
+    );
+    let old = said("GPVTG,054.7,034.4,005.5,010.2");
+    assert_eq!(
+        clean("nmea", old.as_bytes()),
+        ["course_deg=54.7 course_magnetic_deg=34.4 speed_mps=2.829"]
+    );
+}
+
+#[test]
+fn a_fix_that_is_none_is_marked() {
+    for sentence in [
+        "GNRMC,,V,,,,,,,,,,N",
+        "GPGGA,092750.000,,,,,0,0,,,M,,M,,",
+        "GNGSA,A,1,,,,,,,,,,,,,99.99,99.99,99.99",
+        "GPRMC,092751.000,V,5321.6802,N,00630.3371,W,0.06,31.66,280511,,,A",
+    ] {
+        let [reading] = &clean("nmea", said(sentence).as_bytes())[..] else {
+            panic!("{sentence}");
+        };
+        assert!(reading.contains("fix_valid=false"), "{reading}");
+    }
+    // Valid by one sentence, not by the other: not valid.
+    let two = said("GPGGA,1,,,,,1,03,,,M,,M,,") + &said("GPRMC,,V,,,,,,,,,,N");
+    assert!(clean("nmea", two.as_bytes())[0].contains("fix_valid=false"));
+}
+
+#[test]
+fn the_date_is_carried_over_midnight_and_missing_before_it_was_said() {
+    let gga = |time: &str| {
+        said(&format!(
+            "GPGGA,{time},4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,"
+        ))
+    };
+    let rmc = said("GPRMC,235959.50,A,4807.038,N,01131.000,E,0,0,311226,,,A");
+    let capture = [gga("235958"), rmc, gga("235959.75"), gga("000000.25")].concat();
+    let times: Vec<Option<String>> = clean("nmea", capture.as_bytes())
+        .iter()
+        .map(|reading| Some(reading.strip_prefix('@')?.split(' ').next()?.to_owned()))
+        .collect();
+    let at = |time: &str| Some(time.to_owned());
+    assert_eq!(
+        times,
+        [
+            None,
+            at("2026-12-31T23:59:59.5Z"),
+            at("2026-12-31T23:59:59.75Z"),
+            at("2027-01-01T00:00:00.25Z")
+        ]
+    );
+}
+
+#[test]
+fn receivers_without_a_fix_still_have_one_reading_an_epoch() {
+    let silent = said("GPRMC,,V,,,,,,,,,,N") + &said("GPGSV,1,1,00");
+    assert_eq!(clean("nmea", silent.repeat(3).as_bytes()).len(), 3);
+}
+
+#[test]
+fn damaged_sentences_are_named_and_others_untouched() {
+    let good = said("GPGLL,4916.45,N,12311.12,W,225444,A");
+    let bad = good.replace("4916", "4917");
+    let bare = "$GPGLL,4916.45,N,12311.12,W,225444,A\r\n";
+    let capture = [&good[20..], &bad, &good, bare, &said("PUBX,00,1"), "\r\n"].concat();
+    let (readings, rejected) = mixed("nmea", capture.as_bytes());
+    assert_eq!(
+        readings,
+        ["fix_valid=true latitude_deg=49.2741667 longitude_deg=-123.1853333"]
+    );
+    let faults: Vec<&Fault> = rejected.iter().map(|(_, _, fault)| fault).collect();
+    assert!(matches!(
+        faults[..],
+        [Fault::Lead, Fault::Checksum { .. }, Fault::NoChecksum]
+    ));
+    // No line end between two, and none at the end of the capture.
+    let joined = good.trim_end().repeat(2);
+    assert_eq!(clean("nmea", joined.as_bytes()).len(), 2);
+}
+
+#[test]
+fn coordinates_that_are_none_are_rejected_by_name() {
+    for position in [
+        "9916.45,N,12311.12,W",
+        "4960.45,N,12311.12,W",
+        "4916.45,X,12311.12,W",
+        "x,N,y,W",
+    ] {
+        let sentence = said(&format!("GPGLL,{position},225444,A"));
+        let (readings, _) = super::super::stream::tests::read("nmea", sentence.as_bytes());
+        assert_eq!(readings[0].rejected.len(), 1, "{position}");
+        assert_eq!(readings[0].fields.len(), 1, "{position}");
+    }
+}

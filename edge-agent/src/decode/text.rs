@@ -1,0 +1,89 @@
+//! Lines of text as a stream.
+
+use super::{
+    DecodeError, Decoded, line,
+    stream::{Cut, Fault, Step},
+};
+use crate::config::{LineFormat, Roles};
+
+/// A text format.
+#[derive(Debug)]
+pub(crate) struct Text {
+    format: LineFormat,
+    roles: Roles,
+    max_line_bytes: usize,
+    /// How much of the line at hand has been looked at for its end.
+    looked: usize,
+    /// In a line that was reported as too long.
+    too_long: bool,
+}
+
+impl Text {
+    pub(crate) fn new(format: LineFormat, roles: Roles, max_line_bytes: usize) -> Self {
+        Self {
+            format,
+            roles,
+            max_line_bytes,
+            looked: 0,
+            too_long: false,
+        }
+    }
+
+    fn line(&mut self, bytes: &[u8], out: &mut Vec<Decoded>) -> Result<(), DecodeError> {
+        // The first line of a table without columns names them.
+        if let LineFormat::Csv { separator, columns } = &mut self.format
+            && columns.is_empty()
+        {
+            let header = String::from_utf8_lossy(bytes);
+            let names = header.split(char::from(*separator));
+            *columns = names
+                .map(|name| name.trim_matches(['"', ' ']).to_owned())
+                .collect();
+            return Ok(());
+        }
+        if matches!(self.format, LineFormat::Influx) && bytes.starts_with(b"#") {
+            return Ok(());
+        }
+        let decoded = line(bytes, &self.format, &self.roles)?;
+        if decoded.fields.is_empty() {
+            return Err(DecodeError::NoFields(decoded.rejected.len()));
+        }
+        out.push(decoded);
+        Ok(())
+    }
+}
+
+impl Cut for Text {
+    fn next(&mut self, held: &[u8], end: bool, out: &mut Vec<Decoded>) -> Step {
+        let ends = |b: &u8| matches!(b, b'\r' | b'\n');
+        let blank = held.iter().take_while(|b| ends(b)).count();
+        if blank > 0 {
+            self.too_long = false;
+            return Step::Take(blank);
+        }
+        let from = std::mem::take(&mut self.looked).min(held.len());
+        let len = match held[from..].iter().position(ends) {
+            Some(at) => from + at,
+            None if end || held.len() > self.max_line_bytes => held.len(),
+            None => {
+                self.looked = held.len();
+                return Step::Wait;
+            }
+        };
+        if self.too_long {
+            return Step::Noise(len);
+        }
+        if len > self.max_line_bytes {
+            self.too_long = true;
+            return Step::Reject(len, Fault::TooLong);
+        }
+        match self.line(&held[..len], out) {
+            Ok(()) => Step::Take(len),
+            Err(error) => Step::Reject(len, error.into()),
+        }
+    }
+
+    fn bound(&self) -> usize {
+        usize::MAX
+    }
+}

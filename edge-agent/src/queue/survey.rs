@@ -1,0 +1,147 @@
+//! What exists: visits the segments of a lane from the newest to the oldest, because each one says where
+//! the one before it ends. Sealed ones are not opened: their summary is enough. Whatever cannot be read
+//! is set aside.
+
+use std::{collections::BTreeMap, io, path::Path};
+
+use super::{
+    OpenError, block,
+    directory::{newer, segment_numbers},
+    envelope::EnvelopeError,
+    files,
+    lane::segment_dir,
+    memory::Memory,
+    segment::{Segment, SegmentError},
+    summary::{Run, Summary},
+};
+use crate::config;
+
+/// Blocks scanned at a time.
+const SCAN_BLOCKS: usize = 64;
+
+/// What the directory holds.
+#[derive(Default)]
+pub(super) struct Survey {
+    pub segments: BTreeMap<u32, Summary>,
+    /// The newest segment, when it is open and takes more.
+    pub active: Option<(u32, Segment)>,
+    pub memory: Option<Memory>,
+    /// Runs that sealed segments had and that are gone.
+    pub gone: Vec<Run>,
+    /// The newest segment cannot be read, so nobody knows where the last epoch ends.
+    pub end_unknown: bool,
+    pub next_segment: u32,
+}
+
+pub(super) fn survey(path: &Path, settings: &config::Queue) -> Result<Survey, OpenError> {
+    let io = |source| OpenError::Io {
+        path: path.join("segments"),
+        source,
+    };
+    let (numbers, next_segment) = segment_numbers(path).map_err(io)?;
+    let newest = numbers.last().copied();
+    let mut survey = Survey {
+        next_segment,
+        ..Survey::default()
+    };
+    let mut limit = u64::MAX;
+    for number in numbers.into_iter().rev() {
+        let dir = segment_dir(path, number);
+        let sealed = Summary::read(&dir).map_err(|error| newer(&dir, error))?;
+        // The newest readable one is always opened, for what it remembers of the sources.
+        if let Some(summary) = sealed.clone().filter(|_| survey.memory.is_some()) {
+            limit = summary.first_block;
+            survey.segments.insert(number, summary);
+            continue;
+        }
+        match scan(&dir, limit, survey.memory.is_none()) {
+            Err(SegmentError::Io(error)) => return Err(io(error)),
+            Err(SegmentError::Damaged(reason)) => {
+                tracing::error!(segment = %dir.display(), reason, "queue segment quarantined");
+                survey.end_unknown |= Some(number) == newest && sealed.is_none();
+                survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));
+                files::quarantine_dir(&dir).map_err(io)?;
+            }
+            Ok(scanned) if scanned.summary.runs.is_empty() => {
+                drop(scanned);
+                survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));
+                files::remove_dir(&dir).map_err(io)?;
+            }
+            Ok(scanned) => {
+                limit = scanned.summary.first_block;
+                survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));
+                let takes_more = survey.memory.is_none()
+                    && scanned.whole
+                    && scanned.segment.bytes() < settings.segment_bytes / 4 * 3;
+                survey.memory.get_or_insert(scanned.memory);
+                if takes_more {
+                    Summary::remove(&dir).map_err(io)?;
+                    survey.active = Some((number, scanned.segment));
+                } else {
+                    // Opening it wrote its snapshot.
+                    drop(scanned.segment);
+                    scanned.summary.write(&dir).map_err(io)?;
+                }
+                survey.segments.insert(number, scanned.summary);
+            }
+        }
+    }
+    Ok(survey)
+}
+
+struct Scanned {
+    segment: Segment,
+    summary: Summary,
+    memory: Memory,
+    /// No block is damaged.
+    whole: bool,
+}
+
+fn scan(dir: &Path, limit: u64, replay: bool) -> Result<Scanned, SegmentError> {
+    let segment = Segment::open(dir)?;
+    match scan_open(segment, limit, replay) {
+        Err(SegmentError::Damaged(_)) => scan_open(Segment::open_from_log(dir)?, limit, replay),
+        other => other,
+    }
+}
+
+fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, SegmentError> {
+    let unknown =
+        |error: EnvelopeError| SegmentError::Io(io::Error::new(io::ErrorKind::Unsupported, error));
+    let (mut memory, first_block) = Memory::read(&segment.carry()?).map_err(unknown)?;
+    let mut from = 0;
+    let mut summary: Option<Summary> = None;
+    let mut whole = true;
+    loop {
+        let blocks = segment.blocks(from, limit, SCAN_BLOCKS)?;
+        let Some((last, _)) = blocks.last() else {
+            break;
+        };
+        from = last + 1;
+        for (number, bytes) in blocks {
+            let summary =
+                summary.get_or_insert_with(|| Summary::new(first_block.unwrap_or(number)));
+            match block::decode(&bytes) {
+                Ok((header, items)) => {
+                    summary.add(number, &header);
+                    if replay {
+                        memory.replay(&items);
+                    }
+                }
+                Err(EnvelopeError::Damaged) => {
+                    tracing::warn!(segment = %segment.dir().display(), block = number,
+                        "queue block is damaged");
+                    summary.next_block = number + 1;
+                    whole = false;
+                }
+                Err(newer) => return Err(unknown(newer)),
+            }
+        }
+    }
+    Ok(Scanned {
+        segment,
+        summary: summary.unwrap_or_else(|| Summary::new(first_block.unwrap_or(1))),
+        memory,
+        whole,
+    })
+}
