@@ -11,6 +11,7 @@ mod secrets;
 
 mod on_the_stack {
     mod bad_input;
+    mod confluent;
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;
