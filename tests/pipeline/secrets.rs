@@ -76,7 +76,7 @@ fn no_command_log_or_page_tells_a_secret() -> Result<()> {
     let nobody = port::free()?;
     for (program, config) in configurations(dir.path(), nobody)? {
         let mut daemon = Daemon::new(program, dir.path(), &config)?;
-        daemon.set_environment("RUST_LOG", "trace");
+        daemon.set_environment(vec![("RUST_LOG".into(), "trace".into())]);
         let file = daemon.config_file();
         for command in [&["check"][..], &["config", "show"]] {
             let text = said(program, command, &file)?;

@@ -123,9 +123,10 @@ pub struct Daemon {
     program: &'static str,
     dir: PathBuf,
     port: u16,
-    environment: Vec<(&'static str, &'static str)>,
     process: Option<Process>,
     ended_by_us: bool,
+    environment: Vec<(String, PathBuf)>,
+    instead: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -139,9 +140,10 @@ impl Daemon {
             program,
             dir: dir.to_owned(),
             port: port::free()?,
-            environment: Vec::new(),
             process: None,
             ended_by_us: false,
+            environment: Vec::new(),
+            instead: None,
         };
         daemon.configure(config)?;
         Ok(daemon)
@@ -157,9 +159,14 @@ impl Daemon {
         std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))
     }
 
-    /// Sets an environment variable for the next start.
-    pub fn set_environment(&mut self, name: &'static str, value: &'static str) {
-        self.environment.push((name, value));
+    /// Adds to its environment, from the next start.
+    pub fn set_environment(&mut self, environment: Vec<(String, PathBuf)>) {
+        self.environment = environment;
+    }
+
+    /// Runs another build of it, from the next start.
+    pub fn use_program(&mut self, program: &Path) {
+        self.instead = Some(program.to_owned());
     }
 
     /// Its configuration.
@@ -185,10 +192,14 @@ impl Daemon {
     /// # Errors
     /// It ended at once; the message has the end of its log.
     pub fn start(&mut self) -> Result<()> {
-        let mut command = Command::new(crate::binary(self.program)?);
+        let program = match &self.instead {
+            Some(program) => program.clone(),
+            None => crate::binary(self.program)?,
+        };
+        let mut command = Command::new(program);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(["run", "-c"]).arg(self.config_file());
         command.current_dir(&self.dir);
-        command.envs(self.environment.iter().copied());
         self.process = Some(Process::spawn(self.program, &mut command, &self.log())?);
         self.ended_by_us = false;
         let what = format!("{} to live", self.program);

@@ -9,6 +9,7 @@
 //! daemon    edge-agent and cloud-sink as processes with a configuration and a status page
 //! rig       one pipeline: agent, sink, devices, on services that can be taken away
 //! demo      the main job, watched
+//! chaos     plugs pulled in tight loops, and what was promised held against what arrived
 //! ```
 //!
 //! Nothing here is used by the product. Every failure to set something up is a failed test, never a
@@ -17,6 +18,7 @@
 #![allow(clippy::print_stdout)]
 
 pub mod cache;
+pub mod chaos;
 pub mod daemon;
 pub mod demo;
 pub mod embedded;

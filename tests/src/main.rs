@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::{demo, embedded, service::Kind, stack};
+use harness::{chaos, demo, embedded, service::Kind, stack};
 
 /// Services and demonstrations for people who work on this project.
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Command {
     },
     /// The whole way with plugs pulled, watched, ending with the verdict.
     Demo(demo::Options),
+    /// Plugs pulled, again and again; the last line says what it cost.
+    Chaos(chaos::Options),
 }
 
 #[derive(Subcommand)]
@@ -70,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         },
         Command::Embedded { topics } => embedded::serve(&topics),
         Command::Demo(options) => return demo::run(&options),
+        Command::Chaos(options) => return chaos::run(&options),
     }?;
     Ok(ExitCode::SUCCESS)
 }

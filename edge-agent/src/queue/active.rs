@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, thread, time::Instant};
 
-use super::{files, lane::Life, seal, segment::Segment, writer::Writer};
+use super::{fault, files, lane::Life, seal, segment::Segment, writer::Writer};
 
 /// Handles of failed stores that are never given back; beyond, only a new process helps.
 const MAX_LEAKED: u32 = 64;
@@ -56,16 +56,7 @@ impl Writer {
         let number = self.next_segment;
         self.next_segment += 1;
         let dir = self.lane.segment_dir(number);
-        let segment = match Segment::create(&dir) {
-            Ok(segment) => Arc::new(segment),
-            Err(error) => {
-                // What is left of it is empty; a start would clear it as well.
-                if let Err(left) = files::remove_dir(&dir) {
-                    tracing::warn!(segment = number, error = %left, "empty queue segment not removed");
-                }
-                return Err(error);
-            }
-        };
+        let segment = Arc::new(Segment::create(&dir)?);
         self.active = Some(Active {
             number,
             segment,
@@ -120,6 +111,9 @@ impl Writer {
             number, segment, ..
         } = active;
         let job = move || seal::seal(&lane, number, segment);
+        if fault::single_threaded() {
+            return job();
+        }
         match thread::Builder::new().name("queue-seal".into()).spawn(job) {
             Ok(handle) => self.sealer = Some(handle),
             Err(error) => {

@@ -29,6 +29,8 @@ use super::{fault::step, files};
 const CACHE_BYTES: u64 = 2 * 1024 * 1024;
 /// A dropped store gives its lock back a little later; this is long enough to be sure.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Extension of a directory whose store is being created.
+pub const UNFINISHED: &str = "new";
 const CARRY: &[u8] = b"carry";
 /// Above every block number: they stay below 2^56.
 const BLOCKS_END: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
@@ -64,14 +66,34 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Creates an empty segment whose directory survives a power cut.
+    /// Creates an empty segment whose directory survives a power cut. It gets its name when it is whole:
+    /// a name without a store behind it would look like a store that was lost.
     pub fn create(dir: &Path) -> io::Result<Self> {
+        let unfinished = dir.with_extension(UNFINISHED);
+        Self::create_as(&unfinished, dir).inspect_err(|_| {
+            // What is left of it is empty; a start would clear it as well.
+            for left in [&unfinished, dir] {
+                if let Err(error) = files::remove_dir(left)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    tracing::warn!(segment = %left.display(), %error, "empty queue segment not removed");
+                }
+            }
+        })
+    }
+
+    fn create_as(unfinished: &Path, dir: &Path) -> io::Result<Self> {
         step("segment: create")?;
-        files::create_dir(dir)?;
-        let segment = Self::attempt(dir)?;
-        File::open(dir.join("conf"))?.sync_all()?;
+        files::create_dir(unfinished)?;
+        let mut segment = Self::attempt(unfinished)?;
+        File::open(unfinished.join("conf"))?.sync_all()?;
         segment.file.sync_data()?;
-        files::sync_dir(dir)?;
+        files::sync_dir(unfinished)?;
+        step("segment: before its name")?;
+        // sled needs its path only to open, and for blobs, for which blocks are too small.
+        fs::rename(unfinished, dir)?;
+        dir.clone_into(&mut segment.dir);
+        dir.parent().map_or(Ok(()), files::sync_dir)?;
         step("segment: created")?;
         Ok(segment)
     }
