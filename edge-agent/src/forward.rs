@@ -34,7 +34,7 @@ use crate::{
     config,
     link::{LinkKind, LinkState, Links},
     quarantine::Quarantine,
-    queue::Reader,
+    queue::{ReadError, Reader},
     stage::{Stage, Stop},
 };
 pub use producer::{SettingError, check};
@@ -44,6 +44,8 @@ use uplink::{Order, Uplink};
 const HANDFUL: usize = 500;
 /// How long a lane with nothing to do sleeps, at most.
 const IDLE: Duration = Duration::from_millis(250);
+/// Between two tries while the disk takes nothing.
+const DISK_RETRY: Duration = Duration::from_millis(500);
 /// Shortest and longest look for reports while nothing new comes.
 const NAP: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
@@ -154,10 +156,18 @@ impl Lane {
             Order::Wait => self.uplink.wait(NAP.1),
             Order::More(room) => {
                 let now = self.clock.now().queue();
-                let entries = self
-                    .reader
-                    .next(room.min(HANDFUL), now)
-                    .map_err(|error| format!("lane {} cannot be read: {error}", self.topic))?;
+                let entries = match self.reader.next(room.min(HANDFUL), now) {
+                    Ok(entries) => entries,
+                    Err(ReadError::Disk(error)) => {
+                        self.disk_is_down(&error);
+                        // What is under way goes on meanwhile.
+                        self.uplink.wait(DISK_RETRY);
+                        return Ok(false);
+                    }
+                    Err(error) => {
+                        return Err(format!("lane {} cannot be read: {error}", self.topic));
+                    }
+                };
                 if entries.is_empty() {
                     return Ok(self.rest(stop));
                 }
@@ -209,6 +219,11 @@ impl Lane {
     fn disk_failed(&self, error: &io::Error) {
         let topic = &self.topic;
         warn!(%topic, %error, "queue cursor cannot be written");
+        self.disk_is_down(error);
+    }
+
+    /// The commit thread says when it is up again.
+    fn disk_is_down(&self, error: &io::Error) {
         let state = LinkState::Down(error.to_string());
         self.links.set(LinkKind::Disk, self.topic.as_str(), state);
     }

@@ -62,7 +62,12 @@ use protocol::{GatewayId, Record, Timestamp, Topic};
 use self::{directory::Place, recover::Trust};
 use crate::{config, conservation::Conservation};
 
-pub use self::{lane::Lane, reader::Reader, summary::Run, writer::Writer};
+pub use self::{
+    lane::Lane,
+    reader::{ReadError, Reader},
+    summary::Run,
+    writer::Writer,
+};
 
 /// What the queue needs to know of the time at a call.
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +129,9 @@ pub enum CommitError {
     /// new segment.
     #[error("queue write failed: {0}")]
     Io(#[source] std::io::Error),
+    /// Stores failed so often, on a disk that works, that only a new process helps.
+    #[error("the store failed too often for one process")]
+    Exhausted,
 }
 
 /// Opens (or creates) the lane `dir/<topic>` and repairs what a crash left. A lane there that is recorded

@@ -7,11 +7,16 @@
 mod configuration;
 mod documentation;
 mod embedded;
+mod faults_agent;
+mod faults_kafka;
+mod faults_mqtt;
+mod faults_serial;
 mod secrets;
 
 mod on_the_stack {
     mod bad_input;
     mod confluent;
+    mod faults_sink;
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;

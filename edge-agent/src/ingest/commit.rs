@@ -133,6 +133,9 @@ impl Lane {
                     self.report(LinkState::Up);
                     return self.answer(group, outcomes);
                 }
+                Err(error @ CommitError::Exhausted) => {
+                    return Err(format!("lane {}: {error}", self.topic));
+                }
                 Err(error) => error,
             };
             self.report(LinkState::Down(error.to_string()));

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, thread, time::Instant};
 use super::{fault, files, lane::Life, seal, segment::Segment, writer::Writer};
 
 /// Handles of failed stores that are never given back; beyond, only a new process helps.
-const MAX_LEAKED: u32 = 64;
+pub(super) const MAX_LEAKED: u32 = 64;
 
 /// The segment that takes commits.
 #[derive(Debug)]
@@ -20,12 +20,11 @@ pub(super) struct Active {
 impl Writer {
     /// Writes blocks to the active segment, or sets it aside when it fails.
     pub(super) fn append(&mut self, blocks: &[(u64, Vec<u8>)]) -> io::Result<u64> {
-        if self.leaked >= MAX_LEAKED {
-            return Err(io::Error::other(
-                "the store failed too often; restart the agent",
-            ));
-        }
         if self.active.is_none() {
+            if self.leaked > 0 {
+                // A store that fails costs its memory for good: none is made while the disk is bad.
+                files::probe(&self.lane.place.path)?;
+            }
             self.create_segment()?;
         }
         let Some(active) = &self.active else {

@@ -34,6 +34,16 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
+/// Whether the disk takes a page now: written, durable, removed again.
+pub fn probe(dir: &Path) -> io::Result<()> {
+    let path = dir.join("probe");
+    let mut file = File::create(&path)?;
+    file.write_all(&[0; 4096])?;
+    step("probe: written")?;
+    file.sync_data()?;
+    fs::remove_file(&path)
+}
+
 /// Deletes a directory. A crash half-way must not leave something that opens as an empty store, so it is
 /// renamed first; what a crash leaves is cleared at the next start.
 pub fn remove_dir(dir: &Path) -> io::Result<()> {

@@ -65,6 +65,19 @@ pub(super) enum Pending {
     Lost { segment: u32, run: Run },
 }
 
+/// Why nothing is handed out.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The disk takes nothing: what is stored may be whole, so nothing is judged and nothing lost. Try
+    /// again.
+    #[error("the disk takes nothing: {0}")]
+    Disk(#[source] io::Error),
+    /// A store that this process cannot read any more, on a disk that works. A new process can, or finds
+    /// out what is lost.
+    #[error("{0}")]
+    Segment(#[source] io::Error),
+}
+
 impl Reader {
     pub(super) fn new(lane: Arc<Lane>, settings: config::Queue) -> Self {
         let resent_until = lane.state().book.handed;
@@ -92,23 +105,24 @@ impl Reader {
     /// everything handed out before them is forgotten.
     ///
     /// # Errors
-    /// The file system fails persistently.
-    pub fn next(&mut self, max: usize, now: Now) -> Result<Vec<Entry>, io::Error> {
+    /// [`ReadError`]; nothing was handed out then.
+    pub fn next(&mut self, max: usize, now: Now) -> Result<Vec<Entry>, ReadError> {
         let mut out = Vec::new();
         while out.len() < max {
             match self.buffer.front() {
-                None => {
-                    if !self.fill()? {
-                        break;
-                    }
-                }
+                None => match self.fill() {
+                    Ok(true) => {}
+                    // What is handed out must be returned; the next call fails again, with nothing.
+                    Err(error) if out.is_empty() => return Err(error),
+                    Ok(false) | Err(_) => break,
+                },
                 Some(front) if self.is_lost(front, now) => {
                     // A loss moves the cursor, which must not pass what may still be sent again.
                     if !self.handed.is_empty() || !out.is_empty() {
                         break;
                     }
                     self.lose_pending(now);
-                    self.reclaim()?;
+                    self.reclaim().map_err(ReadError::Disk)?;
                 }
                 Some(_) => {
                     if let Some(Pending::Entry { at, entry, .. }) = self.buffer.pop_front() {

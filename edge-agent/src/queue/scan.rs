@@ -16,7 +16,7 @@ use super::{
     envelope::EnvelopeError,
     files,
     lane::{Life, State},
-    reader::{At, Handed, Pending, Reader},
+    reader::{At, Handed, Pending, ReadError, Reader},
     segment::{Segment, SegmentError},
     summary::{Run, Summary},
 };
@@ -44,7 +44,7 @@ enum Step {
 
 impl Reader {
     /// Reads on; `false` at the end.
-    pub(super) fn fill(&mut self) -> io::Result<bool> {
+    pub(super) fn fill(&mut self) -> Result<bool, ReadError> {
         let patience = Instant::now();
         loop {
             match self.step() {
@@ -128,18 +128,26 @@ impl Reader {
             })
     }
 
-    fn read(&mut self, at: At, end: u64, shared: Option<&Segment>) -> io::Result<()> {
-        self.announce(at.number)?;
+    fn read(&mut self, at: At, end: u64, shared: Option<&Segment>) -> Result<(), ReadError> {
+        self.announce(at.number).map_err(ReadError::Disk)?;
         let found = match shared {
-            Some(segment) => segment.blocks(at.next_block, end, READ_BLOCKS)?,
-            None => match self.read_sealed(at, end) {
-                Ok(found) => found,
-                Err(SegmentError::Io(error)) => return Err(error),
-                Err(SegmentError::Damaged(reason)) => {
-                    self.quarantine(at.number, &reason);
-                    Vec::new()
+            Some(segment) => segment.blocks(at.next_block, end, READ_BLOCKS),
+            None => self.read_sealed(at, end),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.open = None;
+                // A disk that takes nothing makes every store look damaged: opening one writes.
+                files::probe(&self.lane.place.path).map_err(ReadError::Disk)?;
+                match error {
+                    SegmentError::Damaged(reason) if shared.is_none() => {
+                        self.quarantine(at.number, &reason);
+                        Vec::new()
+                    }
+                    error => return Err(ReadError::Segment(error.into())),
                 }
-            },
+            }
         };
         let mut next_block = end;
         if found.len() == READ_BLOCKS
@@ -159,7 +167,8 @@ impl Reader {
                     );
                 }
                 Err(newer @ EnvelopeError::Newer(_)) => {
-                    return Err(io::Error::new(io::ErrorKind::Unsupported, newer));
+                    let error = io::Error::new(io::ErrorKind::Unsupported, newer);
+                    return Err(ReadError::Segment(error));
                 }
             }
         }

@@ -65,6 +65,8 @@ pub(super) fn survey(
         match scan(&dir, limit, survey.memory.is_none()) {
             Err(SegmentError::Io(error)) => return Err(io(error)),
             Err(SegmentError::Damaged(reason)) => {
+                // A disk that takes nothing makes every store look damaged: opening one writes.
+                files::probe(path).map_err(io)?;
                 tracing::error!(segment = %dir.display(), reason, "queue segment quarantined");
                 survey.end_unknown |= Some(number) == newest && sealed.is_none();
                 survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));

@@ -12,7 +12,7 @@ use protocol::{Digest, Epoch, RecordId, control::LossReason};
 
 use super::{
     CommitError, Now,
-    active::Active,
+    active::{Active, MAX_LEAKED},
     block::{self, MqttOrigin, Packed},
     book::{EpochEntry, MAX_EPOCHS},
     lane::{Info, Lane, Life},
@@ -65,6 +65,9 @@ impl Writer {
     /// # Errors
     /// [`CommitError`]; then none of them was acknowledged.
     pub fn commit(&mut self, batch: &[Message], now: Now) -> Result<Vec<Outcome>, CommitError> {
+        if self.leaked >= MAX_LEAKED {
+            return Err(CommitError::Exhausted);
+        }
         let mut plan = self.plan(batch);
         if !plan.fresh.is_empty() {
             let bytes: usize = plan

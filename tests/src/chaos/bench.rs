@@ -46,6 +46,8 @@ pub struct Bench {
     pub witness: Witness,
     /// Kafka.
     pub embedded: Embedded,
+    /// The agent's sources: the feed, unless they are replaced.
+    pub sources: String,
     /// Environment of the agent.
     pub environment: Vec<(String, PathBuf)>,
     program: PathBuf,
@@ -84,10 +86,12 @@ impl Bench {
             .keep();
         let embedded = Embedded::start(&[READINGS, CONTROL])?;
         let witness = Witness::start(&embedded.addresses().kafka, READINGS, CONTROL)?;
+        let feed = Feed::start(window)?;
         let bench = Self {
             state: dir.join("state"),
             dir,
-            feed: Feed::start(window)?,
+            sources: feed::SOURCES.replace("{{feed}}", feed.url()),
+            feed,
             witness,
             embedded,
             environment: Vec::new(),
@@ -114,7 +118,7 @@ impl Bench {
             self.embedded.addresses().kafka,
             self.port,
             self.queue,
-            feed::SOURCES.replace("{{feed}}", self.feed.url()),
+            self.sources,
         );
         Ok(fs::write(self.dir.join("edge-agent.toml"), config)?)
     }

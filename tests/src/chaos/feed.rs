@@ -68,10 +68,28 @@ struct State {
     unacknowledged: BTreeSet<u64>,
     acknowledged: BTreeSet<u64>,
     stray_acks: u64,
+    knows_the_agent: bool,
     connections: u64,
     /// Acknowledgements on the connection of now.
     acks_here: u64,
+    cut: Cut,
+    /// Added to every packet id: those of a session that was lost mean nothing in the next one.
+    first_packet: u64,
     stop: bool,
+}
+
+/// What becomes of the connection.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// It stays.
+    #[default]
+    No,
+    /// It is closed; the session stays.
+    Connection,
+    /// It is closed, and the broker has forgotten the agent and what it subscribed to.
+    Session,
+    /// Nobody reads or writes any more, and nobody says so.
+    Silent,
 }
 
 /// The feed. Ends with this value.
@@ -154,6 +172,23 @@ impl Feed {
         state.stray_acks = 0;
     }
 
+    /// Closes the connection, as a broker that is killed and comes back.
+    pub fn cut_connection(&self) {
+        lock(&self.shared).cut = Cut::Connection;
+    }
+
+    /// Closes the connection and forgets the session, as a broker without a store does. What was not
+    /// acknowledged is published anew, under other packet ids and without DUP.
+    pub fn lose_session(&self) {
+        lock(&self.shared).cut = Cut::Session;
+    }
+
+    /// Falls silent without closing, as behind a firewall that forgot the connection, until the agent
+    /// comes anew.
+    pub fn fall_silent(&self) {
+        lock(&self.shared).cut = Cut::Silent;
+    }
+
     /// Acknowledgements of messages that nobody had sent.
     #[must_use]
     pub fn stray_acks(&self) -> u64 {
@@ -228,6 +263,8 @@ fn lock(shared: &(Mutex<State>, Condvar)) -> MutexGuard<'_, State> {
 }
 
 fn serve(listener: &TcpListener, shared: &(Mutex<State>, Condvar)) {
+    // A connection that fell silent stays open for the agent.
+    let mut silent = Vec::new();
     loop {
         if lock(shared).stop {
             return;
@@ -235,7 +272,14 @@ fn serve(listener: &TcpListener, shared: &(Mutex<State>, Condvar)) {
         match listener.accept() {
             // A connection ends with an error, always: the agent is gone or speaks nonsense, which
             // shows as readings that are not acknowledged.
-            Ok((stream, _)) => drop(Session::play(stream, shared)),
+            Ok((stream, _)) => {
+                silent.extend(stream.try_clone());
+                drop(Session::play(stream, shared));
+                if lock(shared).cut != Cut::Silent {
+                    silent.clear();
+                }
+                lock(shared).cut = Cut::No;
+            }
             Err(_) => std::thread::sleep(Duration::from_micros(500)),
         }
     }
@@ -266,14 +310,14 @@ impl<'a> Session<'a> {
             due: Instant::now(),
         };
         session.wait(|packet| matches!(packet, Packet::Connect(_)))?;
-        let known = lock(shared).connections > 0;
+        let known = lock(shared).knows_the_agent;
         ConnAck::new(ConnectReturnCode::Success, known).write(&mut session.output)?;
         if !known {
             session.flush()?;
             session.wait(|packet| matches!(packet, Packet::Subscribe(_)))?;
         }
-        session.begin()?;
-        while !lock(shared).stop {
+        session.begin(known)?;
+        while !session.is_cut() {
             session.send_new()?;
             session.flush()?;
             session.receive()?;
@@ -284,18 +328,28 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self, known: bool) -> Result<()> {
         let again: Vec<u64> = {
             let mut state = lock(self.shared);
             state.connections += 1;
             state.acks_here = 0;
+            state.knows_the_agent = true;
             self.shared.1.notify_all();
             state.unacknowledged.iter().copied().collect()
         };
         for k in again {
-            self.publish(k, true)?;
+            self.publish(k, known)?;
         }
         self.flush()
+    }
+
+    fn is_cut(&self) -> bool {
+        let mut state = lock(self.shared);
+        if state.cut == Cut::Session {
+            state.knows_the_agent = false;
+            state.first_packet += 7000;
+        }
+        state.stop || state.cut != Cut::No
     }
 
     fn send_new(&mut self) -> Result<()> {
@@ -323,7 +377,8 @@ impl<'a> Session<'a> {
         let power = value(k);
         let payload = format!(r#"{{"boot":1,"seq":{sequence},"power_w":{power:?}}}"#);
         let mut publish = Publish::new(format!("feed/{device}"), QoS::AtLeastOnce, payload);
-        publish.pkid = u16::try_from(k % PACKET_IDS)? + 1;
+        let packet = k + lock(self.shared).first_packet;
+        publish.pkid = u16::try_from(packet % PACKET_IDS)? + 1;
         publish.dup = dup;
         self.sent.insert(publish.pkid, k);
         publish.write(&mut self.output)?;

@@ -129,7 +129,7 @@ impl Mutant {
         );
         fs::write(&file, text.replace(self.from, self.to))?;
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--workspace", "--bins"]);
+        cargo.args(["build", "--quiet", "--workspace", "--bin", self.program]);
         cargo.current_dir(&source).env("CARGO_TARGET_DIR", &build);
         let status = cargo.status().context("start cargo")?;
         ensure!(status.success(), "mutant {} does not build", self.name);

@@ -22,6 +22,7 @@ const READINGS: u64 = 100_000;
 const DRAIN_EVERY: u64 = 20;
 /// One cut in so many strikes a store that has just been created (row 4).
 const NEW_EVERY: u64 = 10;
+const BEGINNING: Duration = Duration::from_millis(250);
 const LIFE: Duration = Duration::from_millis(250);
 
 /// A file system whose power can be cut.
@@ -119,6 +120,41 @@ pub fn is_possible() -> bool {
 /// # Errors
 /// Not root, or the bench failed.
 pub fn run(count: u64, seed: u64, setup: impl FnOnce(&mut Bench) -> Result<()>) -> Result<Report> {
+    on_a_disk(seed, setup, |bench, disk, dice, report| {
+        play(bench, disk, count, dice, report)
+    })
+}
+
+/// Cuts the power `count` times in the first moments of a store (row 4).
+///
+/// # Errors
+/// Not root, or the bench failed.
+pub fn run_on_new_stores(count: u64, seed: u64) -> Result<Report> {
+    on_a_disk(
+        seed,
+        |_| Ok(()),
+        |bench, disk, dice, report| {
+            for _ in 0..count {
+                empty(bench, report)?;
+                bench.feed.allow(READINGS);
+                bench.start()?;
+                std::thread::sleep(dice.time_below(BEGINNING));
+                disk.cut()?;
+                bench.kill()?;
+                bench.feed.hold();
+                disk.back()?;
+                report.fault("power-cut");
+            }
+            end(bench, report)
+        },
+    )
+}
+
+fn on_a_disk(
+    seed: u64,
+    setup: impl FnOnce(&mut Bench) -> Result<()>,
+    play: impl FnOnce(&mut Bench, &Disk, &mut Dice, &mut Report) -> Result<()>,
+) -> Result<Report> {
     if !is_possible() {
         bail!("power cuts need root, for mount and a loop device");
     }
@@ -128,7 +164,7 @@ pub fn run(count: u64, seed: u64, setup: impl FnOnce(&mut Bench) -> Result<()>) 
     bench.state = disk.at().join("state");
     bench.configure()?;
     setup(&mut bench)?;
-    let done = play(&mut bench, &disk, count, &mut Dice::new(seed), &mut report);
+    let done = play(&mut bench, &disk, &mut Dice::new(seed), &mut report);
     drop(bench.kill());
     drop(disk);
     if done.is_err() {
@@ -167,6 +203,10 @@ fn play(
         report.fault("power-cut");
     }
     report.seconds = begin.elapsed().as_secs();
+    end(bench, report)
+}
+
+fn end(bench: &mut Bench, report: &mut Report) -> Result<()> {
     bench.start_and_wait(report)?;
     bench.drain(report)?;
     bench.stop()?;

@@ -53,10 +53,36 @@ const DAMAGES: [(Damage, &str); 6] = [
 ];
 
 /// A queue to damage copies of, and what is in it.
-struct Original {
+#[derive(Debug)]
+pub struct Original {
     state: PathBuf,
     files: Vec<PathBuf>,
     readings: BTreeMap<RecordId, u64>,
+}
+
+/// A bench for damaged copies.
+///
+/// # Errors
+/// Something cannot be started.
+pub fn bench() -> Result<Bench> {
+    Bench::new("bit-rot", WINDOW, QUEUE)
+}
+
+/// Damages one copy as `damage` says, given the folder of the lane.
+///
+/// # Errors
+/// The bench failed; what the agent did wrong is in the report.
+pub fn once(
+    bench: &mut Bench,
+    original: &Original,
+    damage: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Report> {
+    let mut report = Report::new(0);
+    bench.reset()?;
+    copy(&original.state, &bench.state)?;
+    damage(&bench.lane())?;
+    look(bench, original, &mut report)?;
+    Ok(report)
 }
 
 /// Damages `count` copies.
@@ -65,7 +91,7 @@ struct Original {
 /// The bench failed; what the agent did wrong is in the report.
 pub fn run(count: u64, seed: u64) -> Result<Report> {
     let mut report = Report::new(seed);
-    let mut bench = Bench::new("bit-rot", WINDOW, QUEUE)?;
+    let mut bench = bench()?;
     let done = play(&mut bench, count, &mut Dice::new(seed), &mut report);
     if done.is_err() {
         report.unexplained("did not come to its end");
@@ -114,7 +140,10 @@ fn keep(bench: &Bench, cycle: u64) -> Result<()> {
 
 impl Original {
     /// Fills a queue while Kafka is away, then reads from a copy of it what is in it.
-    fn make(bench: &mut Bench, name: &str, stopped: bool) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The bench failed.
+    pub fn make(bench: &mut Bench, name: &str, stopped: bool) -> Result<Self> {
         let mut report = Report::new(0);
         bench.embedded.kafka_down()?;
         bench.state = bench.dir.join(name);

@@ -72,6 +72,29 @@ fn a_failed_commit_is_written_again_with_the_same_identities() {
 }
 
 #[test]
+fn a_disk_that_fails_for_hours_is_used_again_once_it_works() {
+    let mut rig = Rig::new(settings());
+    rig.store(0..3);
+    let tries = 300;
+    fault::set(Some(Box::new(|step| {
+        match ["append: before fdatasync", "probe: written"].contains(&step) {
+            true => Err(io::Error::from_raw_os_error(5)),
+            false => Ok(()),
+        }
+    })));
+    rig.conservation.received(2);
+    let batch = [plain(3), plain(4)];
+    for _ in 0..tries {
+        let result = rig.retry(&batch, at(0));
+        assert!(matches!(result, Err(CommitError::Io(_))), "{result:?}");
+    }
+    fault::set(None);
+    rig.retry(&batch, at(0)).unwrap();
+    assert_eq!(values(&rig.drain()), [0, 1, 2, 3, 4]);
+    assert!(losses(&rig).is_empty());
+}
+
+#[test]
 fn other_readings_after_a_failed_commit_never_get_its_identities() {
     let mut rig = Rig::new(settings());
     rig.store(0..3);
