@@ -25,6 +25,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "installs into the user's home; dev/test builds the same crates",
     ),
     ("edge-agent run", "every test in `on_the_stack`"),
+    ("cloud-sink topics", "`on_the_stack::confluent`"),
+    ("edge-agent check --online", "`on_the_stack::confluent`"),
+    ("cloud-sink check --online", "`on_the_stack::confluent`"),
     ("cloud-sink run", "every test in `on_the_stack`"),
 ];
 

@@ -16,6 +16,7 @@ mod secrets;
 mod on_the_stack {
     mod audit;
     mod bad_input;
+    mod confluent;
     mod faults_sink;
     mod kafka_away;
     mod mongodb_away;
