@@ -326,7 +326,8 @@ impl Seen {
         report.declared_lost += declared;
         report.lost += lost;
         if lost > 0 {
-            report.note(format!("lost: {missing:?}"));
+            let some = &missing[..missing.len().min(10)];
+            report.note(format!("lost {} readings: {some:?} …", missing.len()));
         }
         if undeclared > 0 {
             report.unexplained(format!(
