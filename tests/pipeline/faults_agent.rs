@@ -20,7 +20,7 @@ const SEED: u64 = 20_261_123;
 const SMALL: &str = "segment_bytes = \"64KiB\"\n";
 
 fn clean(report: &Report) -> Result<()> {
-    println!("{report}");
+    eprintln!("{report}");
     ensure!(report.is_clean(), "{report}");
     Ok(())
 }

@@ -17,7 +17,7 @@ fn finish(mut bench: Bench, mut report: Report) -> Result<()> {
     bench.stop()?;
     bench.judge(&mut report)?;
     bench.end(&report);
-    println!("{report}");
+    eprintln!("{report}");
     ensure!(report.is_clean(), "{report}");
     Ok(())
 }

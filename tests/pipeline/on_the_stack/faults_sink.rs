@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use harness::chaos::{report::Report, sinks};
 
 fn clean(report: &Report) -> Result<()> {
-    println!("{report}");
+    eprintln!("{report}");
     ensure!(report.is_clean(), "{report}");
     Ok(())
 }
