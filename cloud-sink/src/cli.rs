@@ -1,7 +1,9 @@
 //! The command line.
 
 mod check;
+mod dead_letters;
 pub mod topics;
+mod trace;
 
 use std::path::PathBuf;
 
@@ -9,13 +11,15 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+pub use dead_letters::DeadLetters;
+
 use crate::{
     config::{self, Config, Problem, Secrets},
     kafka::ConsumerError,
     logging,
     run::{self, open_store},
     secret::SecretError,
-    store::{StoreError, schema},
+    store::{Outage, StoreError, schema},
 };
 
 /// Exit codes beside 0 and 1, as in sysexits.h.
@@ -64,6 +68,20 @@ pub enum Command {
         /// Only say what would be made
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Look at what could not become a document, and send it back
+    DeadLetters {
+        /// What to do.
+        #[command(subcommand)]
+        what: DeadLetters,
+    },
+    /// When one reading passed each station, as far as it was kept
+    Trace {
+        /// Where the configuration is.
+        #[command(flatten)]
+        file: File,
+        /// The reading's _id
+        id: String,
     },
     /// Compare Kafka's topics with what they have to be like
     Topics {
@@ -135,6 +153,11 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
         }
         Command::Init { file, dry_run } => match file.load(Secrets::Read) {
             Ok(config) => init(&config, dry_run).await,
+            Err(problems) => Ok(refuse(&problems)),
+        },
+        Command::DeadLetters { what } => what.execute().await,
+        Command::Trace { file, id } => match file.load(Secrets::Read) {
+            Ok(config) => trace::trace(&config, &id).await,
             Err(problems) => Ok(refuse(&problems)),
         },
         Command::Topics { command } => topics::topics(command).await,
@@ -222,7 +245,16 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let configuration = error.downcast_ref::<ConsumerError>().is_some_and(settings)
         || error.downcast_ref::<StoreError>().is_some()
         || error.downcast_ref::<SecretError>().is_some();
-    if configuration { exit::CONFIG } else { 1 }
+    let unreachable = |cause: &ConsumerError| matches!(cause, ConsumerError::Unreachable(_));
+    let away = error
+        .downcast_ref::<ConsumerError>()
+        .is_some_and(unreachable)
+        || error.downcast_ref::<Outage>().is_some();
+    match (configuration, away) {
+        (true, _) => exit::CONFIG,
+        (false, true) => exit::UNAVAILABLE,
+        (false, false) => 1,
+    }
 }
 
 /// Cancelled by SIGTERM or SIGINT; a second signal ends the process at once.

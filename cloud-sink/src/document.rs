@@ -18,6 +18,7 @@
 //! | `uptime` | `unsynced` | boot and microseconds since, from which the time is corrected later |
 //! | `digest` | always | 64 bits over device, values and source, shown signed |
 //! | `foreign` | foreign | topic, partition, offset |
+//! | `raw` | where a value's type is not its column's | the values, by field (see `catalogue`) |
 //! | `hops` | routes that ask | when the gateway received, committed and sent it, the broker appended it, the sink consumed it and wrote it; topic, partition, offset |
 //! | `expires_at` | routes with `keep` | the sink's time + keep |
 //!
@@ -26,13 +27,19 @@
 //! undone. The same holds in `meta` for `gateway` and `device`. The form is a promise: stored data
 //! cannot be made again, so bytes of it are frozen in the tests below.
 
+mod passage;
+
+use std::borrow::Cow;
+
 use mongodb::bson::DateTime;
 use protocol::{
-    BootId, Clock, Digest, GatewayId, Reading, Record, RecordId, Timestamp, Value, header::Hops,
+    BootId, Clock, DeviceId, Digest, FieldName, GatewayId, Reading, Record, RecordId, Value,
+    header::Hops,
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use crate::message::Coordinates;
+use self::passage::Passage;
+use crate::{catalogue::Fit, message::Coordinates};
 
 /// Members of the document that are not measured values.
 const RESERVED: [&str; 12] = [
@@ -64,6 +71,8 @@ pub struct Document {
     arrived_ms: Option<i64>,
     passage: Option<Box<Passage>>,
     expires_at_ms: Option<i64>,
+    /// Of each field; empty while all are stored as they are.
+    fits: Vec<Fit>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +98,7 @@ impl Document {
             arrived_ms: None,
             passage: None,
             expires_at_ms: None,
+            fits: Vec::new(),
         }
     }
 
@@ -116,6 +126,7 @@ impl Document {
             arrived_ms: None,
             passage: None,
             expires_at_ms: None,
+            fits: Vec::new(),
         }
     }
 
@@ -130,14 +141,7 @@ impl Document {
     #[must_use]
     pub fn passing(mut self, hops: Hops, at: &Coordinates, whole: bool) -> Self {
         self.arrived_ms = hops.received.map(|time| time.as_millis());
-        self.passage = whole.then(|| {
-            Box::new(Passage {
-                hops,
-                at: at.clone(),
-                consumed_ms: None,
-                written_ms: None,
-            })
-        });
+        self.passage = whole.then(|| Box::new(Passage::new(hops, at)));
         self
     }
 
@@ -185,7 +189,62 @@ impl Document {
         }
     }
 
-    fn gateway(&self) -> Option<&GatewayId> {
+    /// Its fields, as the reading has them.
+    pub fn fields(&self) -> impl Iterator<Item = (&FieldName, &Value)> {
+        self.reading.fields.iter()
+    }
+
+    /// Decides for every field where its value goes.
+    pub fn fit(&mut self, fit: impl Fn(&FieldName, &Value) -> Fit) {
+        let fits = self
+            .reading
+            .fields
+            .iter()
+            .map(|(name, value)| fit(name, value));
+        let fits: Vec<Fit> = fits.collect();
+        let usual = fits.iter().all(|fit| *fit == Fit::AsIs);
+        self.fits = if usual { Vec::new() } else { fits };
+    }
+
+    fn fitted(&self) -> impl Iterator<Item = (&FieldName, &Value, Fit)> {
+        let fits = self
+            .fits
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(Fit::AsIs));
+        let fields = self.reading.fields.iter();
+        fields
+            .zip(fits)
+            .map(|((name, value), fit)| (name, value, fit))
+    }
+
+    /// Fields that are stored in `raw`.
+    pub fn raw(&self) -> impl Iterator<Item = (&FieldName, &Value)> {
+        let raw = self.fitted().filter(|(_, _, fit)| *fit == Fit::Raw);
+        raw.map(|(name, value, _)| (name, value))
+    }
+
+    /// Fields that are stored in their column, with what the reading has.
+    pub fn columns(&self) -> impl Iterator<Item = (&FieldName, &Value)> {
+        let columns = self.fitted().filter(|(_, _, fit)| *fit != Fit::Raw);
+        columns.map(|(name, value, _)| (name, value))
+    }
+
+    /// How many fields are stored in `raw`.
+    #[must_use]
+    pub fn misfits(&self) -> usize {
+        self.raw().count()
+    }
+
+    /// The device alone.
+    #[must_use]
+    pub fn reading_device(&self) -> &DeviceId {
+        &self.reading.device
+    }
+
+    /// The gateway, where known.
+    #[must_use]
+    pub fn gateway(&self) -> Option<&GatewayId> {
         match &self.origin {
             Origin::Ours(id) => Some(&id.gateway),
             Origin::Foreign { gateway, .. } => gateway.as_ref(),
@@ -232,14 +291,17 @@ impl Serialize for Document {
             };
             map.serialize_entry("foreign", &place)?;
         }
-        for (name, value) in reading.fields.iter() {
+        for (name, value, fit) in self.fitted() {
             let name = Name::of(name.as_str(), &RESERVED);
-            match value {
-                Value::Float(number) => map.serialize_entry(&name, number)?,
-                Value::Int(number) => map.serialize_entry(&name, number)?,
-                Value::Bool(state) => map.serialize_entry(&name, state)?,
-                Value::Text(text) => map.serialize_entry(&name, text)?,
+            match fit {
+                Fit::AsIs => map.serialize_entry(&name, &Stored(value))?,
+                Fit::Double(number) => map.serialize_entry(&name, &number)?,
+                Fit::Long(number) => map.serialize_entry(&name, &number)?,
+                Fit::Raw => {}
             }
+        }
+        if self.raw().next().is_some() {
+            map.serialize_entry("raw", &Raw(self))?;
         }
         if let Some(passage) = &self.passage {
             map.serialize_entry("hops", &passage.stored())?;
@@ -248,6 +310,38 @@ impl Serialize for Document {
             map.serialize_entry("expires_at", &DateTime::from_millis(at))?;
         }
         map.end()
+    }
+}
+
+/// The name of a field's column.
+#[must_use]
+pub fn column(name: &FieldName) -> Cow<'_, str> {
+    match Name::of(name.as_str(), &RESERVED) {
+        Name::AsIs(name) => Cow::Borrowed(name),
+        Name::Aside(name) => Cow::Owned(format!("{name}_")),
+    }
+}
+
+struct Stored<'a>(&'a Value);
+
+impl Serialize for Stored<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Float(number) => out.serialize_f64(*number),
+            Value::Int(number) => out.serialize_i64(*number),
+            Value::Bool(state) => out.serialize_bool(*state),
+            Value::Text(text) => out.serialize_str(text),
+        }
+    }
+}
+
+/// Values whose type is not their column's, by the name of the field.
+struct Raw<'a>(&'a Document);
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let raw = self.0.raw();
+        out.collect_map(raw.map(|(name, value)| (name.as_str(), Stored(value))))
     }
 }
 
@@ -315,53 +409,6 @@ impl Serialize for Uptime {
 
 #[derive(Serialize)]
 struct Place<'a> {
-    topic: &'a str,
-    partition: i32,
-    offset: i64,
-}
-
-/// The way of a reading, as far as it is known when the document is written.
-#[derive(Debug, Clone, PartialEq)]
-struct Passage {
-    hops: Hops,
-    at: Coordinates,
-    consumed_ms: Option<i64>,
-    /// The last try: MongoDB cannot be told when it confirmed.
-    written_ms: Option<i64>,
-}
-
-impl Passage {
-    fn stored(&self) -> StoredHops<'_> {
-        let time = |time: Option<Timestamp>| time.map(|t| DateTime::from_millis(t.as_millis()));
-        let millis = |ms: Option<i64>| ms.map(DateTime::from_millis);
-        StoredHops {
-            received: time(self.hops.received),
-            committed: time(self.hops.committed),
-            sent: time(self.hops.sent),
-            appended: millis(self.at.timestamp_ms),
-            consumed: millis(self.consumed_ms),
-            written: millis(self.written_ms),
-            topic: &self.at.partition.topic,
-            partition: self.at.partition.number,
-            offset: self.at.offset,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct StoredHops<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    received: Option<DateTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    committed: Option<DateTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sent: Option<DateTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    appended: Option<DateTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumed: Option<DateTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    written: Option<DateTime>,
     topic: &'a str,
     partition: i32,
     offset: i64,

@@ -12,6 +12,7 @@ mod consumer;
 mod marks;
 mod producer;
 mod rebalance;
+mod scan;
 mod topics;
 
 use std::{
@@ -31,6 +32,7 @@ use tracing::debug;
 
 pub use consumer::{Consumer, ConsumerError, Offsets, Started};
 pub use producer::{DeadLetterError, Producer};
+pub use scan::scan;
 pub use topics::{Retentions, Topics};
 
 use crate::{
@@ -164,10 +166,10 @@ impl Gate {
     }
 }
 
-/// Where Kafka is and how to speak with it.
-#[derive(Debug, Clone)]
+/// Where Kafka is and how to speak with it. Holds secrets, hence no `Debug`.
+#[derive(Clone)]
 pub struct Settings {
-    /// librdkafka's own names; secrets included, so this is never shown.
+    /// librdkafka's own names; secrets included.
     pub properties: BTreeMap<String, String>,
     /// Consumer group.
     pub group: String,

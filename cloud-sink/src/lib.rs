@@ -5,6 +5,7 @@
 //! offset may be stored. Nothing on that way points back.
 
 pub mod batch;
+pub mod catalogue;
 pub mod checkpoint;
 pub mod cli;
 mod clock;

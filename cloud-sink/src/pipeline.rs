@@ -189,7 +189,7 @@ impl Pipeline {
                 }
                 count = self.ends.messages.recv_many(&mut taken, TAKE), if self.stopping.is_none() => {
                     anyhow::ensure!(count > 0, "the kafka consumer ended");
-                    taken.drain(..).for_each(|delivered| self.take(delivered));
+                    self.take_all(taken.drain(..));
                 }
                 () = sleep_until(wake.into()) => {}
             }
@@ -228,6 +228,15 @@ impl Pipeline {
     }
 
     // ---- records in
+
+    /// Takes records, but first the events that were sent before them: a record whose assignment is not
+    /// known yet would count as stale, and the offsets after it would pass over it.
+    fn take_all(&mut self, records: impl Iterator<Item = Delivered>) {
+        while let Ok(event) = self.ends.events.try_recv() {
+            self.on_event(event);
+        }
+        records.for_each(|delivered| self.take(delivered));
+    }
 
     fn take(&mut self, delivered: Delivered) {
         let Delivered {
@@ -427,6 +436,7 @@ impl Pipeline {
         let (how, noted) = match verdict {
             Verdict::Written => {
                 self.telemetry.written(&entry, now_ms);
+                self.ends.parts.catalogue.stored(&entry.document);
                 let noted = vec![present(entry.document.expires_at_ms())];
                 (Settled::Written, noted)
             }
@@ -501,3 +511,6 @@ impl Pipeline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,13 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     batch::Limits,
+    catalogue::{self, Catalogue},
     config::{Config, Uri},
     conservation::Conservation,
     kafka::{Consumer, Gate, Producer, Settings, Started, Topics},
@@ -29,6 +30,9 @@ use crate::{
 
 /// Bytes between Kafka and MongoDB, beside librdkafka's own 16 MiB.
 const IN_FLIGHT_BYTES: usize = 32 << 20;
+
+/// Longest wait for the catalogue at the end.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Longest wait for Kafka at the end.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -51,11 +55,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         config,
         settings,
         store,
+        catalogue: Arc::default(),
         watched: watched.clone(),
     };
     tokio::select! {
         result = stages.run(stop) => result,
         result = serve_status(&stages.config, watched.clone()) => result.context("status"),
+        () = catalogue::keep_flushing(&stages.catalogue, &stages.store) => bail!("the catalogue ended by itself"),
         result = stages.watch_topics() => result,
         () = telemetry::report(&watched.kept, &watched.gate, &watched.telemetry) => bail!("the report ended by itself"),
     }
@@ -65,6 +71,7 @@ struct Stages {
     config: Config,
     settings: Settings,
     store: Store,
+    catalogue: Arc<Catalogue>,
     watched: Watched,
 }
 
@@ -95,6 +102,7 @@ impl Stages {
             parts: Arc::new(Outlets {
                 store: self.store.clone(),
                 producer,
+                catalogue: self.catalogue.clone(),
             }),
         };
         let pipeline = Pipeline::new(
@@ -112,6 +120,10 @@ impl Stages {
         // The pipeline is gone, so offsets are final: the thread commits them and leaves the group.
         let closed = consumer.close(CLOSE).await;
         closed.map_err(anyhow::Error::from).and(result)?;
+        let flush = self.catalogue.flush(&self.store);
+        if !matches!(timeout(FLUSH, flush).await, Ok(Ok(()))) {
+            debug!("the last devices are not noted");
+        }
         let balance = self.watched.kept.snapshot();
         info!(
             consumed = balance.consumed,

@@ -173,6 +173,11 @@ impl Collector for Metrics {
                 "Ranges of records that were gone before they were read",
                 self.0.telemetry.gaps(),
             ),
+            (
+                "sink_raw_values",
+                "Values of another type than their field, stored in raw",
+                self.0.telemetry.raw_values(),
+            ),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);

@@ -3,6 +3,7 @@
 //! ```text
 //! readings      one document per reading              document.rs; collections are named by the routes
 //! incidents     readings whose id was taken, gaps     nothing is removed by the sink
+//! fields, devices                             what is measured, catalogue.rs
 //! epochs, losses, clock_corrections, gateways         facts of the control topic, newest by offset
 //! coverage, checkpoints                               how far the sink is, and what it has seen
 //! ```
@@ -11,12 +12,15 @@
 //! durable is an [`Outage`], tried again as it was, and `_id` makes that harmless. A second kind of readings
 //! collection (time series) will stand beside [`readings`].
 
+mod catalogue;
 pub mod checkpoints;
+mod dead_letters;
 pub mod facts;
 pub mod incidents;
 pub mod readings;
 mod reply;
 pub mod schema;
+mod trace;
 
 use std::time::Duration;
 

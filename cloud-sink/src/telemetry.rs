@@ -32,6 +32,7 @@ pub struct Telemetry {
     conflicts: Mutex<Said>,
     held: Mutex<Said>,
     gaps: AtomicU64,
+    raw_values: AtomicU64,
     ready: AtomicBool,
     /// From the gateway to MongoDB.
     pub latencies: Latencies,
@@ -74,6 +75,7 @@ impl Telemetry {
             conflicts: Mutex::default(),
             held: Mutex::default(),
             gaps: AtomicU64::new(0),
+            raw_values: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             latencies: Latencies::default(),
             unread: Unread::default(),
@@ -100,6 +102,8 @@ impl Telemetry {
 
     /// A document is in MongoDB, at that time in milliseconds since 1970.
     pub fn written(&self, entry: &Entry, now_ms: i64) {
+        let misfits = entry.document.misfits() as u64;
+        self.raw_values.fetch_add(misfits, Ordering::Relaxed);
         let arrived = entry.document.arrived_ms();
         if let Some(since) = arrived.or(entry.message.at.timestamp_ms) {
             self.latencies.add(now_ms.saturating_sub(since));
@@ -109,7 +113,7 @@ impl Telemetry {
     /// Dead letters could not be written; their partitions wait.
     pub fn dead_letters_held(&self, cause: &DeadLetterError, letters: usize) {
         if lock(&self.held).count(letters as u64).is_some() {
-            error!(error = %cause, letters, "dead letters not written, their partitions wait");
+            error!(error = %cause, letters, fix = cause.fix(), "dead letters not written, their partitions wait");
         }
     }
 
@@ -135,6 +139,12 @@ impl Telemetry {
         } else {
             error!(%topic, partition = number, expected = from, earliest = to, "topic was made anew, reading it from its start");
         }
+    }
+
+    /// Values stored in `raw` since the start.
+    #[must_use]
+    pub fn raw_values(&self) -> u64 {
+        self.raw_values.load(Ordering::Relaxed)
     }
 
     /// Gaps since the start.

@@ -25,7 +25,7 @@ use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic};
 pub use document::Problem;
 pub use value::{show_bytes, show_duration};
 
-use crate::decode::{pattern::Pattern, time::TimePattern};
+use crate::decode::{pattern::Pattern, preset::Preset, time::TimePattern};
 use document::{Document, Mistake};
 
 /// An annotated file: what has to be set, and every default as a comment.
@@ -103,6 +103,12 @@ impl Config {
         let topics = serial.chain(mqtt.map(|subscription| &subscription.kafka_topic));
         topics.collect::<BTreeSet<_>>().into_iter()
     }
+
+    /// Nothing will be read. No mistake: an agent that only drains its queue is of use.
+    #[must_use]
+    pub fn has_no_source(&self) -> bool {
+        self.serial.is_empty() && self.mqtt.is_empty()
+    }
 }
 
 /// `[agent]`.
@@ -127,12 +133,83 @@ pub struct Serial {
     pub port: PathBuf,
     /// Speed in baud; default 115 200.
     pub baud: u32,
+    /// Data bits, parity and stop bits, default `8N1`; meters of DSMR 2.2 and 3 speak `7E1`.
+    pub framing: Framing,
     /// How the line speaks; required.
     pub mode: SerialMode,
     /// Where its readings go; default `kafka.topic`.
     pub topic: Topic,
     /// Static metadata of its readings; default none.
     pub meta: Metadata,
+}
+
+/// How a byte is sent on a serial line: `8N1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Framing {
+    /// 5 to 8.
+    pub data_bits: u8,
+    /// None, even or odd.
+    pub parity: Parity,
+    /// 1 or 2.
+    pub stop_bits: u8,
+}
+
+/// The parity of a byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parity {
+    /// `N`.
+    None,
+    /// `E`.
+    Even,
+    /// `O`.
+    Odd,
+}
+
+impl Default for Framing {
+    fn default() -> Self {
+        Self {
+            data_bits: 8,
+            parity: Parity::None,
+            stop_bits: 1,
+        }
+    }
+}
+
+impl std::str::FromStr for Framing {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let &[data @ b'5'..=b'8', parity, stop @ b'1'..=b'2'] = text.as_bytes() else {
+            return Err(framing_rule(text));
+        };
+        let parity = match parity {
+            b'N' | b'n' => Parity::None,
+            b'E' | b'e' => Parity::Even,
+            b'O' | b'o' => Parity::Odd,
+            _ => return Err(framing_rule(text)),
+        };
+        Ok(Self {
+            data_bits: data - b'0',
+            parity,
+            stop_bits: stop - b'0',
+        })
+    }
+}
+
+fn framing_rule(text: &str) -> String {
+    format!(
+        "must be data bits 5 to 8, parity N, E or O, and stop bits 1 or 2, as in \"8N1\", not \"{text}\""
+    )
+}
+
+impl std::fmt::Display for Framing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parity = match self.parity {
+            Parity::None => 'N',
+            Parity::Even => 'E',
+            Parity::Odd => 'O',
+        };
+        write!(f, "{}{parity}{}", self.data_bits, self.stop_bits)
+    }
 }
 
 /// How a serial line speaks.
@@ -142,6 +219,49 @@ pub enum SerialMode {
     Frames,
     /// `mode = "lines"`: one reading a line of text.
     Lines(Lines),
+    /// `mode = "nmea" | "dsmr" | "ve-direct" | "pms5003" | …`: what such a device says by itself, docs/devices.md.
+    Device(SerialDevice),
+    /// `mode = "modbus" | "mh-z19"`: devices that speak when they are asked.
+    Polled(Polled),
+}
+
+/// `mode = "modbus" | "mh-z19"`: devices that speak when they are asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Polled {
+    /// The word after `mode`.
+    pub name: &'static str,
+    /// How long a device may take to begin its answer; default 300 ms.
+    pub timeout: Duration,
+    /// Silence between an answer and the next question; default 20 ms.
+    pub turnaround: Duration,
+    /// How often a question is put again; default 1.
+    pub retries: u8,
+    /// Who is asked, at least one.
+    pub devices: Vec<PolledDevice>,
+}
+
+/// One of `[[serial.device]]`, or the device of a `mode` that has only one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolledDevice {
+    /// Who measures; required.
+    pub id: DeviceId,
+    /// Modbus address; default 1.
+    pub unit: u8,
+    /// The registers of `profile`, required for Modbus, or what else the device speaks.
+    pub preset: Preset,
+    /// Time from one round of questions to the next; default 10 s.
+    pub every: Duration,
+}
+
+/// A mode that is the name of what a device speaks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SerialDevice {
+    /// The word after `mode`.
+    pub name: &'static str,
+    /// What it stands for.
+    pub preset: Preset,
+    /// Who measures; required. Meters behind a DSMR meter keep their own names.
+    pub device: DeviceId,
 }
 
 /// `mode = "lines"`.

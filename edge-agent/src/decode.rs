@@ -92,7 +92,10 @@ pub enum Problem {
     /// A whole number of 2^53 or more.
     #[error("has more digits than a float keeps, send it as text")]
     TooManyDigits,
-    /// Declared as a number and is none.
+    /// Ought to be a number, and is none.
+    #[error("is not a number")]
+    NoNumber,
+    /// Declared as a count and is none.
     #[error("is not a number from 0 to 2^64-1")]
     NotANumber,
     /// Longer than [`MAX_TEXT_BYTES`].

@@ -23,7 +23,9 @@
 //!
 //! One file a matter: `block` and `envelope` are the bytes of readings, `book` and `head` what must
 //! exist, `segment` and `summary` what exists, `memory` what sources send again, `directory`, `survey`
-//! and `recover` the start, `writer` (with `active` and `room`) and `reader` (with `scan`) the two halves, `lane` what they share.
+//! and `recover` the start, `writer` (with `active` and `room`) and `reader` (with `scan`) the two
+//! halves, `lane` what they share. From outside: `walk` reads, `inspect` and `verify` look, `rescue`
+//! brings a store elsewhere.
 
 mod active;
 mod block;
@@ -36,8 +38,11 @@ mod head;
 pub mod inspect;
 mod lane;
 mod memory;
+#[doc(hidden)]
+pub mod properties;
 mod reader;
 mod recover;
+pub mod rescue;
 mod room;
 mod scan;
 mod seal;
@@ -46,18 +51,21 @@ mod summary;
 mod survey;
 #[cfg(test)]
 mod tests;
+pub mod verify;
+mod walk;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Instant};
 
 use protocol::{GatewayId, Record, Timestamp, Topic};
 
-use self::directory::Place;
+use self::{directory::Place, recover::Trust};
 use crate::{config, conservation::Conservation};
 
 pub use self::{
     lane::Lane,
     reader::{ReadError, Reader},
+    summary::Run,
     writer::Writer,
 };
 
@@ -95,6 +103,9 @@ pub enum OpenError {
         /// What it said.
         source: std::io::Error,
     },
+    /// Neither its record nor its name tells whose readings it holds.
+    #[error("queue {0} does not say whose it is; salvage it with --gateway, then import it")]
+    Nobody(std::path::PathBuf),
     /// Written by a newer version.
     #[error("queue {path} has format {found}, this program knows up to {known}")]
     Newer {
@@ -137,23 +148,24 @@ pub fn open(
     now: Now,
 ) -> Result<Opened, OpenError> {
     let place = Place::claim(dir, gateway, topic)?;
-    recover::open(place, settings, conservation, now)
+    recover::open(place, settings, conservation, now, Trust::Seals)
 }
 
 /// Opens the lane in the directory `dir/<name>` to drain it as it is recorded: with the gateway and the
-/// topic it was written for, without new readings.
+/// topic it was written for, without new readings. A lane that does not say whose it is, is `gateway`'s.
 ///
 /// # Errors
 /// [`OpenError`].
 pub fn open_to_drain(
     dir: &Path,
     name: &str,
+    gateway: &GatewayId,
     settings: &config::Queue,
     conservation: Arc<Conservation>,
     now: Now,
 ) -> Result<(Reader, Arc<Lane>), OpenError> {
-    let place = Place::recorded(dir, name)?;
-    let mut opened = recover::open(place, settings, conservation, now)?;
+    let place = Place::recorded(dir, name, gateway)?;
+    let mut opened = recover::open(place, settings, conservation, now, Trust::Seals)?;
     opened.reader.alone = Some(Instant::now());
     if let Err(error) = opened.writer.close(now) {
         // It stays open and is read all the same.

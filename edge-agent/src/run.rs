@@ -116,9 +116,17 @@ impl Pipeline {
             lanes.push(lane);
         }
         for name in lanes_to_drain(config, &dir)? {
-            let counted = Arc::clone(&conservation);
+            let (gateway, counted) = (&config.agent.gateway, Arc::clone(&conservation));
             let now = clock.now().queue();
-            let (reader, lane) = queue::open_to_drain(&dir, &name, settings, counted, now)?;
+            let opened = queue::open_to_drain(&dir, &name, gateway, settings, counted, now);
+            let (reader, lane) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    // The lanes that take readings do not wait for it.
+                    error!(lane = name, %error, "lane cannot be drained, its readings stay");
+                    continue;
+                }
+            };
             let lane = status::Lane::new(lane);
             // Nothing comes to it any more, but its last statements may not have been heard.
             if lane.queue.stat().readings > 0 {
@@ -163,6 +171,9 @@ impl Pipeline {
             clock_synced = clock.now().synced,
             "ready"
         );
+        if config.has_no_source() {
+            warn!("no source is configured, only draining; add [[serial]] or [[mqtt]]");
+        }
         Ok(Self {
             sources,
             ingest,

@@ -22,6 +22,8 @@ mod on_the_stack {
     mod restarts;
     mod serial;
     mod shutdown;
+    mod sink_catalogue;
+    mod sink_dead_letters;
     mod whole_way;
 
     use anyhow::{Result, ensure};

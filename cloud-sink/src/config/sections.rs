@@ -119,13 +119,14 @@ fn database(value: &Value<'_>) -> Result<String, Mistake> {
 }
 
 /// Collections that the sink keeps for itself.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "incidents",
     "epochs",
     "losses",
     "clock_corrections",
     "gateways",
     "fields",
+    "devices",
     "coverage",
     "checkpoints",
 ];

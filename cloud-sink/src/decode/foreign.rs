@@ -7,7 +7,8 @@
 //!
 //! `device` or `device_id` names the device. `time`, `ts` or `timestamp` in RFC 3339 is its time, else
 //! the broker's timestamp. `fields`, else every other member, are the values; nested objects become
-//! `outer_inner`, names become canonical, `null` is no value. What cannot be stored whole (an array, an
+//! `outer_inner`, names become canonical, `null` is no value. Numbers are floats, for many
+//! producers write 21.0 as 21; only integers beyond 2^53 stay such. What cannot be stored whole (an array, an
 //! integer beyond 64 bits, two names that become one) makes the record a dead letter, for half a
 //! reading would look like a whole one.
 
@@ -17,9 +18,11 @@ use protocol::{
 use serde_json::{Map, Value as Json};
 
 use super::{Reason, Undecodable};
-use crate::{document::Document, message::Message};
+use crate::{dead_letter::origin, document::Document, message::Message};
 
 const MAX_DEPTH: usize = 8;
+/// Whole numbers up to this are the same as floats.
+const EXACT: u64 = 1 << 53;
 
 pub(super) fn reading(message: &Message, value: &[u8]) -> Result<Document, Undecodable> {
     let failed = |detail: String| Undecodable::new(Reason::DecodeFailed, detail);
@@ -43,8 +46,9 @@ pub(super) fn reading(message: &Message, value: &[u8]) -> Result<Document, Undec
         object.remove(*name);
         Some(time)
     });
-    let arrived = message
-        .at
+    // Of a replay: when it came first, and where.
+    let at = origin(message);
+    let arrived = at
         .timestamp_ms
         .and_then(|ms| Timestamp::from_micros(ms.checked_mul(1000)?).ok());
     let Some(time) = stated.or(arrived) else {
@@ -73,12 +77,7 @@ pub(super) fn reading(message: &Message, value: &[u8]) -> Result<Document, Undec
         meta: Metadata::default(),
     };
     let gateway = message.gateway();
-    Ok(Document::foreign(
-        reading,
-        gateway,
-        message.at.clone(),
-        stated.is_some(),
-    ))
+    Ok(Document::foreign(reading, gateway, at, stated.is_some()))
 }
 
 fn flatten(
@@ -106,7 +105,8 @@ fn flatten(
             Json::Bool(state) => Value::Bool(state),
             Json::String(text) => Value::Text(text.into()),
             Json::Number(number) => match (number.as_i64(), number.as_f64()) {
-                (Some(number), _) => Value::Int(number),
+                (Some(whole), Some(float)) if whole.unsigned_abs() <= EXACT => Value::Float(float),
+                (Some(whole), _) => Value::Int(whole),
                 (None, Some(float)) if number.is_f64() => Value::Float(float),
                 _ => return Err(format!("member {path:?} is an integer beyond 64 bits")),
             },

@@ -1,7 +1,7 @@
 use super::*;
 use crate::message::Partition;
 use mongodb::bson::{self, doc};
-use protocol::{FieldName, Fields, Metadata, SourceId};
+use protocol::{FieldName, Fields, Metadata, SourceId, Timestamp};
 
 fn reading(clock: Clock, fields: &[(&str, Value)]) -> Reading {
     let named = |(name, value): &(&str, Value)| (FieldName::new(*name).unwrap(), value.clone());
@@ -170,4 +170,25 @@ fn a_route_that_asks_gets_every_station_that_is_known() {
             "topic": "t", "partition": 2, "offset": 9_i64,
         }
     );
+}
+
+#[test]
+fn a_value_that_does_not_fit_its_column_is_in_raw_under_its_own_name() {
+    let fields = [
+        ("level", Value::Text("full".into())),
+        ("seq", Value::Bool(true)),
+        ("voltage_v", Value::Int(230)),
+    ];
+    let mut document = Document::ours(record(reading(Clock::Synced, &fields)));
+    document.fit(|name, value| match (name.as_str(), value) {
+        ("level" | "seq", _) => Fit::Raw,
+        _ => Fit::Double(230.0),
+    });
+    assert_eq!(document.misfits(), 2);
+    let stored = stored(&document);
+    assert_eq!(stored.get_i64("seq").unwrap(), 88_141);
+    assert_eq!(stored.get_f64("voltage_v").unwrap(), 230.0);
+    assert!(!stored.contains_key("level"));
+    let raw = doc! { "level": "full", "seq": true };
+    assert_eq!(stored.get_document("raw").unwrap(), &raw);
 }

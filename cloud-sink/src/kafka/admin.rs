@@ -201,7 +201,7 @@ impl Admin {
                     .iter()
                     .fold(new, |new, (name, value)| new.set(name, value));
                 let made = self.client.create_topics([&new], &options()).await;
-                ("Create", made.map(|all| first_error(all)))
+                ("Create", made.map(first_error))
             }
             Change::Set { all, .. } => {
                 let altered = AlterConfig::new(ResourceSpecifier::Topic(topic));
@@ -209,12 +209,12 @@ impl Admin {
                     .iter()
                     .fold(altered, |altered, (name, value)| altered.set(name, value));
                 let made = self.client.alter_configs([&altered], &options()).await;
-                ("AlterConfigs", made.map(|all| first_error(all)))
+                ("AlterConfigs", made.map(first_error))
             }
             Change::Partitions { to, .. } => {
                 let more = NewPartitions::new(topic, usize::from(*to));
                 let made = self.client.create_partitions([&more], &options()).await;
-                ("Alter", made.map(|all| first_error(all)))
+                ("Alter", made.map(first_error))
             }
         };
         match result {

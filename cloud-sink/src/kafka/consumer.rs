@@ -43,12 +43,21 @@ pub enum ConsumerError {
     /// Partitions could not be taken or given back.
     #[error("partitions not taken: {0}")]
     Start(KafkaError),
+    /// No broker answered.
+    #[error("kafka does not answer: {0}")]
+    Unreachable(KafkaError),
+    /// Nothing can be read that is not there.
+    #[error("there is no topic {0}")]
+    NoTopic(String),
     /// No safe place to start is known.
     #[error("partitions not taken: {0}")]
     NoStart(&'static str),
     /// The pipeline is gone.
     #[error("the pipeline ended before the consumer")]
     Pipeline,
+    /// The thread panicked; the message is on stderr.
+    #[error("the kafka consumer panicked")]
+    Panicked,
     /// No thread could be started.
     #[error("no thread for the consumer: {0}")]
     Thread(std::io::Error),
@@ -170,7 +179,7 @@ impl Consumer {
             warn!("kafka does not answer, offsets perhaps not committed");
             return Ok(());
         }
-        self.thread.join().unwrap_or(Err(ConsumerError::Pipeline))
+        self.thread.join().unwrap_or(Err(ConsumerError::Panicked))
     }
 }
 
@@ -217,7 +226,8 @@ impl Poller {
                         message,
                     };
                     if self.messages.send(delivered).is_err() {
-                        return Err(ConsumerError::Pipeline);
+                        // The pipeline has ended, and says itself why: this record is read again.
+                        break;
                     }
                 }
                 Some(Err(error)) => self.failed(error)?,
@@ -268,20 +278,7 @@ impl Poller {
     fn copy(&self, record: &BorrowedMessage<'_>) -> Message {
         let topic = record.topic();
         let known = self.topics.iter().find(|known| &***known == topic);
-        let at = Coordinates {
-            partition: Partition {
-                topic: known.cloned().unwrap_or_else(|| topic.into()),
-                number: record.partition(),
-            },
-            offset: record.offset(),
-            timestamp_ms: record.timestamp().to_millis(),
-        };
-        let headers = record
-            .headers()
-            .into_iter()
-            .flat_map(|headers| headers.iter())
-            .map(|header| (header.key, header.value));
-        Message::new(at, record.key(), record.payload(), headers)
+        copy(record, known.cloned().unwrap_or_else(|| topic.into()))
     }
 
     fn failed(&self, error: KafkaError) -> Result<(), ConsumerError> {
@@ -353,9 +350,37 @@ impl Poller {
     fn restart(&self, partition: &Partition, from: i64, to: i64) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(to))?;
-        self.consumer.incremental_unassign(&list)?;
+        let context = self.consumer.context();
+        if to < from {
+            // A topic made anew: its offsets begin again, so what is in flight of the former one is
+            // finished first, as when the partition goes.
+            context.revoke(&self.consumer, &list);
+        } else {
+            self.consumer.incremental_unassign(&list)?;
+        }
         // Before the first record of the new place, so that its offset is not taken for an old one.
-        self.consumer.context().restarted(partition, from, to);
-        self.consumer.incremental_assign(&list)
+        context.restarted(partition, from, to);
+        self.consumer.incremental_assign(&list)?;
+        if self.paused {
+            self.consumer.pause(&list)?;
+        }
+        Ok(())
     }
+}
+
+pub(super) fn copy(record: &BorrowedMessage<'_>, topic: Arc<str>) -> Message {
+    let at = Coordinates {
+        partition: Partition {
+            topic,
+            number: record.partition(),
+        },
+        offset: record.offset(),
+        timestamp_ms: record.timestamp().to_millis(),
+    };
+    let headers = record
+        .headers()
+        .into_iter()
+        .flat_map(|headers| headers.iter())
+        .map(|header| (header.key, header.value));
+    Message::new(at, record.key(), record.payload(), headers)
 }

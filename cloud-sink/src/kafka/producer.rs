@@ -1,9 +1,11 @@
 //! Writes dead letters.
 
+use std::time::Duration;
+
 use rdkafka::{
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord},
+    producer::{FutureProducer, FutureRecord, future_producer::OwnedDeliveryResult},
     util::Timeout,
 };
 
@@ -16,6 +18,33 @@ use crate::dead_letter::DeadLetter;
 pub struct DeadLetterError {
     topic: String,
     cause: KafkaError,
+}
+
+impl DeadLetterError {
+    /// No try will help: the topic takes no record of this size. (Of a batch, perhaps of another's.)
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        let code = self.cause.rdkafka_error_code();
+        code == Some(RDKafkaErrorCode::MessageSizeTooLarge)
+            || code == Some(RDKafkaErrorCode::MessageBatchTooLarge)
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn fix(&self) -> &'static str {
+        match self.cause.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => "create the topic kafka.dead_letter_topic names",
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            ) => "allow the sink to write to kafka.dead_letter_topic",
+            _ => "see to the brokers, and that kafka.dead_letter_topic exists",
+        }
+    }
 }
 
 /// Writes to the dead-letter topic.
@@ -44,28 +73,15 @@ impl Producer {
     /// # Errors
     /// After some seconds; the caller tries again.
     pub async fn send(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
-        let mut headers = OwnedHeaders::new();
-        for (key, value) in letter.message.headers() {
-            headers = headers.insert(Header { key, value });
-        }
-        for (key, value) in letter.headers() {
-            let value = Some(value.as_bytes());
-            headers = headers.insert(Header { key, value });
-        }
         let record = FutureRecord {
             topic: &self.topic,
             partition: None,
             key: letter.message.key(),
             payload: letter.message.value(),
             timestamp: None,
-            headers: Some(headers),
+            headers: Some(headers(letter.message.headers(), &letter.headers())),
         };
-        // Zero: a full queue is an answer too, the caller waits and tries again.
-        match self
-            .producer
-            .send(record, Timeout::After(std::time::Duration::ZERO))
-            .await
-        {
+        match self.deliver(record).await {
             Ok(_) => Ok(()),
             Err((cause, _)) => Err(DeadLetterError {
                 topic: self.topic.clone(),
@@ -73,4 +89,29 @@ impl Producer {
             }),
         }
     }
+
+    pub(super) async fn deliver(
+        &self,
+        record: FutureRecord<'_, [u8], [u8]>,
+    ) -> OwnedDeliveryResult {
+        // Zero: a full queue is an answer too, the caller waits and tries again.
+        let no_wait = Timeout::After(Duration::ZERO);
+        self.producer.send(record, no_wait).await
+    }
+}
+
+/// The record's own headers, and what is added.
+pub(super) fn headers<'a>(
+    own: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    added: &[(&'static str, String)],
+) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new();
+    for (key, value) in own {
+        headers = headers.insert(Header { key, value });
+    }
+    for (key, value) in added {
+        let value = Some(value.as_bytes());
+        headers = headers.insert(Header { key, value });
+    }
+    headers
 }

@@ -88,21 +88,31 @@ impl Context {
         started.get(partition).copied().flatten()
     }
 
+    /// Consumption goes on behind a gap. Forward, what was read before it is still in flight and counts:
+    /// nobody can read it again. Backward, the partition begins a new life.
     pub(super) fn restarted(&self, partition: &Partition, from: i64, to: i64) {
         self.send(Event::Gap {
             partition: partition.clone(),
             from,
             to,
         });
-        self.announce(vec![(partition.clone(), Some(to))]);
+        if to < from {
+            self.announce(vec![(partition.clone(), Some(to))]);
+        } else {
+            self.note_starts(&[(partition.clone(), Some(to))]);
+        }
     }
 
-    fn announce(&self, partitions: Vec<(Partition, Option<i64>)>) {
-        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+    fn note_starts(&self, partitions: &[(Partition, Option<i64>)]) {
         self.started_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .extend(partitions.iter().cloned());
+    }
+
+    fn announce(&self, partitions: Vec<(Partition, Option<i64>)>) {
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.note_starts(&partitions);
         self.send(Event::Assigned {
             partitions,
             generation,
@@ -188,7 +198,7 @@ impl Context {
         Ok(starts.collect())
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+    pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
         let lost = consumer.assignment_lost();
         let (done, finished) = sync_channel(1);
         self.send(Event::Revoked {

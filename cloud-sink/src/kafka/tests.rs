@@ -24,12 +24,16 @@ fn settings(bootstrap: &str) -> Settings {
 }
 
 fn produce(bootstrap: &str, values: std::ops::Range<u32>) {
+    produce_sized(bootstrap, values, 0);
+}
+
+fn produce_sized(bootstrap: &str, values: std::ops::Range<u32>, bytes: usize) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .create()
         .unwrap();
     for value in values {
-        let value = value.to_string();
+        let value = format!("{value:0bytes$}");
         let record = BaseRecord::to("readings").key("gw7").payload(&value);
         producer.send(record).map_err(|(error, _)| error).unwrap();
     }
@@ -145,6 +149,67 @@ async fn a_closed_gate_holds_records_back_and_none_is_skipped_when_it_opens() {
         }
     }
     end(started).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    produce(&bootstrap, 0..1);
+    let gate = Arc::new(Gate::new(usize::MAX));
+    let links = Links::new(String::new(), String::new());
+    let ended = CancellationToken::new();
+    let mut started = Consumer::start(&settings(&bootstrap), gate, links, ended.clone()).unwrap();
+    next(&mut started).await;
+    let Started {
+        consumer,
+        offsets,
+        messages,
+        events,
+    } = started;
+    drop((offsets, messages, events));
+    produce(&bootstrap, 1..2);
+    timeout(PATIENCE, ended.cancelled()).await.unwrap();
+    consumer.close(PATIENCE).await.unwrap();
+}
+
+/// Records expire while the sink holds others in memory, in an outage of MongoDB: those it holds are in
+/// Kafka no more, so they must go on counting.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_does_not_make_stale_what_was_read_before_it() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    let settings = settings(&bootstrap);
+    let gate = Arc::new(Gate::new(usize::MAX));
+    produce(&bootstrap, 0..10);
+    let mut first = start(&settings, &gate);
+    next(&mut first).await;
+    let partition = Partition {
+        topic: "readings".into(),
+        number: 0,
+    };
+    first.offsets.store([(&partition, 1)].into_iter());
+    end(first).await;
+    // The mock keeps 5 MiB of a partition.
+    produce_sized(&bootstrap, 10..130, 60_000);
+
+    let mut second = start(&settings, &gate);
+    let delivered = timeout(PATIENCE, second.messages.recv()).await;
+    let delivered = delivered.unwrap().unwrap();
+    assert!(delivered.message.at.offset > 10);
+    assert_eq!(delivered.generation, 1, "of the same life");
+    let assigned = second.events.recv().await;
+    assert!(matches!(
+        assigned,
+        Some(Event::Assigned { generation: 1, .. })
+    ));
+    let gap = second.events.recv().await;
+    let to = delivered.message.at.offset;
+    assert!(matches!(gap, Some(Event::Gap { from: 1, to: at, .. }) if at == to));
+    assert!(second.events.try_recv().is_err());
+    end(second).await;
 }
 
 #[test]

@@ -3,10 +3,13 @@
 use std::sync::{Arc, mpsc::SyncSender};
 
 use futures_util::{StreamExt, stream};
+use tracing::{debug, warn};
 
 use super::assignment::Assignments;
 use crate::{
+    catalogue::Catalogue,
     checkpoint::{Progress, Taken, Written},
+    clock,
     dead_letter::DeadLetter,
     kafka::{DeadLetterError, Producer},
     message::{Message, Partition},
@@ -27,6 +30,8 @@ pub struct Parts {
     pub store: Store,
     /// The dead-letter topic.
     pub producer: Producer,
+    /// What is measured.
+    pub catalogue: Arc<Catalogue>,
 }
 
 /// One write.
@@ -108,8 +113,8 @@ impl Job {
     /// Does it.
     pub async fn run(self, parts: &Parts) -> Finished {
         match self {
-            Self::Insert(collection, entries) => {
-                match parts.store.insert(&collection, &entries).await {
+            Self::Insert(collection, mut entries) => {
+                match write(parts, &collection, &mut entries).await {
                     Ok(verdicts) => Finished::Inserted { entries, verdicts },
                     Err(outage) => Finished::Held(Self::Insert(collection, entries), outage),
                 }
@@ -133,9 +138,25 @@ impl Job {
                 Ok(()) => Finished::Kept,
                 Err(outage) => Finished::Held(Self::Ping, outage),
             },
-            Self::Bury(letters) => bury(&parts.producer, letters).await,
+            Self::Bury(letters) => bury(parts, letters).await,
         }
     }
+}
+
+async fn write(
+    parts: &Parts,
+    collection: &Arc<str>,
+    entries: &mut [Entry],
+) -> Result<Vec<Verdict>, Outage> {
+    parts
+        .catalogue
+        .fit(&parts.store, collection, entries)
+        .await?;
+    let now_ms = clock::now_ms();
+    for entry in &mut *entries {
+        entry.document.writing(now_ms);
+    }
+    parts.store.insert(collection, entries).await
 }
 
 async fn checkpoint(store: &Store, cluster: Arc<str>, mut work: Vec<Progress>) -> Finished {
@@ -150,7 +171,8 @@ async fn checkpoint(store: &Store, cluster: Arc<str>, mut work: Vec<Progress>) -
     Finished::Checkpointed(work.drain(..).zip(finished).collect())
 }
 
-async fn bury(producer: &Producer, letters: Vec<DeadLetter>) -> Finished {
+async fn bury(parts: &Parts, letters: Vec<DeadLetter>) -> Finished {
+    let producer = &parts.producer;
     let mut done = Vec::with_capacity(letters.len());
     let mut failed = Vec::new();
     let mut sent = stream::iter(letters)
@@ -159,8 +181,36 @@ async fn bury(producer: &Producer, letters: Vec<DeadLetter>) -> Finished {
     while let Some((result, letter)) = sent.next().await {
         match result {
             Ok(()) => done.push(letter),
+            // Perhaps only beside another in a batch.
+            Err(error) if error.is_too_large() => match producer.send(&letter).await {
+                Ok(()) => done.push(letter),
+                Err(error) if error.is_too_large() => {
+                    if keep_large(&parts.store, &letter).await {
+                        done.push(letter);
+                    } else {
+                        failed.push((letter, error));
+                    }
+                }
+                Err(error) => failed.push((letter, error)),
+            },
             Err(error) => failed.push((letter, error)),
         }
     }
     Finished::Buried { done, failed }
+}
+
+/// A letter that its topic will never take must not hold its partition for ever.
+async fn keep_large(store: &Store, letter: &DeadLetter) -> bool {
+    let at = &letter.message.at;
+    match store.keep_dead_letter(letter).await {
+        Ok(()) => {
+            warn!(topic = %at.partition.topic, partition = at.partition.number, offset = at.offset, bytes = letter.message.value().map(<[u8]>::len), "dead letter too large for its topic, kept in incidents");
+            true
+        }
+        // That MongoDB is away is said by the pipeline; the letter comes again.
+        Err(outage) => {
+            debug!(%outage, "large dead letter not kept yet");
+            false
+        }
+    }
 }

@@ -10,7 +10,7 @@ use mongodb::{
 use protocol::{Timestamp, control::Fact};
 
 use super::{Outage, Store};
-use crate::message::Message;
+use crate::{dead_letter::origin, message::Message};
 
 /// A fact with the record it came from.
 #[derive(Debug)]
@@ -54,7 +54,8 @@ fn fields(entry: &FactEntry) -> Result<Fields, Outage> {
     fields.insert("at", at);
     // By the sink's clock: a gateway's may be wrong.
     fields.insert("seen", DateTime::now());
-    let place = &entry.message.at;
+    // A replay states nothing newer than it did at first.
+    let place = origin(&entry.message);
     fields.insert(
         "from",
         doc! {
@@ -76,7 +77,7 @@ impl Store {
             let facts = self.database.collection::<Fields>(collection(&entry.fact));
             let older = doc! {
                 "_id": entry.fact.key(),
-                "from.offset": { "$lt": entry.message.at.offset },
+                "from.offset": { "$lt": origin(&entry.message).offset },
             };
             let set = doc! { "$set": fields(entry)? };
             let applied = self

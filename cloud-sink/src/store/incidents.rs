@@ -4,7 +4,7 @@
 use mongodb::bson::{Bson, DateTime, Document as Fields, doc, serialize_to_bson};
 
 use super::{Outage, Store, readings::Entry};
-use crate::message::Partition;
+use crate::{catalogue::Misfit, document::Document, message::Partition};
 
 /// The collection.
 pub const COLLECTION: &str = "incidents";
@@ -17,6 +17,10 @@ pub struct Incident {
 }
 
 impl Incident {
+    pub(super) fn new(key: String, fields: Fields) -> Self {
+        Self { key, fields }
+    }
+
     /// Two readings with one id: a cloned card, a restored image, or a fault of ours. The second is
     /// kept whole, for the first has the place.
     pub(super) fn conflict(collection: &str, entry: &Entry, existing: Option<i64>) -> Self {
@@ -38,6 +42,21 @@ impl Incident {
                 "offset": at.offset,
             },
         }
+    }
+
+    /// A value whose type is not its column's, kept in `raw` of the document; once per device and column.
+    #[must_use]
+    pub fn field_type(key: String, misfit: &Misfit<'_>, document: &Document) -> Self {
+        let fields = doc! {
+            "kind": "field_type",
+            "collection": misfit.collection,
+            "field": misfit.column,
+            "device": document.device(),
+            "expected": misfit.expected,
+            "found": misfit.found,
+            "id": &document.id,
+        };
+        Self { key, fields }
     }
 
     /// Records that were gone from Kafka before they were read; or, with `to` below `from`, a topic that

@@ -122,3 +122,19 @@ fn a_line_is_found_however_it_is_written() {
         assert_eq!(text(arguments(code)), found);
     }
 }
+
+#[test]
+fn both_daemons_write_their_lines_the_same_way() {
+    for file in [
+        "logging.rs",
+        "logging/line.rs",
+        "logging/repeats.rs",
+        "logging/tests.rs",
+    ] {
+        let [agent, sink] = DAEMONS.map(|daemon| {
+            let path = root().join(daemon).join("src").join(file);
+            fs::read_to_string(path).unwrap()
+        });
+        assert!(agent == sink, "{file} differs");
+    }
+}

@@ -66,6 +66,8 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
         let mode = match &serial.mode {
             SerialMode::Frames => "frames",
             SerialMode::Lines(_) => "lines",
+            SerialMode::Device(device) => device.name,
+            SerialMode::Polled(polled) => polled.name,
         };
         let there = if serial.port.exists() {
             ""
@@ -87,6 +89,12 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
         if let Some(Err(error)) = mqtt.password.as_ref().map(|secret| secret.read()) {
             writeln!(out, "           password cannot be read here: {error}")?;
         }
+    }
+    if config.has_no_source() {
+        writeln!(
+            out,
+            "sources    none: nothing will be read; add [[serial]] or [[mqtt]]"
+        )?;
     }
     for lane in config.lanes() {
         let bytes = show_bytes(config.queue.max_bytes);

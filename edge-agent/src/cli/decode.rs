@@ -8,14 +8,14 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use protocol::{Timestamp, Value};
+use protocol::{FieldName, Timestamp, Value};
 use serde_json::{Map, Number};
 
 use super::Exit;
 use crate::{
-    config::{self, LineFormat},
+    config::{self, LineFormat, Roles},
     decode::{
-        Decoded, DeviceTime,
+        self, Decoded, DeviceTime,
         preset::{self, Preset, PresetError},
         stream::{Piece, Rejected, Stream},
     },
@@ -23,16 +23,18 @@ use crate::{
 
 /// How much is read at once.
 const CHUNK: usize = 64 * 1024;
+/// Largest MQTT payload.
+const MAX_PAYLOAD: u64 = 1 << 20;
 /// How many bytes of a rejected piece are shown.
 const SHOWN: usize = 40;
 
 /// Arguments of `decode`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// What the bytes are: nmea, dsmr, ve-direct, pms5003, sds011, mh-z19, modbus:PROFILE, json, csv …
+    /// What the bytes are: nmea, dsmr, ve-direct, pms5003, sds011, mh-z19, modbus:PROFILE, json, number, csv …
     #[arg(long = "as", value_name = "PRESET")]
     preset: String,
-    /// The MQTT topic the payload came with
+    /// The MQTT topic the payload came with: for `number`, the last level names the value
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
     /// When it arrived; needed for times that count back from then
@@ -62,48 +64,67 @@ enum Format {
 /// # Errors
 /// [`Exit::Logged`] when anything was rejected; else what made reading impossible.
 pub fn decode(arguments: &Arguments) -> Result<(), Exit> {
-    let mut stream = stream(arguments)?;
+    let what = what(arguments)?;
+    let place = arguments.file.display();
     let mut input: Box<dyn Read> = if arguments.file == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
         let file = fs::File::open(&arguments.file);
-        Box::new(file.with_context(|| format!("cannot open {}", arguments.file.display()))?)
+        Box::new(file.with_context(|| format!("cannot open {place}"))?)
     };
     let mut report = Report {
         out: BufWriter::new(io::stdout().lock()),
+        problems: io::stderr().lock(),
         received_at: arguments.received_at,
         rejected: 0,
     };
-    let mut buffer = vec![0; CHUNK];
-    let mut pieces = Vec::new();
-    loop {
-        let read = match input.read(&mut buffer) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                let place = arguments.file.display();
-                return Err(anyhow::Error::new(error)
-                    .context(format!("cannot read {place}"))
-                    .into());
-            }
-        };
-        stream.push(&buffer[..read], &mut pieces);
-        if read == 0 {
-            stream.finish(&mut pieces);
+    let done = match what {
+        What::Stream(stream) => report.stream(stream, &mut input),
+        What::Payload(payload) => report.payload(&payload, &mut input),
+    };
+    match done.and_then(|()| report.out.flush()) {
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => {
+            let error = anyhow::Error::new(error).context(format!("cannot decode {place}"));
+            Err(error.into())
         }
-        match pieces.drain(..).try_for_each(|piece| report.piece(piece)) {
-            Ok(()) if read > 0 => {}
-            Ok(()) => break,
-            // A reader that has seen enough is no failure.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(Exit::Failed(error.into())),
-        }
+        Ok(()) if report.rejected > 0 => Err(Exit::Logged),
+        Ok(()) => Ok(()),
     }
-    match report.out.flush() {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Exit::Failed(error.into())),
-        _ if report.rejected > 0 => Err(Exit::Logged),
-        _ => Ok(()),
+}
+
+/// How the bytes are taken.
+enum What {
+    Stream(Stream),
+    Payload(Payload),
+}
+
+/// All of them as one message, as MQTT delivers it.
+enum Payload {
+    /// One object; if it is none, a line each.
+    Json,
+    /// A bare value.
+    Number {
+        device: Option<String>,
+        field: FieldName,
+    },
+}
+
+fn what(arguments: &Arguments) -> Result<What, Exit> {
+    let topic = arguments.topic.as_deref();
+    if arguments.preset.eq_ignore_ascii_case("number") {
+        let mut levels = topic.unwrap_or("value").rsplit('/');
+        let field = levels.next().unwrap_or("value");
+        let field =
+            FieldName::normalise(field).context("the last level of --topic names no field")?;
+        let device = levels.next().map(str::to_owned);
+        return Ok(What::Payload(Payload::Number { device, field }));
     }
+    if arguments.preset.eq_ignore_ascii_case("json") && arguments.config.is_none() {
+        return Ok(What::Payload(Payload::Json));
+    }
+    stream(arguments).map(What::Stream)
 }
 
 fn stream(arguments: &Arguments) -> Result<Stream, Exit> {
@@ -151,19 +172,73 @@ fn word(format: &LineFormat) -> &'static str {
 }
 
 /// Where the pieces go.
-struct Report<W> {
-    out: W,
+struct Report<O, P> {
+    out: O,
+    problems: P,
     received_at: Option<Timestamp>,
     rejected: u64,
 }
 
-impl<W: Write> Report<W> {
+impl<O: Write, P: Write> Report<O, P> {
+    fn stream(&mut self, mut stream: Stream, input: &mut dyn Read) -> io::Result<()> {
+        let mut buffer = vec![0; CHUNK];
+        let mut pieces = Vec::new();
+        loop {
+            let read = match input.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            stream.push(&buffer[..read], &mut pieces);
+            if read == 0 {
+                stream.finish(&mut pieces);
+            }
+            for piece in pieces.drain(..) {
+                self.piece(piece)?;
+            }
+            if read == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn payload(&mut self, payload: &Payload, input: &mut dyn Read) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        input.take(MAX_PAYLOAD + 1).read_to_end(&mut bytes)?;
+        let whole = match payload {
+            Payload::Json => decode::json::decode(&bytes, &Roles::default()),
+            Payload::Number { device, field } => {
+                decode::number::decode(&bytes, field).map(|mut decoded| {
+                    decoded.device.clone_from(device);
+                    decoded
+                })
+            }
+        };
+        match (whole, payload) {
+            (Ok(decoded), _) if bytes.len() as u64 <= MAX_PAYLOAD => {
+                self.piece(Piece::Reading(0, decoded))
+            }
+            (Err(error), Payload::Number { .. }) => {
+                self.rejected += 1;
+                writeln!(self.problems, "byte 0: {error}")
+            }
+            (_, Payload::Number { .. }) => {
+                self.rejected += 1;
+                writeln!(self.problems, "byte 0: is longer than {MAX_PAYLOAD} bytes")
+            }
+            // One object a line; what was read goes first.
+            (_, Payload::Json) => {
+                let lines = Preset::Lines(LineFormat::Json).stream();
+                self.stream(lines, &mut bytes.as_slice().chain(input))
+            }
+        }
+    }
+
     fn piece(&mut self, piece: Piece) -> io::Result<()> {
         match piece {
             Piece::Reading(at, decoded) => {
                 for (name, problem) in &decoded.rejected {
                     self.rejected += 1;
-                    eprintln!("byte {at}: {name:?} {problem}");
+                    writeln!(self.problems, "byte {at}: {name:?} {problem}")?;
                 }
                 self.reading(&decoded)
             }
@@ -171,8 +246,7 @@ impl<W: Write> Report<W> {
                 self.rejected += 1;
                 let Rejected { at, len, fault, .. } = &rejected;
                 let excerpt = excerpt(&rejected.bytes);
-                eprintln!("byte {at}: {fault} ({len} bytes: {excerpt})");
-                Ok(())
+                writeln!(self.problems, "byte {at}: {fault} ({len} bytes: {excerpt})")
             }
         }
     }
@@ -229,5 +303,78 @@ fn excerpt(bytes: &[u8]) -> String {
             let hex: Vec<String> = shown.iter().map(|byte| format!("{byte:02x}")).collect();
             format!("{}{more}", hex.join(" "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(what: What, input: &[u8], received_at: Option<&str>) -> (String, String, u64) {
+        let mut report = Report {
+            out: Vec::new(),
+            problems: Vec::new(),
+            received_at: received_at.map(|at| at.parse().unwrap()),
+            rejected: 0,
+        };
+        match what {
+            What::Stream(stream) => report.stream(stream, &mut &*input).unwrap(),
+            What::Payload(payload) => report.payload(&payload, &mut &*input).unwrap(),
+        }
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(report.out), text(report.problems), report.rejected)
+    }
+
+    fn stream(preset: &str) -> What {
+        What::Stream(preset.parse::<Preset>().unwrap().stream())
+    }
+
+    #[test]
+    fn readings_are_json_lines_and_rejections_have_their_place() {
+        let capture = b"\xaa\xc0\xd4\x04\x3a\x0a\xa1\x60\x1d\xab\x00\x01";
+        let (out, problems, rejected) = told(stream("sds011"), capture, None);
+        assert_eq!(
+            out,
+            "{\"device\":\"sds011-a160\",\"time\":null,\
+             \"fields\":{\"pm10_ug_m3\":261.8,\"pm2_5_ug_m3\":123.6}}\n"
+        );
+        assert_eq!(problems, "byte 10: no piece begins here (2 bytes: 00 01)\n");
+        assert_eq!(rejected, 1);
+    }
+
+    #[test]
+    fn a_value_that_is_left_out_is_told_and_counted() {
+        let (out, problems, rejected) = told(stream("influx"), b"m a=1,b=x 1465839830\n", None);
+        let expected = r#"{"device":null,"time":"2016-06-13T17:43:50Z","fields":{"a":1.0}}"#;
+        assert_eq!(out.trim_end(), expected);
+        assert_eq!(problems, "byte 0: \"b\" is not a number\n");
+        assert_eq!(rejected, 1);
+    }
+
+    #[test]
+    fn json_may_be_one_payload_or_a_line_each() {
+        let one = told(What::Payload(Payload::Json), b"{\n \"a\": 1\n}\n", None);
+        assert_eq!(
+            one.0,
+            "{\"device\":null,\"time\":null,\"fields\":{\"a\":1.0}}\n"
+        );
+        let lines = told(
+            What::Payload(Payload::Json),
+            b"{\"a\":1}\nx\n{\"a\":2}\n",
+            None,
+        );
+        assert_eq!((lines.0.lines().count(), lines.2), (2, 1));
+        assert!(lines.1.starts_with("byte 8: not JSON"), "{}", lines.1);
+    }
+
+    #[test]
+    fn the_topic_names_device_and_value_of_a_bare_number() {
+        let number = Payload::Number {
+            device: Some("kitchen".into()),
+            field: FieldName::new("temperature_c").unwrap(),
+        };
+        let (out, _, rejected) = told(What::Payload(number), b"21.5", Some("2026-01-01T00:00:00Z"));
+        let expected = r#"{"device":"kitchen","time":null,"fields":{"temperature_c":21.5}}"#;
+        assert_eq!((out.trim_end(), rejected), (expected, 0));
     }
 }

@@ -1,4 +1,7 @@
-//! `edge-agent queue stat | peek`: look into the queue, also while the agent runs; nothing is changed.
+//! `edge-agent queue`: `stat` and `peek` look into the queue, also while the agent runs; nothing is changed.
+//! For whole stores see [`store`].
+
+mod store;
 
 use std::{
     path::{Path, PathBuf},
@@ -23,9 +26,17 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// What waits, since when, and how much room is left
-    Stat(StatArguments),
+    Stat(Which),
     /// The oldest readings that wait
     Peek(PeekArguments),
+    /// Read everything and tell what is wrong with it, also while the agent runs; 1 if anything is
+    Verify(Which),
+    /// Write the readings that wait as JSON, one a line
+    Export(store::ExportArguments),
+    /// Copy what can be read of a queue whose agent is gone, with the ledger of what cannot
+    Salvage(store::SalvageArguments),
+    /// Add such a copy to this agent's queue: it drains as it is recorded, without duplicates
+    Import(store::ImportArguments),
 }
 
 /// Form of the output.
@@ -40,9 +51,12 @@ enum Format {
 
 /// Which queue, and how to show it.
 #[derive(Debug, Args)]
-pub struct StatArguments {
+pub struct Which {
     #[command(flatten)]
     config: ConfigFile,
+    /// A queue directory, such as that of a card from elsewhere, instead of the configured one
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     /// Only this lane, named by its Kafka topic (and, where it is another's, @ and the gateway)
     #[arg(long, value_name = "LANE")]
     lane: Option<String>,
@@ -55,7 +69,7 @@ pub struct StatArguments {
 #[derive(Debug, Args)]
 pub struct PeekArguments {
     #[command(flatten)]
-    which: StatArguments,
+    which: Which,
     /// How many readings of each lane
     #[arg(short = 'n', default_value_t = 10)]
     count: usize,
@@ -69,16 +83,33 @@ pub fn queue(command: &Command) -> Result<(), Exit> {
     match command {
         Command::Stat(arguments) => stat(arguments),
         Command::Peek(arguments) => peek(arguments),
+        Command::Verify(arguments) => store::verify(arguments),
+        Command::Export(arguments) => store::export(arguments),
+        Command::Salvage(arguments) => store::salvage(arguments),
+        Command::Import(arguments) => store::import(arguments),
     }
 }
 
-impl StatArguments {
-    /// The directory of the queue, the bound of a lane, and the lanes asked for.
-    fn lanes(&self) -> Result<(PathBuf, u64, Vec<String>), Exit> {
-        let config = self.config.load(Secrets::Leave)?;
-        let dir = config.agent.state_dir.join("queue");
+/// The lanes asked for.
+struct Lanes {
+    dir: PathBuf,
+    names: Vec<String>,
+    /// The bound of each; not known of a queue from elsewhere.
+    max_bytes: Option<u64>,
+}
+
+impl Which {
+    fn lanes(&self) -> Result<Lanes, Exit> {
+        let (dir, max_bytes) = match &self.dir {
+            Some(dir) => (dir.clone(), None),
+            None => {
+                let config = self.config.load(Secrets::Leave)?;
+                let dir = config.agent.state_dir.join("queue");
+                (dir, Some(config.queue.max_bytes))
+            }
+        };
         let on_disk = inspect::lanes(&dir).with_context(|| unreadable(&dir))?;
-        let lanes = match &self.lane {
+        let names = match &self.lane {
             None => on_disk,
             Some(lane) if on_disk.contains(lane) => vec![lane.clone()],
             Some(lane) => {
@@ -86,7 +117,11 @@ impl StatArguments {
                 return Err(anyhow::anyhow!("no lane {lane}; there are: {known}").into());
             }
         };
-        Ok((dir, config.queue.max_bytes, lanes))
+        Ok(Lanes {
+            dir,
+            names,
+            max_bytes,
+        })
     }
 }
 
@@ -94,16 +129,20 @@ fn unreadable(path: &Path) -> String {
     format!("queue {} cannot be read", path.display())
 }
 
-fn stat(arguments: &StatArguments) -> Result<(), Exit> {
-    let (dir, max_bytes, lanes) = arguments.lanes()?;
+fn stat(arguments: &Which) -> Result<(), Exit> {
+    let Lanes {
+        dir,
+        names,
+        max_bytes,
+    } = arguments.lanes()?;
     let now = Clock::new().now().wall;
-    for lane in lanes {
+    for lane in names {
         let Seen {
             gateway,
             topic,
             mut stat,
         } = inspect::stat(&dir, &lane).with_context(|| unreadable(&dir.join(&lane)))?;
-        stat.max_bytes = max_bytes;
+        stat.max_bytes = max_bytes.unwrap_or(0);
         match arguments.format {
             Format::Text => print(&format!("{}\n", stat_line(&lane, &stat, now)))?,
             Format::Json => print(&format!(
@@ -114,7 +153,7 @@ fn stat(arguments: &StatArguments) -> Result<(), Exit> {
                     "topic": topic,
                     "readings": stat.readings,
                     "bytes": stat.bytes,
-                    "max_bytes": stat.max_bytes,
+                    "max_bytes": max_bytes,
                     "segments": stat.segments,
                     "oldest_committed": stat.oldest_committed,
                     "losses_pending": stat.losses_pending,
@@ -132,8 +171,10 @@ fn stat_line(lane: &str, stat: &Stat, now: Timestamp) -> String {
         let age = u64::try_from(now.as_micros() - oldest).unwrap_or(0);
         line += &format!("  ·  oldest {}", show_age(Duration::from_micros(age)));
     }
-    let (bytes, max) = (rounded(stat.bytes), rounded(stat.max_bytes));
-    line += &format!("  ·  {bytes} of {max}");
+    line += &format!("  ·  {}", rounded(stat.bytes));
+    if stat.max_bytes > 0 {
+        line += &format!(" of {}", rounded(stat.max_bytes));
+    }
     if stat.losses_pending > 0 {
         let losses = stat.losses_pending;
         line += &format!("  ·  {losses} losses not yet stated to Kafka");
@@ -178,8 +219,8 @@ fn rounded(bytes: u64) -> String {
 }
 
 fn peek(arguments: &PeekArguments) -> Result<(), Exit> {
-    let (dir, _, lanes) = arguments.which.lanes()?;
-    for lane in lanes {
+    let Lanes { dir, names, .. } = arguments.which.lanes()?;
+    for lane in names {
         let entries = inspect::peek(&dir, &lane, arguments.count)
             .with_context(|| unreadable(&dir.join(&lane)))?;
         if let Format::Text = arguments.which.format {

@@ -1,13 +1,19 @@
 //! How a payload is read: which members are not values, and the text modes of a serial line.
 
+use std::time::Duration;
+
 use protocol::DeviceId;
 
 use super::{
-    LineFormat, Lines, Roles, SerialMode, TimeFormat,
+    LineFormat, Lines, Polled, PolledDevice, Roles, SerialDevice, SerialMode, TimeFormat,
     document::{Mistake, Table, Value},
+    sections::{Unique, each},
     value,
 };
-use crate::decode::time::TimePattern;
+use crate::decode::{
+    preset::{self, Preset},
+    time::TimePattern,
+};
 
 /// Where a device's name comes from.
 enum DeviceFrom {
@@ -99,26 +105,145 @@ const LINES_KEYS: [&str; 6] = [
     "max_line_bytes",
 ];
 
+const POLL_KEYS: [&str; 4] = ["timeout", "turnaround", "retries", "every"];
+const SHORTEST: Duration = Duration::from_millis(1);
+
+fn every(table: &Table<'_, '_>) -> Duration {
+    let bounds = Duration::from_millis(50)..=Duration::from_secs(86_400);
+    table.or("every", Duration::from_secs(10), value::duration(bounds))
+}
+
+fn polled(
+    table: &Table<'_, '_>,
+    name: &'static str,
+    devices: Option<Vec<PolledDevice>>,
+) -> Option<SerialMode> {
+    let timeout = value::duration(SHORTEST..=Duration::from_secs(10));
+    let turnaround = value::duration(SHORTEST..=Duration::from_secs(1));
+    let timeout = table.or("timeout", Duration::from_millis(300), timeout);
+    let turnaround = table.or("turnaround", Duration::from_millis(20), turnaround);
+    let retries = table.or("retries", 1, value::integer(0..=5));
+    Some(SerialMode::Polled(Polled {
+        name,
+        timeout,
+        turnaround,
+        retries,
+        devices: devices?,
+    }))
+}
+
+/// One of `[[serial.device]]`.
+fn modbus_device(table: &Table<'_, '_>, ids: &mut Unique) -> Option<PolledDevice> {
+    let id = table.required("id", "write id = \"meter-1\"", value::parsed::<DeviceId>);
+    if let Some(id) = &id {
+        ids.check(table, "id", id.as_str());
+    }
+    let unit = table.or("unit", 1, value::integer(1..=248));
+    let preset = table.required("profile", "write profile = \"sdm120\"", |value| {
+        let name = value::text(value)?;
+        let map = match name.ends_with(".toml") {
+            false => preset::built_in(&name),
+            true => {
+                let text = std::fs::read_to_string(&name)
+                    .map_err(|error| Mistake::new(format!("cannot be read: {error}")))?;
+                preset::profile(&name, &text)
+            }
+        };
+        map.map(Preset::Modbus)
+            .map_err(|error| Mistake::new(format!("cannot be used: {error}")))
+    });
+    let every = every(table);
+    Some(PolledDevice {
+        id: id?,
+        unit,
+        preset: preset?,
+        every,
+    })
+}
+
 /// `mode` and what belongs to it.
 pub fn serial_mode(table: &Table<'_, '_>) -> Option<SerialMode> {
     #[derive(Clone, Copy)]
     enum Mode {
         Frames,
         Lines,
+        Device(&'static str),
+        Modbus,
+        MhZ19,
     }
-    let words = [("frames", Mode::Frames), ("lines", Mode::Lines)];
-    let remedy = "write mode = \"frames\" (our protocol) or mode = \"lines\" (text)";
+    let words = [
+        ("frames", Mode::Frames),
+        ("lines", Mode::Lines),
+        ("nmea", Mode::Device("nmea")),
+        ("dsmr", Mode::Device("dsmr")),
+        ("ve-direct", Mode::Device("ve-direct")),
+        ("pms5003", Mode::Device("pms5003")),
+        ("pms5003s", Mode::Device("pms5003s")),
+        ("pms5003t", Mode::Device("pms5003t")),
+        ("sds011", Mode::Device("sds011")),
+        ("mh-z19", Mode::MhZ19),
+        ("modbus", Mode::Modbus),
+    ];
+    let remedy =
+        "write mode = \"frames\" (our protocol), \"lines\" (text) or a device: docs/devices.md";
+    let refuse = |but: &[&str], reason: &str| {
+        for key in LINES_KEYS.into_iter().chain(ROLE_KEYS) {
+            if !but.contains(&key) {
+                table.refuse(key, reason);
+            }
+        }
+    };
+    let no_polling = || {
+        for key in POLL_KEYS {
+            table.refuse(key, "needs mode = \"modbus\" or \"mh-z19\"");
+        }
+    };
     match table.required("mode", remedy, value::one_of(words)) {
         Some(Mode::Frames) => {
-            for key in LINES_KEYS.into_iter().chain(ROLE_KEYS) {
-                table.refuse(key, "needs mode = \"lines\": frames carry it themselves");
-            }
+            refuse(&[], "needs mode = \"lines\": frames carry it themselves");
+            no_polling();
             Some(SerialMode::Frames)
         }
-        Some(Mode::Lines) => lines(table).map(SerialMode::Lines),
+        Some(Mode::Lines) => {
+            no_polling();
+            lines(table).map(SerialMode::Lines)
+        }
+        Some(Mode::Modbus) => {
+            refuse(&["device"], "needs mode = \"lines\"");
+            table.refuse("every", "belongs to each [[serial.device]]");
+            let mut ids = Unique::default();
+            let devices = each(table, "device", |entry| modbus_device(entry, &mut ids));
+            if table.span_of("device").is_none() || table.is_empty_list("device") {
+                let fix = "add [[serial.device]] with id, unit and profile";
+                table.wrong("device", Mistake::fix("is missing", fix));
+            }
+            polled(table, "modbus", devices)
+        }
+        Some(Mode::MhZ19) => {
+            refuse(&["device"], "needs mode = \"lines\"");
+            let id = table.required("device", "write device = \"co2-1\"", value::parsed);
+            let every = every(table);
+            let device = id.map(|id| PolledDevice {
+                id,
+                unit: 1,
+                preset: Preset::MhZ19,
+                every,
+            });
+            polled(table, "mh-z19", device.map(|device| vec![device]))
+        }
+        Some(Mode::Device(name)) => {
+            refuse(&["device"], "needs mode = \"lines\"");
+            no_polling();
+            let device = table.required("device", "write device = \"meter-1\"", value::parsed);
+            Some(SerialMode::Device(SerialDevice {
+                name,
+                preset: name.parse().ok()?,
+                device: device?,
+            }))
+        }
         None => {
             // Which keys belong is not known, so none of them is called unknown.
-            for key in LINES_KEYS.into_iter().chain(ROLE_KEYS) {
+            for key in LINES_KEYS.into_iter().chain(ROLE_KEYS).chain(POLL_KEYS) {
                 table.optional(key, |_| Ok(()));
             }
             None

@@ -6,10 +6,11 @@ use protocol::Metadata;
 use toml::{Table, Value};
 
 use super::{
-    Config, LineFormat, Mqtt, MqttPreset, Roles, Secret, Serial, SerialMode, Subscription,
-    TimeFormat, ValueFormat, WhenFull,
+    Config, LineFormat, Mqtt, MqttPreset, Polled, PolledDevice, Roles, Secret, Serial, SerialMode,
+    Subscription, TimeFormat, ValueFormat, WhenFull,
     value::{show_bytes, show_duration},
 };
+use crate::decode::preset::Preset;
 
 /// Collects the keys that have a value.
 #[derive(Default)]
@@ -133,10 +134,19 @@ fn show_serial(serial: &Serial) -> Table {
         .set("name", serial.name.clone())
         .set("port", text(&serial.port))
         .set("baud", i64::from(serial.baud))
+        .set("framing", serial.framing.to_string())
         .set("topic", serial.topic.as_str())
         .meta(&serial.meta);
-    let SerialMode::Lines(lines) = &serial.mode else {
-        return keys.set("mode", "frames").0;
+    let lines = match &serial.mode {
+        SerialMode::Frames => return keys.set("mode", "frames").0,
+        SerialMode::Device(device) => {
+            return keys
+                .set("mode", device.name)
+                .set("device", device.device.as_str())
+                .0;
+        }
+        SerialMode::Polled(polled) => return show_polled(keys, polled),
+        SerialMode::Lines(lines) => lines,
     };
     let keys = keys
         .set("mode", "lines")
@@ -165,6 +175,32 @@ fn show_serial(serial: &Serial) -> Table {
                 .0
         }
     }
+}
+
+fn show_polled(keys: Keys, polled: &Polled) -> Table {
+    let keys = keys
+        .set("mode", polled.name)
+        .set("timeout", show_duration(polled.timeout))
+        .set("turnaround", show_duration(polled.turnaround))
+        .set("retries", i64::from(polled.retries));
+    let device = |device: &PolledDevice| match &device.preset {
+        Preset::Modbus(map) => {
+            Keys::default()
+                .set("id", device.id.as_str())
+                .set("unit", i64::from(device.unit))
+                .set("profile", map.name.as_str())
+                .set("every", show_duration(device.every))
+                .0
+        }
+        _ => Table::new(),
+    };
+    match &polled.devices[..] {
+        [only] if !matches!(only.preset, Preset::Modbus(_)) => keys
+            .set("device", only.id.as_str())
+            .set("every", show_duration(only.every)),
+        devices => keys.set("device", devices.iter().map(device).collect::<Vec<Table>>()),
+    }
+    .0
 }
 
 fn show_mqtt(mqtt: &Mqtt) -> Table {

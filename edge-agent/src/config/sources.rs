@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use protocol::{GatewayId, Metadata, Topic};
 
 use super::{
-    Mqtt, MqttPreset, Secrets, Serial, Subscription, WhenFull,
+    Framing, Mqtt, MqttPreset, Secrets, Serial, Subscription, WhenFull,
     document::{Mistake, Table},
     payload::{ROLE_KEYS, roles, serial_mode},
     sections::{Unique, each},
@@ -71,6 +71,11 @@ impl Sources<'_> {
             self.ports.check(table, "port", &port.to_string_lossy());
         }
         let baud = table.or("baud", 115_200, value::integer(50..=4_000_000));
+        let framing = table.or("framing", Framing::default(), |value| {
+            value::text(value)?
+                .parse()
+                .map_err(|rule: String| Mistake::new(rule))
+        });
         let mode = serial_mode(table);
         let topic = self.lane(table, "topic");
         let meta = table.or("meta", Metadata::default(), value::metadata);
@@ -78,6 +83,7 @@ impl Sources<'_> {
             name: name?,
             port: port?,
             baud,
+            framing,
             mode: mode?,
             topic: topic?,
             meta,

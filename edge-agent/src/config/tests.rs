@@ -78,6 +78,26 @@ columns = [\"seq\", \"boot\", \"time\", \"temperature_c\", \"\", \"humidity_pct\
 time = \"time\"
 sequence = \"seq\"
 boot = \"boot\"
+[[serial]]
+name = \"scale\"
+port = \"/dev/ttyUSB0\"
+mode = \"lines\"
+device = \"scale-1\"
+format = \"regex\"
+pattern = 'W:\\s*(?<weight_kg>\\S+)'
+[[serial]]
+name = \"p1\"
+port = \"/dev/serial/by-id/usb-FTDI_P1-if00-port0\"
+mode = \"dsmr\"
+device = \"main-meter\"
+[[serial]]
+name = \"cabinet\"
+port = \"/dev/serial/by-id/usb-FTDI_RS485-if00-port0\"
+baud = 9600
+mode = \"modbus\"
+[[serial.device]]
+id = \"meter-1\"
+profile = \"sdm120\"
 [[mqtt]]
 name = \"house\"
 url = \"mqtts://10.0.0.2\"

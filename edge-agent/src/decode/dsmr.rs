@@ -94,7 +94,7 @@ fn between(bytes: &[u8]) -> Step {
     let blank = |b: &u8| b.is_ascii_whitespace();
     match bytes.iter().take_while(|b| blank(b)).count() {
         0 => Step::Noise(bytes.iter().take_while(|b| !blank(b)).count()),
-        blanks => Step::Take(blanks),
+        blanks => Step::Blank(blanks),
     }
 }
 
@@ -161,7 +161,7 @@ fn read(text: &str, out: &mut Vec<Decoded>) {
         let object = match object {
             Ok(object) => object,
             Err(line) => {
-                values.reject(line, Problem::NotANumber);
+                values.reject(line, Problem::NoNumber);
                 continue;
             }
         };

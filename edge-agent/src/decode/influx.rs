@@ -128,7 +128,7 @@ impl<'t> Rest<'t> {
                 let digits = number.strip_suffix(['i', 'u']).unwrap_or(number);
                 match digits.parse::<f64>() {
                     Ok(_) => Ok(Scalar::Number(digits)),
-                    Err(_) => Err(Problem::NotANumber),
+                    Err(_) => Err(Problem::NoNumber),
                 }
             }
         })

@@ -41,6 +41,8 @@ pub(crate) use tcp::Tcp;
 
 /// Longest RTU frame.
 pub const MAX_FRAME: usize = 256;
+/// Highest address; 248 is what a PZEM answers to whatever its own.
+const MAX_UNIT: u8 = 248;
 /// Added to the function of a request by a reply that says no.
 const EXCEPTION: u8 = 0x80;
 
@@ -176,10 +178,12 @@ fn frame(held: &[u8], len: usize) -> Found {
 
 impl Cut for Rtu {
     fn next(&mut self, held: &[u8], end: bool, out: &mut Vec<Decoded>) -> Step {
-        let (unit, function) = match *held {
-            [unit, function, ..] => (unit, function),
-            _ if end => return Step::Noise(1),
-            _ => return Step::Wait,
+        // With the first 8 bytes every length is known.
+        if held.len() < 8 && !end {
+            return Step::Wait;
+        }
+        let &[unit, function, ..] = held else {
+            return Step::Noise(1);
         };
         let mut short = false;
         let mut is = |len: Option<usize>| match len.map(|len| frame(held, len)) {
@@ -213,7 +217,7 @@ impl Cut for Rtu {
         if short && !end {
             return Step::Wait;
         }
-        if known(function) && unit <= 247 && self.expected(held) {
+        if known(function) && unit <= MAX_UNIT && self.expected(held) {
             let fault = if short {
                 Fault::Truncated
             } else {
@@ -255,7 +259,7 @@ fn known(function: u8) -> bool {
 /// repeat them.
 fn request_len(held: &[u8]) -> Option<usize> {
     let (&unit, &function) = (held.first()?, held.get(1)?);
-    if unit > 247 && !matches!(function, 0x41 | 0x42) {
+    if unit > MAX_UNIT {
         return None;
     }
     match function {
@@ -279,7 +283,7 @@ fn request_len(held: &[u8]) -> Option<usize> {
 /// The length of a reply nobody asked for.
 fn stray_len(held: &[u8]) -> Option<usize> {
     match *held {
-        [1..=247, function, bytes, ..] => match function {
+        [1..=MAX_UNIT, function, bytes, ..] => match function {
             1..=4 if bytes > 0 => Some(5 + usize::from(bytes)),
             _ if function & EXCEPTION != 0 && known(function) => Some(5),
             _ => None,

@@ -115,7 +115,7 @@ fn quiet(between: &[u8]) -> Step {
             let noise = between.iter().take_while(|b| !line_end(b)).count();
             Step::Noise(noise)
         }
-        ends => Step::Take(ends),
+        ends => Step::Blank(ends),
     }
 }
 
@@ -309,9 +309,7 @@ impl Epoch {
                 self.once("longitude_deg", lon);
             }
             // Half a position is none.
-            _ => self
-                .values
-                .reject("latitude_deg", super::Problem::NotANumber),
+            _ => self.values.reject("latitude_deg", super::Problem::NoNumber),
         }
     }
 

@@ -7,8 +7,8 @@ use std::{str::FromStr, sync::Arc};
 pub use super::pms::Variant;
 use super::{
     dsmr::Dsmr,
-    mhz19::MhZ19,
-    modbus::{self, Map, Profile, ProfileError},
+    mhz19::{self, MhZ19},
+    modbus::{self, Asked, Map, Profile, ProfileError},
     nmea::Nmea,
     pms::Pms,
     sds011::Sds011,
@@ -79,12 +79,9 @@ impl FromStr for Preset {
             .map(|c| c.to_ascii_lowercase())
             .collect();
         if let Some(profile) = profile {
-            let map = || -> Result<Arc<Map>, PresetError> {
-                Ok(Arc::new(Profile::built_in(profile)?.map))
-            };
             return match plain.as_str() {
-                "modbus" | "modbusrtu" => map().map(Self::Modbus),
-                "modbustcp" => map().map(Self::ModbusTcp),
+                "modbus" | "modbusrtu" => built_in(profile).map(Self::Modbus),
+                "modbustcp" => built_in(profile).map(Self::ModbusTcp),
                 _ => Err(PresetError::Unknown(text.to_owned())),
             };
         }
@@ -113,6 +110,30 @@ impl FromStr for Preset {
 }
 
 impl Preset {
+    /// Whether a stream tells several devices apart, so that one configured name cannot stand for all.
+    #[must_use]
+    pub fn has_many_devices(&self) -> bool {
+        matches!(
+            self,
+            Self::Dsmr | Self::Modbus(_) | Self::ModbusTcp(_) | Self::Lines(_)
+        )
+    }
+
+    /// What to send to a device that speaks only when asked; `unit` is its Modbus address. Empty for all
+    /// others.
+    #[must_use]
+    pub fn questions(&self, unit: u8) -> Vec<Vec<u8>> {
+        match self {
+            Self::MhZ19 => vec![mhz19::REQUEST.to_vec()],
+            Self::Modbus(map) => map
+                .requests()
+                .into_iter()
+                .map(|request| Asked { unit, request }.frame().to_vec())
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// A stream of this format, at its beginning.
     #[must_use]
     pub fn stream(&self) -> Stream {
@@ -128,6 +149,14 @@ impl Preset {
             Self::Lines(format) => lines(format.clone(), Roles::default(), MAX_LINE),
         }
     }
+}
+
+/// The registers of a profile that comes with the agent.
+///
+/// # Errors
+/// [`PresetError::Profile`].
+pub fn built_in(name: &str) -> Result<Arc<Map>, PresetError> {
+    Ok(Arc::new(Profile::built_in(name)?.map))
 }
 
 /// The registers of a profile in a file; `name` names its devices.

@@ -9,7 +9,8 @@
 //! ```text
 //! push ──▶ held ──▶ Cut::next ──▶ Take    readings
 //!            ▲          │    ├──▶ Reject  a piece that is wrong: a rejection begins
-//!            └── Wait ──┘    └──▶ Noise   no piece begins here: the rejection goes on
+//!            └── Wait ──┘    ├──▶ Noise   no piece begins here: the rejection goes on
+//!                            └──▶ Blank   line ends and the like
 //! ```
 //!
 //! Where a piece ends depends on the bytes alone, never on how they were delivered. What is held is
@@ -36,6 +37,8 @@ pub(crate) enum Step {
     Reject(usize, Fault),
     /// The first `0` bytes belong to no piece.
     Noise(usize),
+    /// The first `0` bytes stand between pieces and mean nothing.
+    Blank(usize),
 }
 
 /// A format: cuts pieces from the front of the bytes at hand.
@@ -185,6 +188,12 @@ impl Stream {
         }
     }
 
+    /// Whether a piece has begun and is not complete.
+    #[must_use]
+    pub fn is_within(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Nothing follows, or not for long: appends all there is left. The stream can go on afterwards.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
         self.cut(true, pieces);
@@ -224,6 +233,9 @@ impl Stream {
                     self.in_step = true;
                     self.pass_over(len, fault);
                 }
+                // Within a rejection they are part of it.
+                Step::Blank(len) if self.trouble.is_some() => self.pass_over(len, Fault::Noise),
+                Step::Blank(len) => self.advance(len),
                 Step::Noise(len) => {
                     let fault = if self.in_step {
                         Fault::Noise

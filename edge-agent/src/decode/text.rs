@@ -59,7 +59,7 @@ impl Cut for Text {
         let blank = held.iter().take_while(|b| ends(b)).count();
         if blank > 0 {
             self.too_long = false;
-            return Step::Take(blank);
+            return Step::Blank(blank);
         }
         let from = std::mem::take(&mut self.looked).min(held.len());
         let len = match held[from..].iter().position(ends) {

@@ -29,7 +29,7 @@ impl Values {
         }
         match decimal(digits, exponent) {
             Some(number) => self.float(name, number),
-            None => self.reject(name, Problem::NotANumber),
+            None => self.reject(name, Problem::NoNumber),
         }
     }
 

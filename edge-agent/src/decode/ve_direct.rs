@@ -35,7 +35,9 @@ const MAX_BLOCK: usize = 4096;
 const MAX_HEX: usize = 160;
 const CHECKSUM: &[u8] = b"Checksum\t";
 /// Labels that begin a block.
-const FIRST: [&str; 3] = ["PID", "H1", "V"];
+const FIRST: [&str; 2] = ["PID", "H1"];
+/// What began a block before there was a `PID`.
+const OLD_FIRST: &[u8] = b"V\t";
 
 /// The format.
 #[derive(Debug, Default)]
@@ -69,7 +71,7 @@ impl Cut for VeDirect {
         // CR LF in front of a file's first label are easily lost.
         let trimmed = first_of_all && text.bytes.first().is_some_and(u8::is_ascii_alphanumeric);
         // One beginning in 256 of those in the middle of a block adds up as well.
-        let believable = !trimmed || self.begins(&text.bytes);
+        let believable = !trimmed || self.begins(&text.bytes) || text.bytes.starts_with(OLD_FIRST);
         if believable && (sum == 0 || (trimmed && sum.wrapping_add(b'\r' + b'\n') == 0)) {
             match self.block(&text.bytes) {
                 Some(decoded) => {
@@ -102,8 +104,8 @@ impl Cut for VeDirect {
 /// The text up to and with the first checksum, and how many bytes that took.
 fn gather(held: &[u8]) -> Option<(Text, usize)> {
     let mut text = Text {
-        bytes: Vec::with_capacity(held.len()),
-        from: Vec::with_capacity(held.len()),
+        bytes: Vec::with_capacity(held.len().min(512)),
+        from: Vec::with_capacity(held.len().min(512)),
     };
     let mut at = 0;
     while at < held.len() {

@@ -240,10 +240,11 @@ impl Speaker {
     /// Throws the producer away and pauses: facts are small, repeated, and in no hurry.
     fn failed(&mut self, failure: Failure, reason: &str) {
         debug!(?failure, reason, "facts not stated, trying again");
+        // First of all: until it is gone its statistics may call the link up.
+        self.session = None;
         let topic = self.kafka.control_topic.as_str();
         let state = LinkState::Down(reason.into());
         self.links.set(LinkKind::Kafka, topic, state);
-        self.session = None;
         self.under_way.clear();
         self.schedule.failed();
         // Woken by Stage::stop.

@@ -194,8 +194,11 @@ impl Uplink {
 
     /// Throws the producer away, with everything it had.
     fn restart(&mut self, failure: Failure, refused: bool) -> Order {
-        let (topic, reason) = (&self.topic, &self.reason);
         let again = self.under_way() - usize::from(refused);
+        // Dropping it purges what it still has; those reports mean nothing any more. Before the link is
+        // reported down, for until it is gone its statistics may call the link up.
+        self.session = None;
+        let (topic, reason) = (&self.topic, &self.reason);
         Counters::add(&self.counters.resent, again as u64);
         Counters::add(&self.counters.restarts, 1);
         let batch_bytes = self.window.batch_bytes();
@@ -217,8 +220,6 @@ impl Uplink {
                 self.report(LinkState::Down(reason.clone()));
             }
         }
-        // Dropping it purges what it still has; those reports mean nothing any more.
-        self.session = None;
         self.waiting.clear();
         self.window.restarted();
         Order::Rewind {

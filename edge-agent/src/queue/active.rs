@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, thread, time::Instant};
 
-use super::{files, lane::Life, seal, segment::Segment, writer::Writer};
+use super::{fault, files, lane::Life, seal, segment::Segment, writer::Writer};
 
 /// Handles of failed stores that are never given back; beyond, only a new process helps.
 pub(super) const MAX_LEAKED: u32 = 64;
@@ -110,6 +110,9 @@ impl Writer {
             number, segment, ..
         } = active;
         let job = move || seal::seal(&lane, number, segment);
+        if fault::single_threaded() {
+            return job();
+        }
         match thread::Builder::new().name("queue-seal".into()).spawn(job) {
             Ok(handle) => self.sealer = Some(handle),
             Err(error) => {

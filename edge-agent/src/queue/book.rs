@@ -161,7 +161,12 @@ impl Book {
 
     /// Declares a loss. What is declared already stays as it is; the rest is added, and coalesces.
     pub fn lose(&mut self, loss: LossEntry) {
-        for mut part in self.undeclared(&loss) {
+        for (first, last) in self.undeclared(loss.epoch, loss.first, loss.last) {
+            let mut part = LossEntry {
+                first,
+                last,
+                ..loss.clone()
+            };
             let order = |epoch: Epoch| self.epochs.iter().position(|e| e.epoch == epoch);
             let key = (order(part.epoch), part.first);
             let mut at = self
@@ -187,31 +192,29 @@ impl Book {
         while self.losses.len() > MAX_LOSSES && self.merge_closest() {}
     }
 
-    /// The parts of a loss that no other declares.
-    fn undeclared(&self, loss: &LossEntry) -> Vec<LossEntry> {
+    /// The parts of a range that no loss declares.
+    pub fn undeclared(
+        &self,
+        epoch: Epoch,
+        mut first: u64,
+        last: Option<u64>,
+    ) -> Vec<(u64, Option<u64>)> {
+        let end = last.unwrap_or(u64::MAX);
         let mut parts = Vec::new();
-        let mut first = loss.first;
-        for have in self.losses.iter().filter(|have| have.epoch == loss.epoch) {
-            if have.end() < first || have.first > loss.end() {
+        for have in self.losses.iter().filter(|have| have.epoch == epoch) {
+            if have.end() < first || have.first > end {
                 continue;
             }
             if have.first > first {
-                parts.push(LossEntry {
-                    first,
-                    last: Some(have.first - 1),
-                    ..loss.clone()
-                });
+                parts.push((first, Some(have.first - 1)));
             }
             match have.end().checked_add(1) {
                 Some(next) => first = next,
                 None => return parts,
             }
         }
-        if first <= loss.end() {
-            parts.push(LossEntry {
-                first,
-                ..loss.clone()
-            });
+        if first <= end {
+            parts.push((first, last));
         }
         parts
     }

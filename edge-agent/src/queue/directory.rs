@@ -77,17 +77,20 @@ impl Place {
         Self::lock(path, Some((gateway.clone(), topic.clone())))
     }
 
-    /// A lane as it is recorded.
-    pub fn recorded(dir: &Path, name: &str) -> Result<Self, OpenError> {
-        let named = name.split_once('@').and_then(|(topic, gateway)| {
-            let gateway = gateway.split('@').next()?;
-            Some((gateway.parse().ok()?, topic.parse().ok()?))
-        });
-        Self::lock(dir.join(name), named)
+    /// A lane as it is recorded. Where the record is damaged, the name tells whose it is: this gateway's,
+    /// unless it says another.
+    pub fn recorded(dir: &Path, name: &str, gateway: &GatewayId) -> Result<Self, OpenError> {
+        let mut parts = name.split('@');
+        let topic = parts.next().and_then(|topic| topic.parse().ok());
+        let gateway = match parts.next() {
+            Some(named) => named.parse().ok(),
+            None => Some(gateway.clone()),
+        };
+        Self::lock(dir.join(name), gateway.zip(topic))
     }
 
     /// Locks the directory and reads whose it is. Where that is damaged or missing, it is `otherwise`.
-    fn lock(path: PathBuf, otherwise: Option<(GatewayId, Topic)>) -> Result<Self, OpenError> {
+    pub fn lock(path: PathBuf, otherwise: Option<(GatewayId, Topic)>) -> Result<Self, OpenError> {
         let name = path.join("lane");
         let io = |source| OpenError::Io {
             path: name.clone(),
@@ -108,8 +111,8 @@ impl Place {
         let (gateway, topic) = match lane_of(&fs::read(&name).map_err(io)?) {
             Ok(owner) => owner,
             Err(error @ EnvelopeError::Newer(_)) => return Err(newer(&name, error)),
-            Err(error @ EnvelopeError::Damaged) => {
-                let (gateway, topic) = otherwise.ok_or_else(|| newer(&name, error))?;
+            Err(EnvelopeError::Damaged) => {
+                let (gateway, topic) = otherwise.ok_or_else(|| OpenError::Nobody(path.clone()))?;
                 let body = lane_body(&gateway, &topic);
                 file.set_len(0)
                     .and_then(|()| file.write_all_at(&body, 0))
@@ -207,6 +210,11 @@ fn with_extension(path: &Path, wanted: &str) -> io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// How many segments are in quarantine.
+pub(super) fn quarantined(path: &Path) -> io::Result<u64> {
+    Ok(with_extension(path, "bad")?.len() as u64)
 }
 
 /// Bytes of the head and of what is in quarantine.

@@ -13,8 +13,14 @@ pub fn step(_name: &'static str) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether work of other threads is done by this one, so that its hook sees those steps as well.
+#[cfg(not(test))]
+pub const fn single_threaded() -> bool {
+    false
+}
+
 #[cfg(test)]
-pub use hooked::{set, step};
+pub use hooked::{set, single_threaded, step};
 
 #[cfg(test)]
 mod hooked {
@@ -34,6 +40,10 @@ mod hooked {
         let result = hook(name);
         HOOK.with_borrow_mut(|place| *place = Some(hook));
         result
+    }
+
+    pub fn single_threaded() -> bool {
+        HOOK.with_borrow(Option::is_some)
     }
 
     pub fn set(hook: Option<Hook>) {

@@ -1,30 +1,20 @@
 //! Looking at a lane from outside, beside an agent that may be running. Changes nothing.
-//!
-//! Segments are copied before they are opened: opening writes, and a running agent has its own locked.
-//! A copy of the segment that is being written may be torn; it shows what a kill would have left.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{fs, io, path::Path};
 
-use protocol::{GatewayId, Record, RecordId, Topic};
+use protocol::{GatewayId, Topic};
 
 use super::{
-    Entry, Stat, block,
+    Entry, Stat,
     book::Book,
     directory::{lane_of, segment_numbers},
-    envelope::EnvelopeError,
     files,
     head::{self, Found},
     lane::segment_dir,
-    segment::Segment,
+    segment::SegmentError,
     summary::{Run, Summary},
+    walk::{Sight, each_reading, other, walk_segment},
 };
-
-/// Blocks read at a time.
-const READ_BLOCKS: usize = 16;
 
 /// What a lane's directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +35,7 @@ pub fn lanes(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.path().join("lane").is_file()
+        if (entry.path().join("lane").is_file() || entry.path().join("segments").is_dir())
             && let Ok(name) = entry.file_name().into_string()
         {
             names.push(name);
@@ -53,6 +43,12 @@ pub fn lanes(dir: &Path) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Bytes of everything below a directory.
+#[must_use]
+pub fn bytes(dir: &Path) -> u64 {
+    files::dir_bytes(dir)
 }
 
 /// How full a lane is, as of the head's last write (a second ago at most).
@@ -90,50 +86,36 @@ pub fn stat(dir: &Path, name: &str) -> io::Result<Seen> {
 /// # Errors
 /// The directory cannot be read, or was written by a newer version.
 pub fn peek(dir: &Path, name: &str, max: usize) -> io::Result<Vec<Entry>> {
-    let path = dir.join(name);
-    let (gateway, _) = lane_of(&fs::read(path.join("lane"))?).map_err(other)?;
-    let book = book(&path)?;
     let mut entries = Vec::new();
-    for number in segment_numbers(&path)?.0 {
-        if entries.len() >= max {
-            break;
-        }
-        if let Some(summary) = Summary::read(&segment_dir(&path, number)).map_err(other)?
-            && waiting(&book, &summary).is_empty()
-        {
-            continue;
-        }
-        each_block(&path, number, |bytes| {
-            let (header, items) = match block::decode(bytes) {
-                Ok(decoded) => decoded,
-                Err(EnvelopeError::Damaged) => return Ok(true),
-                Err(newer) => return Err(other(newer)),
-            };
-            let due = (header.first..).zip(items);
-            for (sequence, item) in due.skip_while(|(s, _)| *s < book.unsettled(header.epoch)) {
-                entries.push(Entry {
-                    record: Record {
-                        id: RecordId {
-                            gateway: gateway.clone(),
-                            epoch: header.epoch,
-                            sequence,
-                        },
-                        digest: item.digest,
-                        reading: item.reading,
-                    },
-                    received: item.received,
-                    committed: header.committed,
-                });
-            }
-            Ok(entries.len() < max)
-        })?;
-    }
+    export(dir, name, false, |entry| {
+        entries.push(entry);
+        Ok(entries.len() < max)
+    })?;
     entries.truncate(max);
     Ok(entries)
 }
 
-fn other(error: EnvelopeError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
+/// Shows the readings that wait, in order, or everything that is still on the disk, until told to stop.
+///
+/// # Errors
+/// As [`peek`]; what `see` says.
+pub fn export(
+    dir: &Path,
+    name: &str,
+    all: bool,
+    mut see: impl FnMut(Entry) -> io::Result<bool>,
+) -> io::Result<()> {
+    let path = dir.join(name);
+    let (gateway, _) = lane_of(&fs::read(path.join("lane"))?).map_err(other)?;
+    let book = book(&path)?;
+    let wanted = |summary: &Summary| all || !waiting(&book, summary).is_empty();
+    each_reading(&path, &gateway, wanted, |entry| {
+        let id = &entry.record.id;
+        if !all && id.sequence < book.unsettled(id.epoch) {
+            return Ok(true);
+        }
+        see(entry)
+    })
 }
 
 fn book(path: &Path) -> io::Result<Book> {
@@ -157,69 +139,21 @@ fn summary(path: &Path, number: u32) -> io::Result<Summary> {
         return Ok(summary);
     }
     let mut summary = Summary::new(0);
-    each_block(path, number, |bytes| {
-        if let Ok((header, _)) = block::decode(bytes) {
+    let dir = segment_dir(path, number);
+    let seen = walk_segment(&dir, u64::MAX, |sight| {
+        if let Sight::Block { header, .. } = sight {
             summary.add(0, &header);
         }
         Ok(true)
-    })?;
-    Ok(summary)
-}
-
-/// Shows each block of a copy of the segment, until told to stop.
-fn each_block(
-    path: &Path,
-    number: u32,
-    mut look: impl FnMut(&[u8]) -> io::Result<bool>,
-) -> io::Result<()> {
-    let copy = Copy::of(&segment_dir(path, number))?;
-    let Ok(segment) = Segment::open(&copy.0) else {
-        tracing::warn!(segment = number, "queue segment cannot be read");
-        return Ok(());
-    };
-    let mut from = 0;
-    loop {
-        let blocks = segment.blocks(from, u64::MAX, READ_BLOCKS)?;
-        let Some((last, _)) = blocks.last() else {
-            return Ok(());
-        };
-        from = last + 1;
-        for (_, bytes) in blocks {
-            if !look(&bytes)? {
-                return Ok(());
-            }
+    });
+    match seen {
+        // Forwarded and deleted while we look.
+        Err(_) if !dir.exists() => Ok(summary),
+        Err(SegmentError::Io(error)) => Err(error),
+        Err(SegmentError::Damaged(reason)) => {
+            tracing::warn!(segment = number, reason, "queue segment cannot be read");
+            Ok(summary)
         }
-    }
-}
-
-/// A copy of a segment in a directory of its own, removed at the end.
-struct Copy(PathBuf);
-
-impl Copy {
-    fn of(segment: &Path) -> io::Result<Self> {
-        static COPIES: AtomicU32 = AtomicU32::new(0);
-        let unique = COPIES.fetch_add(1, Ordering::Relaxed);
-        let name = format!("edge-agent-peek-{}-{unique}", std::process::id());
-        let copy = Self(std::env::temp_dir().join(name));
-        fs::create_dir(&copy.0)?;
-        for entry in fs::read_dir(segment)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                match fs::copy(entry.path(), copy.0.join(entry.file_name())) {
-                    // A snapshot may be replaced while we look.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    other => drop(other?),
-                }
-            }
-        }
-        Ok(copy)
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(dir = %self.0.display(), %error, "copy not removed");
-        }
+        Ok(_) => Ok(summary),
     }
 }

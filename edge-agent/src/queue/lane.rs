@@ -336,17 +336,22 @@ impl Lane {
     }
 
     fn loss_fact(&self, loss: &LossEntry) -> Loss {
-        Loss {
-            gateway: self.gateway().clone(),
-            lane: self.topic().clone(),
-            epoch: loss.epoch,
-            first: loss.first,
-            last: loss.last,
-            reason: loss.reason,
-            merged: loss.merged,
-            possibly_delivered: loss.possibly_delivered,
-            at: loss.at,
-        }
+        loss_fact(self.gateway(), self.topic(), loss)
+    }
+}
+
+/// A loss as it is stated.
+pub(super) fn loss_fact(gateway: &GatewayId, topic: &Topic, loss: &LossEntry) -> Loss {
+    Loss {
+        gateway: gateway.clone(),
+        lane: topic.clone(),
+        epoch: loss.epoch,
+        first: loss.first,
+        last: loss.last,
+        reason: loss.reason,
+        merged: loss.merged,
+        possibly_delivered: loss.possibly_delivered,
+        at: loss.at,
     }
 }
 

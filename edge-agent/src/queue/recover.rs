@@ -25,11 +25,21 @@ use super::{
 };
 use crate::{config, conservation::Conservation};
 
+/// What of a lane is believed without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// What sealed segments say of themselves: a start is quick, and damage is found when it is read.
+    Seals,
+    /// Nothing: everything is read, so that all damage is declared at once.
+    Nothing,
+}
+
 pub(super) fn open(
     place: Place,
     settings: &config::Queue,
     conservation: Arc<Conservation>,
     now: Now,
+    trust: Trust,
 ) -> Result<Opened, OpenError> {
     let path = place.path.clone();
     let io = |source| OpenError::Io {
@@ -40,7 +50,7 @@ pub(super) fn open(
     let found = read_head(&path)?;
     files::create_dir(&path.join("segments")).map_err(io)?;
     clear_dead(&path).map_err(io)?;
-    let mut survey = survey(&path, settings)?;
+    let mut survey = survey(&path, settings, trust)?;
     let book = recover_book(found, &path, &survey, now);
     let active = survey.active.take().map(|(number, segment)| Active {
         number,

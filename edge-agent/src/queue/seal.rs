@@ -3,6 +3,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use super::{
+    fault::step,
     lane::{Lane, Life},
     segment::Segment,
 };
@@ -23,10 +24,14 @@ pub(super) fn seal(lane: &Lane, number: u32, segment: Arc<Segment>) {
         .segments
         .get(&number)
         .map(|info| info.summary.clone());
-    let sealed = Segment::open(&dir)
-        .map_err(std::io::Error::from)
-        .map(drop)
-        .and_then(|()| summary.map_or(Ok(()), |summary| summary.write(&dir)));
+    let write = || {
+        step("seal: closed")?;
+        drop(Segment::open(&dir)?);
+        step("seal: reopened")?;
+        summary.map_or(Ok(()), |summary| summary.write(&dir))?;
+        step("seal: written")
+    };
+    let sealed: std::io::Result<()> = write();
     if let Err(error) = sealed {
         tracing::warn!(lane = lane.name(), segment = number, %error, "queue segment not sealed");
     }

@@ -17,14 +17,17 @@ const FILE: &str = "seal";
 /// Readings with contiguous sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
+    /// Of which run of the writer.
     pub epoch: Epoch,
+    /// The first sequence.
     pub first: u64,
+    /// The last one.
     pub last: u64,
 }
 
 impl Run {
     /// How many readings; 0 when it has been clipped to nothing.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         (self.last + 1).saturating_sub(self.first)
     }
 }

@@ -11,6 +11,7 @@ use super::{
     files,
     lane::segment_dir,
     memory::Memory,
+    recover::Trust,
     segment::{Segment, SegmentError},
     summary::{Run, Summary},
 };
@@ -33,7 +34,11 @@ pub(super) struct Survey {
     pub next_segment: u32,
 }
 
-pub(super) fn survey(path: &Path, settings: &config::Queue) -> Result<Survey, OpenError> {
+pub(super) fn survey(
+    path: &Path,
+    settings: &config::Queue,
+    trust: Trust,
+) -> Result<Survey, OpenError> {
     let io = |source| OpenError::Io {
         path: path.join("segments"),
         source,
@@ -49,7 +54,10 @@ pub(super) fn survey(path: &Path, settings: &config::Queue) -> Result<Survey, Op
         let dir = segment_dir(path, number);
         let sealed = Summary::read(&dir).map_err(|error| newer(&dir, error))?;
         // The newest readable one is always opened, for what it remembers of the sources.
-        if let Some(summary) = sealed.clone().filter(|_| survey.memory.is_some()) {
+        if let Some(summary) = sealed
+            .clone()
+            .filter(|_| survey.memory.is_some() && trust == Trust::Seals)
+        {
             limit = summary.first_block;
             survey.segments.insert(number, summary);
             continue;

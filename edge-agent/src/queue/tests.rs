@@ -9,6 +9,8 @@ mod frozen;
 mod memory;
 mod model;
 mod owners;
+mod properties;
+mod rescue;
 
 use std::{
     collections::BTreeMap,

@@ -318,6 +318,15 @@ impl Broker {
             )));
             return false;
         }
+        for filter in downgraded(&self.routes, &ack.return_codes) {
+            let source = self.intake.counters.name.as_str();
+            tracing::warn!(
+                source,
+                filter,
+                "broker grants qos 0 where 1 was asked, what it sends while we are away is lost; raise the \
+                 broker's maximum qos"
+            );
+        }
         true
     }
 
@@ -409,6 +418,19 @@ impl Broker {
             () = self.shutdown.cancelled() => {}
         }
     }
+}
+
+/// Filters that the broker took at a lower QoS than was asked: it need not keep their messages for us.
+fn downgraded<'r>(
+    routes: &'r Routes,
+    granted: &'r [SubscribeReasonCode],
+) -> impl Iterator<Item = &'r str> {
+    let at_0 = SubscribeReasonCode::Success(QoS::AtMostOnce);
+    routes
+        .iter()
+        .zip(granted)
+        .filter(move |(route, granted)| route.qos > 0 && **granted == at_0)
+        .map(|(route, _)| &*route.filter)
 }
 
 fn origin(publish: &Publish) -> Origin {

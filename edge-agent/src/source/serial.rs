@@ -8,6 +8,8 @@
 //! While ingest cannot take more (queue full and `when_full = "block"`), the thread waits at the gate and
 //! the kernel buffers some 4 KiB; a framed device sends again what was not acknowledged.
 
+mod poll;
+mod polled;
 mod session;
 
 use std::{
@@ -20,7 +22,7 @@ use protocol::{
     GatewayId, Metadata,
     frame::{Decoder, Frame, FrameError},
 };
-use serialport::{SerialPort, TTYPort};
+use serialport::{DataBits, Parity, SerialPort, StopBits, TTYPort};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
@@ -30,10 +32,11 @@ use super::{
     intake::{Intake, source_meta},
 };
 use crate::{
-    config::{Agent, LineFormat, Lines, Serial, SerialMode},
+    config::{self, Agent, LineFormat, Lines, Serial, SerialDevice, SerialMode},
     decode::{
         self, Defaults,
         lines::{Line, Splitter},
+        stream::{Fault, Piece, Rejected},
     },
     ingest::{Answer, Closed, Receipt, Rejection},
     link::LinkState,
@@ -110,6 +113,8 @@ impl Port {
                     let end = match &self.settings.mode {
                         SerialMode::Frames => self.frames(port),
                         SerialMode::Lines(lines) => self.lines(port, lines),
+                        SerialMode::Device(device) => self.device(port, device),
+                        SerialMode::Polled(polled) => self.polled(port, polled),
                     };
                     if since.elapsed() >= REOPEN {
                         backoff.reset();
@@ -131,7 +136,23 @@ impl Port {
 
     fn open(&self) -> serialport::Result<TTYPort> {
         let path = self.settings.port.to_string_lossy();
+        let framing = self.settings.framing;
         serialport::new(path, self.settings.baud)
+            .data_bits(match framing.data_bits {
+                5 => DataBits::Five,
+                6 => DataBits::Six,
+                7 => DataBits::Seven,
+                _ => DataBits::Eight,
+            })
+            .parity(match framing.parity {
+                config::Parity::None => Parity::None,
+                config::Parity::Even => Parity::Even,
+                config::Parity::Odd => Parity::Odd,
+            })
+            .stop_bits(match framing.stop_bits {
+                2 => StopBits::Two,
+                _ => StopBits::One,
+            })
             .timeout(IDLE)
             .open_native()
     }
@@ -163,6 +184,60 @@ impl Port {
         match talk.run() {
             Ok(()) => End::Shutdown,
             Err(end) => end,
+        }
+    }
+
+    /// A mode that is the name of what a device speaks.
+    fn device(&self, mut port: TTYPort, device: &SerialDevice) -> End {
+        let mut stream = device.preset.stream();
+        let mut buffer = [0; 1024];
+        let mut pieces = Vec::new();
+        while !self.shutdown.is_cancelled() {
+            match read(&mut port, &mut buffer) {
+                Ok(Some(read)) => stream.push(&buffer[..read], &mut pieces),
+                Ok(None) => stream.idle(&mut pieces),
+                Err(end) => return end,
+            }
+            for piece in pieces.drain(..) {
+                if let Err(closed) = self.piece(piece, device) {
+                    return closed.into();
+                }
+            }
+        }
+        End::Shutdown
+    }
+
+    fn piece(&self, piece: Piece, device: &SerialDevice) -> Result<(), Closed> {
+        let (mut decoded, now) = match piece {
+            Piece::Reading(_, decoded) => (decoded, self.intake.now()),
+            // The port was opened while the device was speaking.
+            Piece::Rejected(Rejected {
+                fault: Fault::Lead, ..
+            }) => {
+                self.intake.counters.skipped();
+                return Ok(());
+            }
+            Piece::Rejected(Rejected { fault, bytes, .. }) => {
+                self.intake.reject(fault.rejection(), &fault, &bytes);
+                return Ok(());
+            }
+        };
+        if !device.preset.has_many_devices() {
+            decoded.device = None;
+        }
+        let defaults = Defaults {
+            device: Some(&device.device),
+            meta: &self.meta,
+            max_age: self.intake.max_age,
+        };
+        match self.intake.reading(decoded, &defaults, &now) {
+            Ok(reading) => self
+                .intake
+                .hand_over(&self.settings.topic, reading, &now, None),
+            Err(error) => {
+                self.intake.reject(error.rejection(), &error, &[]);
+                Ok(())
+            }
         }
     }
 

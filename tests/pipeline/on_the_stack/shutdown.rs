@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use harness::{rig::Rig, service::Kind};
+use harness::{rig::Rig, service::Kind, wait};
 use rustix::process::Signal;
 
 #[test]
@@ -66,7 +66,12 @@ fn a_second_signal_ends_the_agent_at_once() -> Result<()> {
     rig.wait_agent("a queue", |agent| agent.balance.queued == 99)?;
     let start = Instant::now();
     rig.agent.process()?.signal(Signal::TERM)?;
-    std::thread::sleep(Duration::from_millis(300));
+    // Two signals at once could arrive as one.
+    wait::until_true(
+        "the first signal to be heeded",
+        Duration::from_secs(5),
+        || Ok(rig.agent.end_of_log().contains("stopping: draining")),
+    )?;
     rig.agent.process()?.signal(Signal::TERM)?;
     rig.agent.process()?.wait(Duration::from_secs(5))?;
     ensure!(

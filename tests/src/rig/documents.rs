@@ -57,6 +57,16 @@ impl Documents {
         })
     }
 
+    /// Runs a command of the server.
+    ///
+    /// # Errors
+    /// MongoDB does not answer, or refuses it.
+    pub fn command(&self, command: Document) -> Result<()> {
+        let run = self.database.run_command(command);
+        self.runtime.block_on(async { run.await })?;
+        Ok(())
+    }
+
     /// All readings, by `_id`.
     ///
     /// # Errors

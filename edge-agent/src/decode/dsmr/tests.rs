@@ -24,7 +24,7 @@ const V2: &str = "/ISk5\\2MT382-1004\r\n\r\n0-0:96.1.1(00000000000000)\r\n1-0:1.
 
 /// Fluvius: Belgian meter with quarter-hour peaks, uncorrected gas and water.
 const BELGIAN: &str = "/FLU5\\253769484_A\r\n\r\n0-0:96.1.4(50217)\r\n\
-0-0:96.1.1(3153414733313030303231363035)\r\n0-0:1.0.0(200512135409S)\r\n1-0:1.8.1(000000.034*kWh)\r\n\
+0-0:96.1.1(3153414733313031303231363035)\r\n0-0:1.0.0(200512135409S)\r\n1-0:1.8.1(000000.034*kWh)\r\n\
 1-0:1.8.2(000015.758*kWh)\r\n1-0:2.8.1(000000.000*kWh)\r\n1-0:2.8.2(000000.011*kWh)\r\n\
 1-0:1.4.0(02.351*kW)\r\n1-0:1.6.0(200509134558S)(02.589*kW)\r\n\
 0-0:98.1.0(3)(1-0:1.6.0)(1-0:1.6.0)(200501000000S)(200423192538S)(03.695*kW)(200401000000S)\
@@ -74,7 +74,7 @@ fn version_2_is_read_without_crc_and_its_local_times_by_the_rules_of_central_eur
 #[test]
 fn the_belgian_dialect_has_demand_uncorrected_gas_and_water() {
     let readings = clean("dsmr", BELGIAN.as_bytes());
-    assert!(readings[0].starts_with("1SAG3100021605 @2020-05-12T11:54:09Z "));
+    assert!(readings[0].starts_with("1SAG3101021605 @2020-05-12T11:54:09Z "));
     for expected in [
         "power_demand_import_w=2351",
         "power_demand_max_import_w=2589",

@@ -195,6 +195,10 @@ pub struct Map {
     pub name: String,
     /// Whether input registers are the holding registers under another function.
     pub either: bool,
+    /// Registers that may be read and left, to join two neighbours.
+    pub gap: u16,
+    /// Most registers in one request.
+    pub most: u16,
     /// In the order of space and address.
     pub points: Vec<Point>,
 }
@@ -241,10 +245,10 @@ impl Map {
         }
     }
 
-    /// The requests that read everything: neighbours joined while they are at most `gap` registers apart
-    /// and the request stays within `most`. What lies between is read and left.
+    /// The requests that read everything: neighbours joined while they are at most [`Map::gap`] registers
+    /// apart and the request stays within [`Map::most`].
     #[must_use]
-    pub fn requests(&self, most: u16, gap: u16) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<Request> {
         let mut requests: Vec<Request> = Vec::new();
         for point in self.points.iter().filter(|point| point.poll) {
             let (from, width) = (u32::from(point.address), u32::from(point.kind.width()));
@@ -253,7 +257,7 @@ impl Map {
             {
                 let end = u32::from(last.first) + u32::from(last.count);
                 let count = (from + width).max(end) - u32::from(last.first);
-                if from <= end + u32::from(gap) && count <= u32::from(most) {
+                if from <= end + u32::from(self.gap) && count <= u32::from(self.most) {
                     last.count = u16::try_from(count).unwrap_or(u16::MAX);
                     continue;
                 }
@@ -310,9 +314,9 @@ impl Point {
             Kind::Float64 => f64::from_bits(bits),
             Kind::Bcd(_) => {
                 let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                exact(digits.parse().map_err(|_| Problem::NotANumber)?)?
+                exact(digits.parse().map_err(|_| Problem::NoNumber)?)?
             }
-            Kind::Text(_) => return Err(Problem::NotANumber),
+            Kind::Text(_) => return Err(Problem::NoNumber),
         };
         Ok(Value::Float(number))
     }

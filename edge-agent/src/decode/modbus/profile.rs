@@ -7,6 +7,8 @@
 //! type = "FLOAT32"           # INT16 UINT16 INT32 UINT32 INT64 UINT64 FLOAT32 FLOAT64 BOOL BCD STRING
 //! order = "ABCD"             # ABCD DCBA BADC CDAB
 //! either = true              # functions 3 and 4 read the same registers; default false
+//! gap = 10                   # registers that may be read and left to join two neighbours; default 0
+//! most = 80                  # registers in one request; default 60
 //! fields = [
 //!   { name = "voltage_v", address = 0x0000 },
 //!   { name = "frequency_hz", address = 0x0046, scale = 0.1, offset = 0, absent = 0xffff },
@@ -92,6 +94,10 @@ struct File {
     order: Option<Order>,
     #[serde(default)]
     either: bool,
+    #[serde(default)]
+    gap: u16,
+    #[serde(default = "most")]
+    most: u16,
     fields: Vec<Field>,
 }
 
@@ -110,6 +116,10 @@ struct Field {
     absent: Option<u64>,
     #[serde(default = "yes")]
     poll: bool,
+}
+
+fn most() -> u16 {
+    60
 }
 
 fn yes() -> bool {
@@ -154,6 +164,8 @@ impl Profile {
         let map = Map {
             name: name.to_owned(),
             either: file.either,
+            gap: file.gap,
+            most: file.most.clamp(4, 125),
             points,
         };
         Ok(Self {

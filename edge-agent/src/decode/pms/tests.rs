@@ -28,7 +28,7 @@ fn each_length_of_the_family_is_read_by_its_own_table() {
     );
     // PMS5003ST: formaldehyde 0.016 mg/m³, 24.7 °C, 48.9 %.
     let long = "42 4d 00 24 00 0a 00 0f 00 12 00 0a 00 0f 00 12 05 dc 01 c2 00 50 00 08 00 02 00 01 \
-                00 10 00 f7 01 e9 00 00 91 00 05 50";
+                00 10 00 f7 01 e9 00 00 91 00 05 8a";
     let [reading] = &clean("pms5003st", &hex(long))[..] else {
         panic!();
     };

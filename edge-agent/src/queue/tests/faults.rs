@@ -160,8 +160,6 @@ fn a_kill_between_any_two_steps_loses_and_doubles_nothing() {
         next += 400;
         rig.commit(&batch).unwrap();
         promised.borrow_mut().0 = next;
-        // Sealing has a thread of its own; a copy of a store in the middle of it proves nothing.
-        rig.settle();
         if round % 3 == 2 {
             let entries = rig.next(1000);
             promised.borrow_mut().1 += entries.len() as i64;
@@ -175,8 +173,55 @@ fn a_kill_between_any_two_steps_loses_and_doubles_nothing() {
         "head: durable",
         "remove: renamed",
         "segment: created",
+        "seal: closed",
+        "seal: reopened",
+        "replace: renamed",
+        "seal: written",
     ] {
         assert!(seen.contains_key(step), "{step} never happened: {seen:?}");
+    }
+}
+
+#[test]
+fn a_sealing_that_fails_at_any_step_costs_nothing() {
+    for step in [
+        "seal: closed",
+        "seal: reopened",
+        "replace: written",
+        "replace: renamed",
+        "seal: written",
+        "head: before write",
+        "head: before fdatasync",
+    ] {
+        let mut rig = Rig::new(config::Queue {
+            segment_bytes: 32 << 10,
+            ..settings()
+        });
+        rig.store(0..1);
+        let failures = Rc::new(RefCell::new(0));
+        let seen = Rc::clone(&failures);
+        fault::set(Some(Box::new(move |name| match name == step {
+            true => {
+                *seen.borrow_mut() += 1;
+                Err(io::Error::from_raw_os_error(5))
+            }
+            false => Ok(()),
+        })));
+        for start in 0..6 {
+            let batch: Vec<_> = (start * 200 + 1..start * 200 + 201).map(plain).collect();
+            rig.commit(&batch).unwrap();
+        }
+        fault::set(None);
+        assert!(*failures.borrow() > 0, "{step} never happened");
+        let mut killed = rig.killed();
+        for (name, rig) in [("running", &mut rig), ("killed", &mut killed)] {
+            assert_eq!(
+                values(&rig.drain()),
+                (0..1201).collect::<Vec<_>>(),
+                "{step} {name}"
+            );
+            assert!(losses(rig).is_empty(), "{step} {name}");
+        }
     }
 }
 

@@ -30,7 +30,14 @@ fn all(dir: &Path, gateway: &str) -> Vec<(String, i64)> {
     let mut readers = vec![opened(dir, gateway).unwrap().reader];
     for name in inspect::lanes(dir).unwrap() {
         if name != "t" {
-            let opened = open_to_drain(dir, &name, &settings(), Arc::default(), at(0));
+            let opened = open_to_drain(
+                dir,
+                &name,
+                &named(gateway),
+                &settings(),
+                Arc::default(),
+                at(0),
+            );
             readers.push(opened.unwrap().0);
         }
     }
@@ -64,7 +71,14 @@ fn a_renamed_gateway_drains_what_it_has_under_the_old_name_and_counts_anew() {
     drop(new);
     assert_eq!(inspect::lanes(temp.path()).unwrap(), ["t", "t@old"]);
 
-    let drained = open_to_drain(temp.path(), "t@old", &settings(), Arc::default(), at(0));
+    let drained = open_to_drain(
+        temp.path(),
+        "t@old",
+        &named("new"),
+        &settings(),
+        Arc::default(),
+        at(0),
+    );
     let (mut reader, lane) = drained.unwrap();
     let entries = reader.next(100, at(0)).unwrap();
     assert_eq!(values(&entries), [0, 1, 2, 3, 4]);
@@ -177,4 +191,22 @@ fn the_longest_names_there_can_be_are_set_aside_as_well() {
     for name in names {
         assert_eq!(inspect::stat(temp.path(), &name).unwrap().topic, long);
     }
+}
+
+#[test]
+fn a_lane_that_does_not_say_whose_it_is_is_left_alone() {
+    let temp = TempDir::new().unwrap();
+    store(&mut opened(temp.path(), "a").unwrap(), 0..3);
+    std::fs::rename(temp.path().join("t"), temp.path().join("t@?")).unwrap();
+    std::fs::write(temp.path().join("t@?/lane"), b"?").unwrap();
+    let refused = open_to_drain(
+        temp.path(),
+        "t@?",
+        &named("a"),
+        &settings(),
+        Arc::default(),
+        at(0),
+    );
+    assert!(matches!(refused, Err(OpenError::Nobody(_))));
+    assert_eq!(std::fs::read(temp.path().join("t@?/lane")).unwrap(), b"?");
 }

@@ -283,3 +283,25 @@ async fn shutdown_acknowledges_what_was_taken_and_says_goodbye() {
     assert!(rig.far.messages.try_recv().is_err());
     rig.end().await;
 }
+
+#[test]
+fn a_subscription_that_the_broker_takes_at_a_lower_qos_is_named() {
+    let routes = [("a/{device}", 1), ("b/{device}", 0), ("c/{device}", 1)];
+    let routes = routes.map(|(topic, qos)| {
+        let subscription = Subscription {
+            topic: topic.into(),
+            preset: MqttPreset::Json,
+            roles: Roles::default(),
+            qos,
+            retained: false,
+            device: None,
+            field: None,
+            kafka_topic: Topic::new("t").unwrap(),
+            meta: Metadata::default(),
+        };
+        Route::compile(&subscription, &Metadata::default()).unwrap()
+    });
+    let granted = [0, 0, 1].map(|qos| SubscribeReasonCode::Success(rumqttc::qos(qos).unwrap()));
+    let routes = Routes::new(routes.into());
+    assert_eq!(downgraded(&routes, &granted).collect::<Vec<_>>(), ["a/+"]);
+}

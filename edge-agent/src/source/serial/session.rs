@@ -2,12 +2,13 @@
 //! to do comes out.
 //!
 //! A reading is taken only from a boot that has said hello, for only the hello names the device. It is
-//! acknowledged only when its receipt says that it is durable (or never will be). The receipt's token is
-//! boot and sequence, so an acknowledgement cannot name another reading. A session lives as long as the
+//! acknowledged only when its receipt says that it is durable (or never will be). Tokens are never used
+//! twice, and another device on the line makes those of the one before void, so an acknowledgement cannot
+//! name another reading. A session lives as long as the
 //! port is open: receipts for a device that was unplugged meanwhile find nobody, and the device sends
 //! again what it does not know to be stored.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
     FieldName, GatewayId, MAX_TEXT_BYTES, SourceId, Timestamp,
@@ -31,7 +32,9 @@ pub(super) struct Session {
     gateway: GatewayId,
     peer: Option<Peer>,
     asked_us: Option<u64>,
-    inflight: HashSet<u64>,
+    /// Boot and sequence of what was taken, by token.
+    inflight: BTreeMap<u64, (u32, u32)>,
+    tokens: u64,
 }
 
 #[derive(Debug)]
@@ -63,7 +66,8 @@ impl Session {
             gateway,
             peer: None,
             asked_us: None,
-            inflight: HashSet::new(),
+            inflight: BTreeMap::new(),
+            tokens: 0,
         }
     }
 
@@ -108,10 +112,17 @@ impl Session {
             .filter(|(_, text)| !text.is_empty() && text.len() <= MAX_TEXT_BYTES)
             .filter_map(|(name, text)| Some((FieldName::new(name).ok()?, text.into())))
             .collect();
-        let dropped = match &self.peer {
-            Some(peer) if peer.boot == hello.boot && peer.device == hello.device => peer.dropped,
-            _ => 0,
-        };
+        let same = self
+            .peer
+            .as_ref()
+            .filter(|peer| peer.device == hello.device);
+        if same.is_none() {
+            // Its boot and sequence may be those of the device before.
+            self.inflight.clear();
+        }
+        let dropped = same
+            .filter(|peer| peer.boot == hello.boot)
+            .map_or(0, |peer| peer.dropped);
         self.peer = Some(Peer {
             device: hello.device,
             boot: hello.boot,
@@ -130,15 +141,17 @@ impl Session {
         let Some(peer) = self.peer.as_ref().filter(|peer| peer.boot == reading.boot) else {
             return self.ask(now);
         };
-        let token = token(reading.boot, reading.sequence);
-        if self.inflight.contains(&token) {
+        let id = (reading.boot, reading.sequence);
+        if self.inflight.values().any(|taken| *taken == id) {
             // Sent again while the first one is being written: its receipt answers both.
             return Step::Nothing;
         }
         if self.inflight.len() >= MAX_INFLIGHT {
             return Step::Deferred;
         }
-        self.inflight.insert(token);
+        let token = self.tokens;
+        self.tokens += 1;
+        self.inflight.insert(token, id);
         Step::Take {
             token,
             decoded: decoded(peer, reading),
@@ -184,20 +197,13 @@ impl Session {
     }
 
     fn answer(&mut self, token: u64, verdict: Verdict) -> Option<Frame> {
-        if !self.inflight.remove(&token) {
-            return None;
-        }
-        let half = u64::from(u32::MAX);
+        let (boot, sequence) = self.inflight.remove(&token)?;
         Some(Frame::Ack(Ack {
-            boot: u32::try_from(token >> 32).ok()?,
-            sequence: u32::try_from(token & half).ok()?,
+            boot,
+            sequence,
             verdict,
         }))
     }
-}
-
-fn token(boot: u32, sequence: u32) -> u64 {
-    u64::from(boot) << 32 | u64::from(sequence)
 }
 
 fn decoded(peer: &Peer, reading: FrameReading) -> Decoded {

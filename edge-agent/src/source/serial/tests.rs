@@ -37,6 +37,7 @@ impl Rig {
             name: "meter".into(),
             port: path.clone(),
             baud: 115_200,
+            framing: config::Framing::default(),
             mode,
             topic: Topic::new("t").unwrap(),
             meta: Metadata::default(),
@@ -130,6 +131,20 @@ impl Device {
             self.listen();
         }
         panic!("not heard; only {:?}", self.heard);
+    }
+
+    /// Eight bytes: a Modbus request.
+    fn hear_request(&mut self) -> Vec<u8> {
+        let until = Instant::now() + LONG;
+        let mut request = Vec::new();
+        while request.len() < 8 {
+            assert!(Instant::now() < until, "only {request:02x?}");
+            let mut byte = [0];
+            if let Ok(1) = self.port.read(&mut byte) {
+                request.push(byte[0]);
+            }
+        }
+        request
     }
 
     fn hear_hello(&mut self) -> Hello {
@@ -354,5 +369,63 @@ fn a_csv_line_whose_beginning_was_not_seen_is_passed_by() {
     let reading = &message.readings[0];
     assert_eq!(reading.fields.get("t"), Some(&Value::Float(21.5)));
     assert_eq!(rig.far.counters.seen().skipped, 1);
+    rig.end();
+}
+
+#[test]
+fn a_device_that_speaks_by_itself_is_read_under_its_configured_name() {
+    let (rig, mut device) = Rig::new(SerialMode::Device(SerialDevice {
+        name: "sds011",
+        preset: "sds011".parse().unwrap(),
+        device: DeviceId::new("air-1").unwrap(),
+    }));
+    let frame = [0xaa, 0xc0, 0xd4, 0x04, 0x3a, 0x0a, 0xa1, 0x60, 0x1d, 0xab];
+    let mut damaged = frame;
+    damaged[3] ^= 1;
+    device.raw(&[&frame[6..], &frame[..], &damaged, &frame].concat());
+    for _ in 0..2 {
+        let message = rig.far.message();
+        let reading = &message.readings[0];
+        assert_eq!(reading.device.as_str(), "air-1");
+        let expected = Some(&Value::Float(123.6));
+        assert_eq!(reading.fields.get("pm2_5_ug_m3"), expected);
+    }
+    assert_eq!(rig.far.rejection(), Rejection::Damaged);
+    assert_eq!(rig.far.counters.seen().skipped, 1);
+    rig.end();
+}
+
+#[test]
+fn modbus_slaves_are_asked_in_turn_and_a_dead_one_does_not_matter() {
+    let slave = |id: &str, unit| crate::config::PolledDevice {
+        id: DeviceId::new(id).unwrap(),
+        unit,
+        preset: "modbus:xy-md02".parse().unwrap(),
+        every: Duration::from_millis(100),
+    };
+    let (rig, mut device) = Rig::new(SerialMode::Polled(crate::config::Polled {
+        name: "modbus",
+        timeout: Duration::from_millis(40),
+        turnaround: Duration::from_millis(1),
+        retries: 0,
+        devices: vec![slave("dead", 9), slave("alive", 1)],
+    }));
+    let mut rounds = 0;
+    while rounds < 3 {
+        match device.hear_request()[0] {
+            1 if rounds == 1 => device.raw(&[0x01, 0x84, 0x06, 0xc3, 0x02]),
+            1 => device.raw(&[0x01, 0x04, 0x04, 0x01, 0x31, 0x02, 0x22, 0x2a, 0xce]),
+            _ => continue,
+        }
+        rounds += 1;
+    }
+    for _ in 0..2 {
+        let message = rig.far.message();
+        let reading = &message.readings[0];
+        assert_eq!(reading.device.as_str(), "alive");
+        let expected = Some(&Value::Float(30.5));
+        assert_eq!(reading.fields.get("temperature_c"), expected);
+    }
+    assert_eq!(rig.far.rejection(), Rejection::NoFields);
     rig.end();
 }

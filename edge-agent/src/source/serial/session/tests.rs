@@ -92,6 +92,23 @@ fn the_hello_names_the_device_and_the_frame_its_identity() {
     assert_eq!(decoded.fields[0].0.as_str(), "v");
 }
 
+/// Devices that count their boots begin with the same one. Its reading would be forgotten unstored.
+#[test]
+fn a_receipt_of_one_device_does_not_acknowledge_the_next_one_on_the_line() {
+    let mut session = session();
+    session.frame(hello("m1", 1, false), &at(0));
+    let (first, _) = taken(session.frame(reading(1, 5), &at(0)));
+    session.frame(hello("m2", 1, false), &at(10));
+    let (second, decoded) = taken(session.frame(reading(1, 5), &at(11)));
+    assert_eq!(decoded.device.as_deref(), Some("m2"));
+    let receipt = |token| Receipt {
+        token,
+        outcome: Outcome::Stored,
+    };
+    assert_eq!(session.receipt(receipt(first)), None);
+    assert!(session.receipt(receipt(second)).is_some());
+}
+
 #[test]
 fn each_outcome_has_its_verdict_and_each_reading_one_acknowledgement() {
     for (outcome, verdict) in [
