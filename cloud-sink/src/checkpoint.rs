@@ -163,15 +163,13 @@ impl Checkpoints {
         self.partitions.remove(partition);
     }
 
-    /// Records were gone before they were read, or (`to` below `from`) the topic was made anew.
-    pub fn jumped(&mut self, partition: &Partition, from: i64, to: i64) {
+    /// The topic was made anew; of the former one `from` would have been read next.
+    pub fn remade(&mut self, partition: &Partition, from: i64, to: i64) {
         if let Some(state) = self.partitions.get_mut(partition) {
             state.marks.clear();
             state.mark = None;
             state.next = Some(to);
-            if to < from {
-                state.ended = Some(from);
-            }
+            state.ended = Some(from);
         }
     }
 
@@ -203,22 +201,15 @@ impl Checkpoints {
 
     /// When the next are to be written, if there is anything to write.
     #[must_use]
-    pub fn due(&self) -> Option<Instant> {
+    pub fn due(&self, now: Instant) -> Option<Instant> {
         let waiting = |state: &&State| state.is_dirty() && !state.under_way;
-        let streams: Option<usize> = self
-            .partitions
-            .values()
-            .filter(waiting)
-            .map(|state| Some(state.coverage.len()))
-            .sum();
-        let any = self.partitions.values().any(|state| waiting(&state));
-        let is_full = streams.is_some_and(|streams| streams >= MAX_STREAMS);
-        any.then(|| {
-            if is_full {
-                Instant::now()
-            } else {
-                self.next_at
-            }
+        let states = || self.partitions.values().filter(waiting);
+        states().next()?;
+        let streams: usize = states().map(|state| state.coverage.len()).sum();
+        Some(if streams >= MAX_STREAMS {
+            now
+        } else {
+            self.next_at
         })
     }
 
@@ -306,13 +297,13 @@ mod tests {
         let start = Instant::now();
         let mut checkpoints = Checkpoints::new(start);
         checkpoints.taken(partition(), 3);
-        assert_eq!(checkpoints.due(), None);
+        assert_eq!(checkpoints.due(start), None);
         for offset in 0..3 {
             checkpoints.read(&message(offset));
             note(&mut checkpoints, offset);
         }
         checkpoints.advanced(&partition(), 2);
-        assert_eq!(checkpoints.due(), Some(start + EVERY));
+        assert_eq!(checkpoints.due(start), Some(start + EVERY));
         let first = only(checkpoints.take(start));
         assert_eq!((first.fence, first.next), (3, Some(2)));
         assert_eq!(first.mark, Some(Mark::of(&message(1))));
@@ -321,7 +312,7 @@ mod tests {
 
         // One at a time for a partition.
         checkpoints.advanced(&partition(), 3);
-        assert_eq!(checkpoints.due(), None);
+        assert_eq!(checkpoints.due(start), None);
         assert!(checkpoints.take(start).is_empty());
         checkpoints.finished(&first, Written::Yes);
         let second = only(checkpoints.take(start));
@@ -353,17 +344,15 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_a_checkpoint_and_a_jump_back_ends_a_life() {
-        for (from, to, ended) in [(5, 9, None), (5, 0, Some(5))] {
-            let mut checkpoints = Checkpoints::new(Instant::now());
-            checkpoints.taken(partition(), 1);
-            checkpoints.read(&message(4));
-            checkpoints.advanced(&partition(), 5);
-            checkpoints.jumped(&partition(), from, to);
-            let progress = only(checkpoints.take(Instant::now()));
-            let found = (progress.next, progress.mark, progress.ended);
-            assert_eq!(found, (Some(to), None, ended));
-        }
+    fn a_topic_made_anew_ends_a_life_and_goes_back() {
+        let mut checkpoints = Checkpoints::new(Instant::now());
+        checkpoints.taken(partition(), 1);
+        checkpoints.read(&message(4));
+        checkpoints.advanced(&partition(), 5);
+        checkpoints.remade(&partition(), 5, 0);
+        let progress = only(checkpoints.take(Instant::now()));
+        let found = (progress.next, progress.mark, progress.ended);
+        assert_eq!(found, (Some(0), None, Some(5)));
     }
 
     #[test]
@@ -375,6 +364,7 @@ mod tests {
             let verdict = Verdict::Present(None);
             checkpoints.note(&message(0).at, &id.parse().unwrap(), verdict);
         }
-        assert!(checkpoints.due().is_some_and(|due| due <= Instant::now()));
+        let now = Instant::now();
+        assert_eq!(checkpoints.due(now), Some(now));
     }
 }

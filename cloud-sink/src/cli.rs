@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod check;
 mod dead_letters;
 pub mod topics;
@@ -68,6 +69,15 @@ pub enum Command {
         /// Only say what would be made
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Account for every reading: nothing is missing, or exactly what is, and why
+    Audit {
+        /// Where the configuration is.
+        #[command(flatten)]
+        file: File,
+        /// What can be chosen.
+        #[command(flatten)]
+        options: audit::Options,
     },
     /// Look at what could not become a document, and send it back
     DeadLetters {
@@ -153,6 +163,10 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
         }
         Command::Init { file, dry_run } => match file.load(Secrets::Read) {
             Ok(config) => init(&config, dry_run).await,
+            Err(problems) => Ok(refuse(&problems)),
+        },
+        Command::Audit { file, options } => match file.load(Secrets::Read) {
+            Ok(config) => audit::run(&config, &options).await,
             Err(problems) => Ok(refuse(&problems)),
         },
         Command::DeadLetters { what } => what.execute().await,

@@ -71,7 +71,7 @@ pub enum Event {
         done: SyncSender<()>,
     },
     /// Offsets `from..to` are gone from the topic before they were read, or the topic was made anew
-    /// (`to` below `from`); consumption goes on at `to`.
+    /// (`to` below `from`, and then an assignment follows); consumption goes on at `to`.
     Gap {
         /// Where.
         partition: Partition,

@@ -4,6 +4,7 @@
 //! [`batch`] → [`document`] → [`store`], held together by [`pipeline`], with [`tracker`] deciding which
 //! offset may be stored. Nothing on that way points back.
 
+pub mod audit;
 pub mod batch;
 pub mod catalogue;
 pub mod checkpoint;

@@ -212,18 +212,18 @@ impl Pipeline {
 
     /// The next moment at which something is to be done without an event.
     fn wake(&self) -> Instant {
+        // While neither MongoDB nor a letter is waited for, a job's end is the next event.
+        let idle = Instant::now() + PING;
         let batches = self.readings.values().map(Batcher::due);
         let others = [
             self.facts.due(),
             self.next_question(),
-            self.checkpoints.due().filter(|_| self.outage.is_none()),
+            self.checkpoints.due(idle).filter(|_| self.outage.is_none()),
             self.owing_since.map(|since| since + TOO_LONG),
             self.letters_at.filter(|_| !self.burying),
             self.handover.as_ref().map(|handover| handover.until),
             self.stopping,
         ];
-        // While neither MongoDB nor a letter is waited for, a job's end is the next event.
-        let idle = Instant::now() + PING;
         batches.chain(others).flatten().min().unwrap_or(idle)
     }
 
@@ -291,9 +291,7 @@ impl Pipeline {
                 Err(Undecodable {
                     reason: Reason::Empty,
                     ..
-                }) => {
-                    self.settle(&message, generation, Settled::Control);
-                }
+                }) => self.settle(&message, generation, Settled::Control),
                 Err(cause) => self.bury(message, generation, cause),
             },
             None => {
@@ -410,13 +408,11 @@ impl Pipeline {
             Finished::Buried { done, failed } => {
                 for letter in done {
                     self.telemetry.dead_letter(&letter);
-                    let at = &letter.message.at;
-                    if self.settle(&letter.message, letter.generation, Settled::DeadLetter)
-                        && let Some(id) = decode::identity(&letter.message)
-                    {
-                        self.checkpoints
-                            .note(at, &id, coverage::Verdict::DeadLettered);
+                    if let Some(id) = decode::identity(&letter.message) {
+                        let dead = coverage::Verdict::DeadLettered;
+                        self.checkpoints.note(&letter.message.at, &id, dead);
                     }
+                    self.settle(&letter.message, letter.generation, Settled::DeadLetter);
                 }
                 if let Some((_, error)) = failed.first() {
                     self.telemetry.dead_letters_held(error, failed.len());
@@ -450,23 +446,20 @@ impl Pipeline {
                 return self.bury(entry.message, entry.generation, cause);
             }
         };
-        if self.settle(&entry.message, entry.generation, how)
-            && let Some(id) = entry.document.record()
-        {
+        // Also of a record that is stale by now: what MongoDB has, it has.
+        if let Some(id) = entry.document.record() {
             for verdict in noted {
                 self.checkpoints.note(&entry.message.at, id, verdict);
             }
         }
+        self.settle(&entry.message, entry.generation, how);
     }
 
-    /// A record is at its end; `false` if its partition went meanwhile.
-    fn settle(&mut self, message: &Message, generation: u64, how: Settled) -> bool {
+    fn settle(&mut self, message: &Message, generation: u64, how: Settled) {
         self.ends.gate.release(message.size());
-        let is_current = self.assignments.settle(&message.at, generation);
-        if is_current {
+        if self.assignments.settle(&message.at, generation) {
             self.kept.settled(how, 1);
         }
-        is_current
     }
 
     /// Kafka's committed offset is a mirror, for its tools; where to go on is in the checkpoints.

@@ -12,6 +12,7 @@
 //! durable is an [`Outage`], tried again as it was, and `_id` makes that harmless. A second kind of readings
 //! collection (time series) will stand beside [`readings`].
 
+mod audit;
 mod catalogue;
 pub mod checkpoints;
 mod dead_letters;

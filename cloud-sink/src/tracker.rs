@@ -42,6 +42,12 @@ impl Tracker {
         }
     }
 
+    /// Everything before `to` is gone from Kafka. Returns the offset to store, as [`Tracker::settle`].
+    pub fn skip(&mut self, to: i64) -> Option<i64> {
+        self.last_taken = self.last_taken.max(to.checked_sub(1));
+        self.unsettled.is_empty().then_some(to)
+    }
+
     /// Taken and not settled.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -117,6 +123,17 @@ mod tests {
         assert_eq!(tracker.settle(5), Some(6));
         assert!(!tracker.take(5));
         assert!(tracker.take(6));
+    }
+
+    #[test]
+    fn what_is_gone_is_skipped_once_what_came_before_is_settled() {
+        let mut tracker = Tracker::default();
+        assert!(tracker.take(5));
+        assert_eq!(tracker.skip(90), None);
+        assert_eq!(tracker.settle(5), Some(90));
+        assert_eq!(tracker.skip(95), Some(95));
+        assert!(!tracker.take(94));
+        assert!(tracker.take(95));
     }
 
     proptest! {

@@ -75,7 +75,7 @@ fn damage_on_the_line_takes_at_most_the_frame_it_hits() -> Result<()> {
         match dice.below(5) {
             0 => damaged[at] ^= 1 << dice.below(8),
             1 => drop(damaged.remove(at)),
-            2 => damaged.insert(at, dice.below(256).to_le_bytes()[0]),
+            2 => damaged.insert(at, dice.any().to_le_bytes()[0]),
             3 => damaged.truncate(at),
             _ => damaged.rotate_left(at),
         }

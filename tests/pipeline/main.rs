@@ -14,7 +14,9 @@ mod faults_serial;
 mod secrets;
 
 mod on_the_stack {
+    mod audit;
     mod bad_input;
+    mod confluent;
     mod faults_sink;
     mod kafka_away;
     mod mongodb_away;

@@ -1,7 +1,7 @@
 //! The main job, watched: simulated devices, the real daemons, plugs pulled, and the verdict.
 //!
 //! ```text
-//! play ─▶ uplink away ─▶ back ─▶ agent kill -9 ─▶ sink kill -9 ─▶ devices stop ─▶ drain ─▶ verify
+//! play ─▶ uplink away ─▶ back ─▶ agent kill -9 ─▶ sink kill -9 ─▶ devices stop ─▶ drain ─▶ verify ─▶ audit
 //! ```
 //!
 //! Everything is a child of this process and in `target/demo`; nothing remains but that folder.
@@ -22,7 +22,11 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 
-use self::{plant::Plant, view::View, watch::Watch};
+use self::{
+    plant::{Plant, Verdict},
+    view::View,
+    watch::Watch,
+};
 use crate::interrupt::Interrupt;
 
 /// What can be chosen.
@@ -40,6 +44,8 @@ pub struct Options {
 const QUIET: Duration = Duration::from_secs(10);
 const AWAY: Duration = Duration::from_secs(8);
 const SHORT: Duration = Duration::from_secs(4);
+/// By when everything is stated and checkpointed after that.
+const STATED: Duration = Duration::from_secs(30);
 /// By when all readings must have arrived after the devices stopped.
 const DRAINED: Duration = Duration::from_secs(90);
 
@@ -137,7 +143,25 @@ impl Stage<'_> {
         for line in verdict.text.lines() {
             self.view.event(line);
         }
-        Ok(verdict.clean)
+        self.view
+            .event("what the sink itself can prove (cloud-sink audit):");
+        let audit = self.audit()?;
+        for line in audit.text.lines() {
+            self.view.event(line);
+        }
+        Ok(verdict.clean && audit.clean)
+    }
+
+    /// The audit, once the gateway has stated its last progress, which it does every ten seconds.
+    fn audit(&mut self) -> Result<Verdict> {
+        let end = Instant::now() + STATED;
+        loop {
+            let audit = self.plant.audit()?;
+            if audit.clean || Instant::now() > end {
+                return Ok(audit);
+            }
+            self.go_on(Duration::from_secs(1))?;
+        }
     }
 
     /// Lets the play go on.

@@ -1,5 +1,6 @@
 //! How each service is prepared, started and known to be ready; nothing about when.
 
+mod certificates;
 mod kafka;
 mod mongodb;
 mod mosquitto;
@@ -80,7 +81,32 @@ pub struct Place {
     port: u16,
     /// For what the service talks to itself about: Kafka's controller, the registry's health page.
     second_port: u16,
+    /// Kafka's listeners with TLS, in the order of [`Door::ALL`].
+    #[serde(default)]
+    doors: Vec<u16>,
 }
+
+/// How Kafka can be reached as a managed cluster is: with TLS, and only by those it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// SASL, as it should be.
+    Secured,
+    /// SASL, with a certificate that has expired.
+    Expired,
+    /// SASL, with the certificate of another host.
+    Elsewhere,
+    /// Clients have a certificate themselves.
+    Mutual,
+}
+
+impl Door {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Secured, Self::Expired, Self::Elsewhere, Self::Mutual];
+}
+
+/// The password of every user of Kafka: `AGENT`, `SINK`, and `SCRAM`, who logs in with SCRAM-SHA-512.
+/// Nobody of them may do anything before [`Service::acls`].
+pub const KAFKA_SECRET: &str = "hunter2/+==";
 
 /// One service, running or not. Ends with this value unless [`left_running`](Self::left_running).
 #[derive(Debug)]
@@ -110,6 +136,13 @@ impl Service {
             dir: dir.canonicalize()?,
             port: port::free()?,
             second_port: port::free()?,
+            doors: match kind {
+                Kind::Kafka => Door::ALL
+                    .iter()
+                    .map(|_| port::free())
+                    .collect::<Result<_>>()?,
+                _ => Vec::new(),
+            },
         };
         let mut service = Self {
             kind,
@@ -159,6 +192,33 @@ impl Service {
             Kind::Mongodb => format!("mongodb://127.0.0.1:{port}/?directConnection=true"),
             Kind::Registry => format!("http://127.0.0.1:{port}/apis/ccompat/v7"),
         }
+    }
+
+    /// How Kafka is reached through one of its doors.
+    ///
+    /// # Errors
+    /// It is not Kafka.
+    pub fn door(&self, door: Door) -> Result<String> {
+        let at = Door::ALL.iter().position(|known| *known == door);
+        let port = at.and_then(|at| self.place.doors.get(at));
+        Ok(format!(
+            "127.0.0.1:{}",
+            port.context("only Kafka has doors")?
+        ))
+    }
+
+    /// A file of Kafka's authority: `ca.pem`, or `AGENT.pem` with key and certificate of a client.
+    #[must_use]
+    pub fn certificate(&self, name: &str) -> PathBuf {
+        self.place.dir.join("tls").join(name)
+    }
+
+    /// Runs `kafka-acls` with these arguments, as somebody who may do everything.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn acls(&self, arguments: &[&str]) -> Result<()> {
+        kafka::acls(&Cache::open()?, &self.place, arguments)
     }
 
     /// Its output.

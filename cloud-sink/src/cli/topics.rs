@@ -99,14 +99,23 @@ fn unavailable(error: &AdminError) -> u8 {
 pub(super) fn told(error: &AdminError) -> (String, String) {
     match error {
         AdminError::Denied { grant } => ("not allowed".to_owned(), grant.clone()),
-        AdminError::Unreachable(_) => (
-            error.to_string(),
-            "check kafka.bootstrap, the key and its secret, and the way to the brokers".to_owned(),
-        ),
+        AdminError::Unreachable(reason) => (error.to_string(), remedy(reason).to_owned()),
         AdminError::Refused(_) => (
             error.to_string(),
             "declare what the cluster takes".to_owned(),
         ),
+    }
+}
+
+/// What to do about what librdkafka says.
+fn remedy(reason: &str) -> &'static str {
+    if reason.contains("certificate verify failed") {
+        "the broker's certificate has expired, is of another host, or of an authority that ssl.ca.location does not have: \
+         openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
+    } else if reason.to_lowercase().contains("authentication failed") {
+        "check sasl.username and sasl.password: the key of the cluster, which is not that of the Schema Registry"
+    } else {
+        "check kafka.bootstrap and the way to the brokers"
     }
 }
 

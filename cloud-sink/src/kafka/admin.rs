@@ -28,7 +28,7 @@ use super::{
 use crate::topics::{Change, Found, Seen, Setting};
 
 /// How long an answer may take.
-const ASK: Duration = Duration::from_secs(10);
+const ASK: Duration = Duration::from_secs(6);
 /// How long a look for the permission to read may take, where nothing is there to be read.
 const LOOK: Duration = Duration::from_secs(3);
 
@@ -61,7 +61,7 @@ pub struct Admin {
 
 /// Remembers what went wrong last: the errors of questions only say that no answer came.
 #[derive(Default)]
-struct Asking(Mutex<Option<String>>);
+struct Asking(Mutex<Option<(RDKafkaErrorCode, String)>>);
 
 impl ClientContext for Asking {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -70,10 +70,15 @@ impl ClientContext for Asking {
 
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(%error, reason, "librdkafka");
-        // "All brokers are down" follows each of them and says nothing.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            let line = reason.lines().next().unwrap_or_default();
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.to_owned());
+        let code = error.rdkafka_error_code();
+        let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
+        // The first follows each of the others and says nothing, the second is no error.
+        if !matches!(
+            code,
+            RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::PartitionEOF
+        ) {
+            let line = reason.lines().next().unwrap_or_default().to_owned();
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, line));
         }
     }
 }
@@ -119,12 +124,21 @@ impl Admin {
         .to_string()
     }
 
+    /// What the consumer had to say last.
+    fn heard(&self) -> Option<(RDKafkaErrorCode, String)> {
+        // It is only said when it is polled; bounded, for it may repeat itself.
+        for _ in 0..20 {
+            if self.consumer.poll(Duration::from_millis(100)).is_none() {
+                break;
+            }
+        }
+        let heard = &self.consumer.context().0;
+        heard.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn failed(&self, error: &KafkaError) -> AdminError {
-        // What the client has to say is only said when it is polled.
-        while self.consumer.poll(Duration::from_millis(100)).is_some() {}
-        let context = self.consumer.context();
-        let reason = context.0.lock().unwrap_or_else(PoisonError::into_inner);
-        AdminError::Unreachable(reason.clone().unwrap_or_else(|| error.to_string()))
+        let heard = self.heard().map(|(_, reason)| reason);
+        AdminError::Unreachable(heard.unwrap_or_else(|| error.to_string()))
     }
 
     /// What a topic is like.
@@ -280,14 +294,15 @@ impl Admin {
                 .iter()
                 .map(|element| element.offset().to_raw().filter(|offset| *offset >= 0))
                 .collect()),
-            Err(error)
-                if error.rdkafka_error_code()
-                    == Some(RDKafkaErrorCode::GroupAuthorizationFailed) =>
-            {
-                let grant = self.grant("Read", Resource::Group(group));
-                Err(AdminError::Denied { grant })
-            }
-            Err(error) => Err(self.failed(&error)),
+            // Without the permission no coordinator is found, so the question itself only times out.
+            Err(error) => match self.heard() {
+                Some((RDKafkaErrorCode::GroupAuthorizationFailed, _)) => {
+                    let grant = self.grant("Read", Resource::Group(group));
+                    Err(AdminError::Denied { grant })
+                }
+                Some((_, reason)) => Err(AdminError::Unreachable(reason)),
+                None => Err(AdminError::Unreachable(error.to_string())),
+            },
         }
     }
 

@@ -233,6 +233,10 @@ impl Poller {
                 Some(Err(error)) => self.failed(error)?,
             }
             if let Some(error) = self.consumer.context().take_failure() {
+                // A pipeline that is ending answers no more.
+                if self.stop.load(Ordering::Acquire) {
+                    break;
+                }
                 return Err(error);
             }
         }

@@ -35,7 +35,7 @@ pub const HANDOVER: Duration = Duration::from_secs(5);
 const START: Duration = Duration::from_secs(60);
 /// How long MongoDB is waited for. Below `max.poll.interval.ms`, after which the group would give the
 /// partitions away behind our back; a sink that starts anew waits outside of the group.
-const CHECKPOINTS: Duration = Duration::from_secs(240);
+const CHECKPOINTS: Duration = Duration::from_secs(180);
 /// One question.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -97,13 +97,15 @@ impl Context {
             to,
         });
         if to < from {
-            self.announce(vec![(partition.clone(), Some(to))]);
-        } else {
-            self.note_starts(&[(partition.clone(), Some(to))]);
+            return self.announce(vec![(partition.clone(), Some(to))]);
         }
+        // Offsets go on growing, so what is in flight still counts. The new generation only says that the
+        // partition has to be paused again if it was.
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.started(&[(partition.clone(), Some(to))]);
     }
 
-    fn note_starts(&self, partitions: &[(Partition, Option<i64>)]) {
+    fn started(&self, partitions: &[(Partition, Option<i64>)]) {
         self.started_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -112,7 +114,7 @@ impl Context {
 
     fn announce(&self, partitions: Vec<(Partition, Option<i64>)>) {
         let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
-        self.note_starts(&partitions);
+        self.started(&partitions);
         self.send(Event::Assigned {
             partitions,
             generation,

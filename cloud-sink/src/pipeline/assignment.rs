@@ -56,6 +56,15 @@ impl Assignments {
         true
     }
 
+    /// Everything of the partition before `to` is gone from Kafka.
+    pub fn skip(&mut self, partition: &Partition, to: i64) {
+        if let Some(assignment) = self.0.get_mut(partition)
+            && let Some(next) = assignment.tracker.skip(to)
+        {
+            assignment.next = Some(next);
+        }
+    }
+
     /// Whether a record of that generation counts.
     pub fn is_current(&self, partition: &Partition, generation: u64) -> bool {
         self.0

@@ -65,7 +65,11 @@ impl Pipeline {
                 to,
             } => {
                 self.telemetry.gap(&partition, from, to);
-                self.checkpoints.jumped(&partition, from, to);
+                if to < from {
+                    self.checkpoints.remade(&partition, from, to);
+                } else {
+                    self.assignments.skip(&partition, to);
+                }
                 let incident = Incident::gap(&partition, from, to);
                 self.waiting.push_back(Job::Keep(Box::new(incident)));
             }
@@ -100,7 +104,7 @@ impl Pipeline {
             let mut partitions = handover.partitions.iter();
             partitions.all(|partition| self.assignments.is_settled(partition))
         };
-        let due = self.checkpoints.due();
+        let due = self.checkpoints.due(now);
         let at_once = self.handover.as_ref().is_some_and(is_settled)
             || self.stopping.is_some() && self.nothing_under_way();
         if due.is_some_and(|due| at_once || due <= now) {

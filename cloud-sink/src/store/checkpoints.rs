@@ -19,7 +19,7 @@ use mongodb::{
 };
 use serde::Deserialize;
 
-use super::{Outage, Store};
+use super::{Outage, Store, incidents::Incident};
 use crate::{
     checkpoint::{Mark, Progress, Taken, Written},
     coverage::{Day, Ranges, Stream},
@@ -193,10 +193,16 @@ impl Store {
         for (fields, stream) in streams {
             let id = fields.get_str("_id").unwrap_or_default();
             let mut sum = known.remove(id).unwrap_or_default();
+            let was_whole = !sum.overflowed;
             sum.merge(stream);
+            let sum = sum.bounded();
+            if was_whole && sum.overflowed {
+                self.keep_incident(&Incident::coverage_full(id, fields))
+                    .await?;
+            }
             let mut set = fields.clone();
             set.remove("_id");
-            set.extend(stored(&sum.bounded()));
+            set.extend(stored(&sum));
             set.insert("generation", fence);
             set.insert("at", DateTime::now());
             updates.push(Bson::Document(doc! {

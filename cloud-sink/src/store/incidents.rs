@@ -44,6 +44,17 @@ impl Incident {
         }
     }
 
+    /// An epoch with more holes than coverage has room for: only a full audit can tell what is missing.
+    pub(super) fn coverage_full(coverage: &str, stream: &Fields) -> Self {
+        let mut fields = stream.clone();
+        fields.remove("_id");
+        fields.insert("kind", "coverage_full");
+        Self {
+            key: format!("coverage_full:{coverage}"),
+            fields,
+        }
+    }
+
     /// A value whose type is not its column's, kept in `raw` of the document; once per device and column.
     #[must_use]
     pub fn field_type(key: String, misfit: &Misfit<'_>, document: &Document) -> Self {

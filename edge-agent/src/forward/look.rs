@@ -22,7 +22,7 @@ use super::{acl::Grant, producer::settings_for_questions};
 use crate::config;
 
 /// How long an answer may take.
-const ASK: Duration = Duration::from_secs(10);
+const ASK: Duration = Duration::from_secs(6);
 
 /// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,8 +127,12 @@ impl Look {
     }
 
     fn reason(&self, error: &KafkaError) -> String {
-        // What the client has to say is only said when it is polled.
-        while self.consumer.poll(Duration::from_millis(100)).is_some() {}
+        // What the client has to say is only said when it is polled; bounded, for it may repeat itself.
+        for _ in 0..20 {
+            if self.consumer.poll(Duration::from_millis(100)).is_none() {
+                break;
+            }
+        }
         let reason = &self.consumer.context().0;
         let reason = reason.lock().unwrap_or_else(PoisonError::into_inner);
         reason.clone().unwrap_or_else(|| error.to_string())

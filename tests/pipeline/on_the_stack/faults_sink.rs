@@ -22,6 +22,12 @@ fn a_sink_killed_while_mongodb_stands_still_reads_again_what_it_had_not_written(
     clean(&sinks::killed_while_mongodb_stands_still(None)?)
 }
 
+/// Row 33.
+#[test]
+fn a_checkpoint_never_names_a_record_that_is_not_written() -> Result<()> {
+    clean(&sinks::killed_after_checkpoints(None)?)
+}
+
 /// Row 6's clone, at the sink.
 #[test]
 fn one_identity_with_two_contents_is_an_incident_that_keeps_both() -> Result<()> {

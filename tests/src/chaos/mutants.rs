@@ -64,14 +64,14 @@ const MUTANTS: [Mutant; 4] = [
              \x20       if self.assignments.settle(&message.at, generation) {\n\
              \x20           self.store_offsets();\n\
              \x20       }\n",
-        hunt: |program, _| sinks::killed_while_mongodb_stands_still(Some(program)),
+        hunt: |program, _| sinks::killed_after_checkpoints(Some(program)),
     },
     Mutant {
         name: "no-digest-check",
         program: "cloud-sink",
         file: "cloud-sink/src/store/readings.rs",
-        from: "if *digest == Some(document.digest.0.cast_signed()) =>",
-        to: "if digest.is_some() =>",
+        from: "if there.digest == Some(document.digest.0.cast_signed()) =>",
+        to: "if there.digest.is_some() =>",
         hunt: |program, _| sinks::one_identity_with_two_contents(Some(program)),
     },
 ];
@@ -88,8 +88,8 @@ pub fn run(seed: u64) -> Result<Vec<&'static str>> {
         let report =
             (mutant.hunt)(&program, seed).with_context(|| format!("hunt {}", mutant.name))?;
         let caught = !report.is_clean();
-        let word = if caught { "caught" } else { "NOT CAUGHT" };
-        println!("{{\"mutant\":\"{}\",\"{word}\":{report}}}", mutant.name);
+        let name = mutant.name;
+        println!("{{\"mutant\":\"{name}\",\"caught\":{caught},\"report\":{report}}}");
         if !caught {
             alive.push(mutant.name);
         }

@@ -37,6 +37,7 @@ const PACE: Duration = Duration::from_millis(2);
 const SECOND_EVERY: u64 = 5;
 const LIFE: Duration = Duration::from_millis(700);
 const COMMITTED: Duration = Duration::from_secs(7);
+const CHECKPOINTED: Duration = Duration::from_millis(5400);
 const LATE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -118,6 +119,53 @@ pub fn killed_while_mongodb_stands_still(program: Option<&Path>) -> Result<Repor
     rig.wait_agent("an empty queue", |agent| agent.balance.queued == 0)?;
     // A sink that lost them has nothing to wait for.
     let stored = wait::until_true("all documents", LATE, || Ok(rig.documents.count()? >= 500));
+    if let Err(error) = stored {
+        report.note(format!("{error:#}"));
+    }
+    judge(&rig, &feed, &mut report)?;
+    if report.is_clean() {
+        rig.done()?;
+    }
+    Ok(report)
+}
+
+/// Row 33 at the checkpoint: records lie in a batch for seconds, a checkpoint is written meanwhile, and
+/// the sink is killed. A checkpoint that names more than is written skips the rest for ever.
+///
+/// # Errors
+/// The stack failed; what the sink did wrong is in the report.
+pub fn killed_after_checkpoints(program: Option<&Path>) -> Result<Report> {
+    let mut report = Report::new(0);
+    let mut rig = Rig::new(&[Kind::Kafka, Kind::Mosquitto, Kind::Mongodb])?;
+    let feed = Feed::start(WINDOW)?;
+    feed.pace(PACE);
+    rig.configure_agent(&feed::SOURCES.replace("{{feed}}", feed.url()))?;
+    let config = std::fs::read_to_string(rig.sink.config_file())?;
+    let config = format!("{}\n[batch]\nmax_wait = \"2s\"\n", as_member(&config, 1));
+    rig.sink.configure(&config)?;
+    if let Some(program) = program {
+        rig.sink.use_program(program);
+    }
+    rig.agent.start()?;
+    feed.allow(u64::MAX);
+    for round in 0..4 {
+        rig.sink.start()?;
+        // The first checkpoint comes some five seconds after the start.
+        std::thread::sleep(CHECKPOINTED + Duration::from_millis(250 * round));
+        look(&rig.sink, &mut report);
+        rig.sink.kill()?;
+        report.fault("sink-kill");
+    }
+    feed.hold();
+    feed.wait_settled(PATIENCE)?;
+    rig.wait_agent("an empty queue", |agent| agent.balance.queued == 0)?;
+    rig.sink.configure(&as_member(&config, 1))?;
+    rig.sink.start()?;
+    let wanted = feed.obligations();
+    // A sink that skipped them has nothing to wait for.
+    let stored = wait::until_true("all documents", LATE, || {
+        Ok(rig.documents.count()? >= wanted)
+    });
     if let Err(error) = stored {
         report.note(format!("{error:#}"));
     }

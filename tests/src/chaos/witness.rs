@@ -97,6 +97,8 @@ impl Witness {
         let thread = std::thread::Builder::new().name("witness".to_owned());
         self.thread = Some(thread.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
+                // An error passes: Kafka may be away on purpose, and what it never gave out shows at
+                // the end.
                 if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
                     let value = message.payload().unwrap_or_default();
                     let mut seen = lock(&seen);
@@ -323,7 +325,8 @@ impl Seen {
         report.declared_lost += declared;
         report.lost += lost;
         if lost > 0 {
-            report.note(format!("lost: {missing:?}"));
+            let some = &missing[..missing.len().min(10)];
+            report.note(format!("lost {} readings: {some:?} …", missing.len()));
         }
         if undeclared > 0 {
             report.unexplained(format!(

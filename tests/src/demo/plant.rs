@@ -254,6 +254,26 @@ impl Plant {
         })
     }
 
+    /// What `cloud-sink audit` says, and whether it accounts for every document with nothing missing or
+    /// under way.
+    pub fn audit(&self) -> Result<Verdict> {
+        let stored = self.documents.count()?;
+        let output = Command::new(crate::binary("cloud-sink")?)
+            .args(["audit", "-c"])
+            .arg(self.sink.config_file())
+            .output()?;
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(Verdict {
+            clean: output.status.success()
+                && text.ends_with(&format!("\n{stored} readings: nothing is missing\n")),
+            text,
+        })
+    }
+
     /// One document of each device.
     pub fn some_documents(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();

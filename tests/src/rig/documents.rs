@@ -87,6 +87,19 @@ impl Documents {
         })
     }
 
+    /// Deletes one document, as somebody with a shell would.
+    ///
+    /// # Errors
+    /// MongoDB does not answer, or there is none.
+    pub fn remove_one(&self, collection: &str, id: &str) -> Result<()> {
+        let collection: Collection<Document> = self.database.collection(collection);
+        let removed = self
+            .runtime
+            .block_on(async { collection.delete_one(doc! { "_id": id }).await })?;
+        anyhow::ensure!(removed.deleted_count == 1, "there is no {id}");
+        Ok(())
+    }
+
     /// Removes everything.
     ///
     /// # Errors

@@ -169,6 +169,32 @@ impl Kafka {
         Ok(())
     }
 
+    /// Deletes a topic, and makes it again as it was made first.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub fn remake(&self, topic: &str, partitions: i32) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create()?;
+        let options = AdminOptions::new().operation_timeout(Some(WITHIN));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        for result in runtime.block_on(admin.delete_topics(&[topic], &options))? {
+            result.map_err(|(topic, error)| anyhow::anyhow!("delete {topic}: {error}"))?;
+        }
+        // The brokers forget it one after the other.
+        crate::wait::until(&format!("{topic} to be made again"), WITHIN, || {
+            let consumer: BaseConsumer = self.config().create()?;
+            let metadata = consumer.fetch_metadata(Some(topic), WITHIN)?;
+            let known = metadata.topics().first();
+            if known.is_some_and(|topic| !topic.partitions().is_empty()) {
+                return Ok(None);
+            }
+            Self::create(&self.bootstrap, &[(topic, partitions, false)])?;
+            Ok(Some(()))
+        })
+    }
+
     /// Everything that lies in a topic now, partition by partition.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub(super) fn command(cache: &Cache, place: &Place) -> Result<Command> {
         dir,
         port,
         second_port,
+        ..
     } = place;
     let mut command = java(cache, "384m")?;
     command
