@@ -68,9 +68,9 @@ pub(super) enum Pending {
 /// Why nothing is handed out.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The disk takes nothing: what is stored may be whole, so nothing is judged and nothing lost. Try
-    /// again.
-    #[error("the disk takes nothing: {0}")]
+    /// The disk takes nothing, or refuses a store that may be whole: nothing is judged and nothing lost.
+    /// Try again.
+    #[error("the disk refuses: {0}")]
     Disk(#[source] io::Error),
     /// A store that this process cannot read any more, on a disk that works. A new process can, or finds
     /// out what is lost.

@@ -145,6 +145,10 @@ impl Reader {
                         self.quarantine(at.number, &reason);
                         Vec::new()
                     }
+                    // It is opened anew by the next try.
+                    SegmentError::Io(error) if shared.is_none() => {
+                        return Err(ReadError::Disk(error));
+                    }
                     error => return Err(ReadError::Segment(error.into())),
                 }
             }

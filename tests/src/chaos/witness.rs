@@ -110,7 +110,6 @@ impl Witness {
                     let place = (message.topic().to_owned(), message.partition());
                     seen.next.insert(place, message.offset() + 1);
                 }
-                // Kafka may be away on purpose; what it never gave out shows at the end.
             }
         })?);
         Ok(self)
