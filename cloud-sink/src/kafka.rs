@@ -222,7 +222,8 @@ pub const FIXED_CONSUMER: [(&str, &str, &str); 7] = [
     ),
 ];
 
-fn consumer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
+/// Readers outside of the group need its name as well: librdkafka assigns no partition without one.
+fn consumer_config(properties: &BTreeMap<String, String>, group: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     // Defaults that the user may override.
     config
@@ -243,6 +244,7 @@ fn consumer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
     for (name, value, _) in FIXED_CONSUMER {
         config.set(name, value);
     }
+    config.set("group.id", group);
     trust_the_system(&mut config);
     config
 }
@@ -330,7 +332,7 @@ pub struct SettingError {
 /// # Errors
 /// The first it refuses.
 pub fn verify(properties: &BTreeMap<String, String>) -> Result<(), SettingError> {
-    for config in [consumer_config(properties), producer_config(properties)] {
+    for config in [consumer_config(properties, ""), producer_config(properties)] {
         config.create_native_config().map_err(|error| match error {
             KafkaError::ClientConfig(_, reason, key, _) => SettingError { key, reason },
             error => SettingError {

@@ -120,10 +120,10 @@ impl Consumer {
         let (events_in, events) = mpsc::unbounded_channel();
         let (messages_in, messages) = mpsc::unbounded_channel();
         let context = Context::new(settings.clone(), events_in, gate.clone(), links.clone());
-        let consumer: BaseConsumer<Context> = consumer_config(&settings.properties)
-            .set("group.id", &settings.group)
-            .create_with_context(context)
-            .map_err(ConsumerError::Settings)?;
+        let consumer: BaseConsumer<Context> =
+            consumer_config(&settings.properties, &settings.group)
+                .create_with_context(context)
+                .map_err(ConsumerError::Settings)?;
         let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
         consumer
             .subscribe(&topics)

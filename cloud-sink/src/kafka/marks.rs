@@ -36,8 +36,7 @@ pub(super) fn remade(
         return Ok(remade);
     }
     // A reader of its own, outside of the group: it never subscribes and never commits.
-    let reader: BaseConsumer<Quiet> = consumer_config(&settings.properties)
-        .set("group.id", &settings.group)
+    let reader: BaseConsumer<Quiet> = consumer_config(&settings.properties, &settings.group)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .create_with_context(Quiet)?;

@@ -31,7 +31,7 @@ pub fn scan(
     since_ms: Option<i64>,
     mut visit: impl FnMut(Message) -> ControlFlow<()>,
 ) -> Result<(), ConsumerError> {
-    let mut config = consumer_config(&settings.properties);
+    let mut config = consumer_config(&settings.properties, &settings.group);
     config
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")

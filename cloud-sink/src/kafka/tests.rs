@@ -227,7 +227,7 @@ fn without_an_authority_of_its_own_tls_trusts_the_systems() {
             .iter()
             .map(|(k, v)| ((*k).into(), (*v).into()))
             .collect();
-        [consumer_config(&own), producer_config(&own)]
+        [consumer_config(&own, "sinks"), producer_config(&own)]
             .map(|config| config.get("ssl.ca.location").map(str::to_owned))
     };
     let probed = [Some("probe".to_owned()), Some("probe".to_owned())];
