@@ -151,7 +151,7 @@ pub fn show_duration(duration: Duration) -> String {
     ];
     match units
         .iter()
-        .find(|(_, size)| millis >= *size && millis % size == 0)
+        .find(|(_, size)| millis >= *size && millis.is_multiple_of(*size))
     {
         Some((unit, size)) => format!("{}{unit}", millis / size),
         None => format!("{millis}ms"),
@@ -206,7 +206,7 @@ where
 pub fn show_bytes(bytes: u64) -> String {
     match SIZES
         .iter()
-        .find(|(_, size)| bytes >= *size && bytes % size == 0)
+        .find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size))
     {
         Some((unit, size)) => format!("{}{unit}", bytes / size),
         None => format!("{bytes}B"),

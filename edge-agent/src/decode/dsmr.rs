@@ -261,7 +261,7 @@ fn identifier_text(hex: &str) -> Option<String> {
         })
         .collect();
     Some(
-        text.filter(|_| hex.len() % 2 == 0)
+        text.filter(|_| hex.len().is_multiple_of(2))
             .unwrap_or_else(|| hex.to_owned()),
     )
 }

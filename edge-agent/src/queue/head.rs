@@ -112,7 +112,7 @@ impl Head {
         if bytes.len() > self.slot_bytes {
             return self.grow(&bytes);
         }
-        let slot = if book.generation % 2 == 0 {
+        let slot = if book.generation.is_multiple_of(2) {
             0
         } else {
             self.slot_bytes as u64

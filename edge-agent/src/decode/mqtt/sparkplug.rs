@@ -283,10 +283,10 @@ impl Host {
                     // Not remembered: data by this alias is held and in the end rejected, never misnamed.
                     continue;
                 }
-                if node.before.get(&key).is_some_and(|before| *before != known) {
-                    if let Key::Alias(alias) = key {
-                        changed.push(alias);
-                    }
+                if node.before.get(&key).is_some_and(|before| *before != known)
+                    && let Key::Alias(alias) = key
+                {
+                    changed.push(alias);
                 }
                 node.known.insert(key, known.clone());
             }
