@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod dead_letters;
+mod schema;
 pub mod topics;
 mod trace;
 
@@ -19,7 +20,7 @@ use crate::{
     config::{self, Config, Problem, Secrets},
     kafka::ConsumerError,
     run::{self, open_store},
-    store::{Outage, StoreError, schema},
+    store::{self, Outage, StoreError},
 };
 
 /// Exit codes beside 0 and 1, as in sysexits.h.
@@ -98,6 +99,12 @@ pub enum Command {
         #[command(subcommand)]
         command: topics::Command,
     },
+    /// Compare the schemas of declared fields with the registry's
+    Schema {
+        /// Which way.
+        #[command(subcommand)]
+        command: schema::Command,
+    },
     /// Show configurations
     Config {
         /// Which.
@@ -174,6 +181,7 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
             Err(problems) => Ok(refuse(&problems)),
         },
         Command::Topics { command } => topics::topics(command).await,
+        Command::Schema { command } => schema::schema(command),
         Command::Config {
             which: Show::Sample,
         } => {
@@ -227,7 +235,7 @@ fn refuse(problems: &[Problem]) -> u8 {
 async fn init(config: &Config, dry_run: bool) -> Ended {
     let store = open_store(config).await?;
     let database = &config.mongodb.database;
-    for index in schema::plan(&config.routes) {
+    for index in store::schema::plan(&config.routes) {
         let keys: Vec<&String> = index.keys.keys().collect();
         let kind = if index.expires {
             " (removes what is past)"

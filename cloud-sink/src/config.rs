@@ -11,7 +11,7 @@ mod topics;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use protocol::Topic;
+use protocol::{Topic, schema::Declaration};
 
 pub use protocol_host::{
     config::{
@@ -20,6 +20,7 @@ pub use protocol_host::{
         kafka::Client,
         value::{show_bytes, show_duration},
     },
+    registry::Language,
     secret::Secret,
 };
 
@@ -126,6 +127,11 @@ pub struct TopicSettings {
     pub retention: Option<Retention>,
     /// Largest batch of records, 1 KiB to 1 GiB.
     pub max_message_bytes: Option<u64>,
+    /// The language of the schema that agents write by: `avro` (default) or `json-schema`.
+    pub value: Language,
+    /// What its readings are declared to have, in this file or one of its own, as at the agents; what
+    /// `cloud-sink schema` is about.
+    pub fields: Option<Declaration>,
 }
 
 /// How long a topic keeps records.

@@ -11,6 +11,7 @@ mod promises;
 mod sections;
 mod show;
 mod sources;
+mod topics;
 mod value;
 
 use std::{
@@ -19,10 +20,11 @@ use std::{
     time::Duration,
 };
 
-use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic};
+use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic, schema::Declaration};
 
 pub use protocol_host::{
     config::{Secrets, document::Problem, kafka::Client},
+    registry::Language,
     secret::Secret,
 };
 pub use value::{show_bytes, show_duration};
@@ -78,6 +80,10 @@ pub struct Config {
     pub queue: Queue,
     /// `[kafka]`: the uplink.
     pub kafka: Kafka,
+    /// `[registry]`, beside what both daemons have there: how schemas come into it.
+    pub schemas: Schemas,
+    /// `[[topic]]`: how readings of a topic are written, where not as `kafka.value` says.
+    pub topics: Vec<TopicSettings>,
     /// `[status]`: health, metrics.
     pub status: Status,
 }
@@ -89,6 +95,15 @@ impl Config {
         let mqtt = self.mqtt.iter().flat_map(|mqtt| &mqtt.subscribe);
         let topics = serial.chain(mqtt.map(|subscription| &subscription.kafka_topic));
         topics.collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// How the values of a topic are written, and what its readings are declared to have.
+    #[must_use]
+    pub fn value_of(&self, topic: &Topic) -> (ValueFormat, Declaration) {
+        let set = self.topics.iter().find(|set| set.name == *topic);
+        let value = set.and_then(|set| set.value).unwrap_or(self.kafka.value);
+        let fields = set.map(|set| set.fields.clone());
+        (value, fields.unwrap_or_default())
     }
 
     /// Nothing will be read. No mistake: an agent that only drains its queue is of use.
@@ -450,7 +465,8 @@ pub struct Kafka {
     pub topic: Topic,
     /// Compacted topic for facts; default `edge.control.v1`.
     pub control_topic: Topic,
-    /// Form of the value: `json` (default) or `postcard`.
+    /// Form of the value where `[[topic]]` says nothing else: `json` (default), `avro`, `json-schema` or
+    /// `postcard`.
     pub value: ValueFormat,
 }
 
@@ -462,6 +478,57 @@ pub enum ValueFormat {
     Json,
     /// Compact.
     Postcard,
+    /// By a schema of the registry's.
+    Avro,
+    /// As `Json`, behind the number of a JSON Schema of the registry's.
+    JsonSchema,
+}
+
+impl ValueFormat {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Json, Self::Avro, Self::JsonSchema, Self::Postcard];
+
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Postcard => "postcard",
+            Self::Avro => "avro",
+            Self::JsonSchema => "json-schema",
+        }
+    }
+
+    /// What the schema is written in, where there is one.
+    #[must_use]
+    pub const fn language(self) -> Option<Language> {
+        match self {
+            Self::Json | Self::Postcard => None,
+            Self::Avro => Some(Language::Avro),
+            Self::JsonSchema => Some(Language::Json),
+        }
+    }
+}
+
+/// How schemas come into the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Schemas {
+    /// The agent registers what it needs; default false: `cloud-sink schema register` does.
+    pub auto_register: bool,
+    /// Readings are written by the newest schema of the subject, whatever `fields` says; default false.
+    pub use_latest: bool,
+}
+
+/// One of `[[topic]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicSettings {
+    /// One of the topics of this file; required, unique.
+    pub name: Topic,
+    /// Form of its values; default `kafka.value`.
+    pub value: Option<ValueFormat>,
+    /// What its readings are declared to have, in this file or one of its own; default nothing. What is not
+    /// declared is sent as well.
+    pub fields: Declaration,
 }
 
 /// `[status]`.

@@ -4,7 +4,8 @@
 //! librdkafka) → delivery report → [`Reader::acknowledge`]. Invariant 2 on this side: the queue forgets
 //! what a delivery report names, never what was merely handed over.
 //!
-//! [`facts`] tells the sink what it must know beside the readings. These are the only modules of the
+//! [`schema`] knows how the values of a topic are written, [`facts`] tells the sink what it must know
+//! beside the readings. These are the only modules of the
 //! agent that name rdkafka.
 
 pub mod facts;
@@ -12,6 +13,7 @@ mod failure;
 pub mod look;
 mod producer;
 mod record;
+pub mod schema;
 mod uplink;
 mod window;
 
@@ -37,6 +39,7 @@ use crate::{
     stage::{Stage, Stop},
 };
 pub use producer::check;
+use schema::Schemas;
 use uplink::{Order, Uplink};
 
 /// Most entries taken out of the queue at once.
@@ -74,6 +77,8 @@ impl Counters {
 pub struct Surroundings {
     /// The uplink's settings.
     pub kafka: config::Kafka,
+    /// How the values of each topic are written.
+    pub schemas: Schemas,
     /// The time.
     pub clock: Clock,
     /// Where the state of the link is reported, by the lane's name.
@@ -91,6 +96,7 @@ pub fn start(reader: Reader, counters: &Arc<Counters>, around: &Surroundings) ->
     let queue = Arc::clone(reader.lane());
     let uplink = Uplink::new(
         around.kafka.clone(),
+        around.schemas.clone(),
         queue.topic().clone(),
         queue.name().to_owned(),
         around.clock.clone(),

@@ -33,6 +33,8 @@ pub enum LinkKind {
     Kafka,
     /// The queue's disk.
     Disk,
+    /// The schema registry, for a topic.
+    Registry,
 }
 
 impl LinkKind {
@@ -44,6 +46,7 @@ impl LinkKind {
             Self::Mqtt => "mqtt",
             Self::Kafka => "kafka",
             Self::Disk => "disk",
+            Self::Registry => "registry",
         }
     }
 }

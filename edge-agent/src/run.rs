@@ -26,7 +26,7 @@ use crate::{
     clock::Clock,
     config::Config,
     conservation::Conservation,
-    forward,
+    forward::{self, schema::Schemas},
     ingest::{self, Ingest},
     link::{LinkKind, LinkState, Links},
     quarantine::Quarantine,
@@ -48,6 +48,8 @@ struct Pipeline {
     ingest: Ingest,
     forwarders: Vec<Stage>,
     facts: Vec<Stage>,
+    /// Asks the schema registry, where one is needed.
+    registry: Vec<Stage>,
     status: JoinHandle<std::io::Result<()>>,
     quarantine: Quarantine,
     conservation: Arc<Conservation>,
@@ -100,14 +102,17 @@ impl Pipeline {
         let mut writers = Vec::new();
         let mut forwarders = Vec::new();
         let mut lanes = Vec::new();
+        let schemas = Schemas::default();
         let around = forward::Surroundings {
             kafka: config.kafka.clone(),
+            schemas: schemas.clone(),
             clock: clock.clone(),
             links: links.clone(),
             quarantine: quarantine.clone(),
         };
         let settings = &config.queue;
         for topic in config.lanes() {
+            schemas.add(config, topic);
             let (gateway, counted) = (&config.agent.gateway, Arc::clone(&conservation));
             let opened = queue::open(&dir, gateway, topic, settings, counted, clock.now().queue())?;
             let lane = status::Lane::new(opened.lane);
@@ -128,12 +133,14 @@ impl Pipeline {
                 }
             };
             let lane = status::Lane::new(lane);
+            schemas.add(config, lane.queue.topic());
             // Nothing comes to it any more, but its last statements may not have been heard.
             if lane.queue.stat().readings > 0 {
                 forwarders.push(forward::start(reader, &lane.forward, &around)?);
             }
             lanes.push(lane);
         }
+        let registry = forward::schema::start(&schemas, config, state, &links)?;
         let facts = forward::facts::start(
             config.agent.gateway.clone(),
             lanes.iter().map(|lane| Arc::clone(&lane.queue)).collect(),
@@ -179,6 +186,7 @@ impl Pipeline {
             ingest,
             forwarders,
             facts: vec![facts],
+            registry: registry.into_iter().collect(),
             status,
             quarantine,
             conservation,
@@ -194,6 +202,7 @@ impl Pipeline {
             end = first_end(&mut self.ingest.stages) => end,
             end = first_end(&mut self.forwarders) => end,
             end = first_end(&mut self.facts) => end,
+            end = first_end(&mut self.registry) => end,
             end = &mut self.status => {
                 let end = end.map_err(Into::into).and_then(|end| end);
                 ("status".to_owned(), end.map_err(|error| error.to_string()))
@@ -228,10 +237,15 @@ impl Pipeline {
             note("sources", Err("did not end in time".to_owned()));
         }
         self.ingest.stop(deadline);
+        // It may be waiting for an answer, which needs as long as the others need to drain.
+        for stage in &self.registry {
+            stage.stop(deadline);
+        }
         for stages in [
             &mut self.ingest.stages,
             &mut self.forwarders,
             &mut self.facts,
+            &mut self.registry,
         ] {
             for stage in stages {
                 stage.stop(deadline);

@@ -4,8 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{
     Ended, File, exit, plural,
+    schema::{self, Outcome},
     topics::{look, told},
 };
+use protocol_host::registry::{BRIEFLY, Registry};
+
 use crate::{
     config::{Config, show_duration},
     kafka::admin::{Admin, AdminError},
@@ -46,10 +49,11 @@ pub async fn online(file: &File, config: &Config) -> Ended {
     println!("{}", file.summary(config));
     let mut report = Report { problems: 0 };
     mongodb(config, &mut report).await?;
+    schemas(config, &mut report)?;
     let settings = run::kafka_settings(config);
     let admin = Admin::new(&settings)?;
     if let Err(error) = kafka(&admin, config, &mut report).await {
-        let (message, fix) = told(&error);
+        let (message, fix) = told(&error, config);
         report.fail("kafka     ", &message, &fix);
     }
     if report.problems == 0 {
@@ -67,6 +71,31 @@ async fn mongodb(config: &Config, report: &mut Report) -> anyhow::Result<()> {
         Err(outage) => {
             let fix = "check mongodb.uri and that the server runs";
             report.fail(&what, &outage.to_string(), fix);
+        }
+    }
+    Ok(())
+}
+
+/// The schemas of topics whose fields are declared, and whether the registry answers for those of others.
+fn schemas(config: &Config, report: &mut Report) -> anyhow::Result<()> {
+    let Some(settings) = &config.kafka.client.registry else {
+        return Ok(());
+    };
+    let registry = Registry::new(settings, BRIEFLY)?;
+    let what = format!("schema     {}", settings.url);
+    // Any subject: an answer is wanted, not the level.
+    if let Err(error) = registry.level("edge") {
+        report.fail(&what, &error.to_string(), &error.remedy());
+        return Ok(());
+    }
+    report.ok(&what, "answers");
+    for (subject, outcome) in schema::standings(&registry, config) {
+        let what = format!("schema     {subject}");
+        match outcome {
+            Outcome::Good(state) => report.ok(&what, &state),
+            Outcome::Bad(message, fix) | Outcome::Away(message, fix) => {
+                report.fail(&what, &message, &fix);
+            }
         }
     }
     Ok(())

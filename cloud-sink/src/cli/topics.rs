@@ -49,7 +49,7 @@ pub async fn topics(command: Command) -> Ended {
     let admin = Admin::new(&run::kafka_settings(&config))?;
     let plans = match look(&admin, &config, arguments.add_partitions).await {
         Ok(plans) => plans,
-        Err(error) => return Ok(unavailable(&error)),
+        Err(error) => return Ok(unavailable(&error, &config)),
     };
     let mut refused = 0;
     let mut changes = 0;
@@ -77,7 +77,7 @@ pub async fn topics(command: Command) -> Ended {
         for change in &plan.changes {
             if let Err(error) = admin.make(&wanted.name, change).await {
                 println!("{}   FAIL {change}", wanted.name);
-                return Ok(unavailable(&error));
+                return Ok(unavailable(&error, &config));
             }
             println!("{}   done {change}", wanted.name);
         }
@@ -86,19 +86,20 @@ pub async fn topics(command: Command) -> Ended {
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints its answer")]
-fn unavailable(error: &AdminError) -> u8 {
-    let (message, fix) = told(error);
+fn unavailable(error: &AdminError, config: &Config) -> u8 {
+    let (message, fix) = told(error, config);
     println!("kafka   FAIL {message}");
     println!("    fix: {fix}");
     exit::UNAVAILABLE
 }
 
 /// An error and its remedy.
-pub(super) fn told(error: &AdminError) -> (String, String) {
+pub(super) fn told(error: &AdminError, config: &Config) -> (String, String) {
     match error {
         AdminError::Denied { grant } => ("not allowed".to_owned(), grant.clone()),
         AdminError::Unreachable(reason) => {
-            (error.to_string(), remedy::of_connection(reason).to_owned())
+            let fix = remedy::of_connection(reason, &config.kafka.client.properties);
+            (error.to_string(), fix)
         }
         AdminError::Refused(_) => (
             error.to_string(),

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use protocol::Topic;
+use protocol_host::config::registry;
 use toml::de::DeValue;
 
 use super::{
@@ -24,9 +25,14 @@ pub fn read(doc: &Document<'_>, secrets: Secrets) -> Option<Config> {
 }
 
 fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
-    let kafka = root
+    let mut kafka = root
         .section("kafka", "bootstrap = \"host:9092\"")
         .and_then(|table| kafka::read(&table, secrets));
+    let registry = root.table("registry");
+    if let Some(client) = kafka.as_mut().map(|kafka| &mut kafka.client) {
+        let file = client.registry.take();
+        client.registry = registry::read(registry.as_ref(), file, secrets);
+    }
     let mongodb = root
         .section("mongodb", "uri = \"mongodb://host\"")
         .and_then(|table| mongodb(&table));

@@ -1,6 +1,9 @@
 //! The effective configuration as TOML: what [`super::load`] would read the same again, but for secrets.
 
-use protocol_host::config::show::{self, Keys};
+use protocol_host::{
+    config::show::{self, Keys},
+    registry::Language,
+};
 use toml::{Table, Value};
 
 use super::{
@@ -24,6 +27,7 @@ impl Config {
         let topics: Vec<Value> = self.topics.iter().map(|t| show_topic(t).into()).collect();
         Keys::default()
             .set("kafka", self.show_kafka())
+            .maybe("registry", self.show_registry())
             .set("mongodb", self.show_mongodb())
             .set("route", routes)
             .maybe("topic", (!topics.is_empty()).then_some(topics))
@@ -44,6 +48,11 @@ impl Config {
             .set("dead_letter_topic", self.kafka.dead_letter_topic.as_str())
             .set("properties", properties)
             .0
+    }
+
+    fn show_registry(&self) -> Option<Table> {
+        let registry = self.kafka.client.registry.as_ref()?;
+        Some(registry.show().0)
     }
 
     fn show_mongodb(&self) -> Table {
@@ -71,12 +80,18 @@ fn show_topic(topic: &TopicSettings) -> Table {
         Retention::Forever => "forever".to_owned(),
         Retention::For(duration) => show_duration(duration),
     });
+    let value = match topic.value {
+        Language::Json => "json-schema",
+        _ => "avro",
+    };
     Keys::default()
         .set("name", topic.name.as_str())
         .maybe("partitions", topic.partitions.map(i64::from))
         .maybe("replication", topic.replication.map(i64::from))
         .maybe("retention", retention)
         .maybe("max_message_bytes", topic.max_message_bytes.map(show_bytes))
+        .maybe("value", topic.fields.as_ref().map(|_| value))
+        .maybe("fields", topic.fields.as_ref().map(show::fields))
         .0
 }
 

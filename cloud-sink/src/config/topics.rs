@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use protocol::Topic;
+use protocol_host::{config::fields, registry::Language};
 
 use super::{
     Kafka, Retention, Route, TopicSettings,
@@ -43,6 +44,17 @@ fn one(table: &Table<'_, '_>, kafka: Option<&Kafka>) -> Option<TopicSettings> {
     let replication = table.optional("replication", value::integer(1..=10));
     let retention = table.optional("retention", retention);
     let max_message_bytes = table.optional("max_message_bytes", value::bytes(1 << 10..=1 << 30));
+    let words = value::one_of([("avro", false), ("json-schema", true)]);
+    let value = match table.or("value", false, words) {
+        true => Language::Json,
+        false => Language::Avro,
+    };
+    let fields = fields::read(table);
+    if table.span_of("value").is_some() && table.span_of("fields").is_none() {
+        let fix =
+            "write fields = \"/etc/cloud-sink/readings.fields.toml\", the file the agents have";
+        table.wrong("fields", Mistake::fix("is missing", fix));
+    }
     if retention.is_some() && name.is_some() && kafka.map(|k| &k.control_topic) == name.as_ref() {
         let message =
             "is not for the topic of facts: it is compacted, and keeps the newest of each for ever";
@@ -54,6 +66,8 @@ fn one(table: &Table<'_, '_>, kafka: Option<&Kafka>) -> Option<TopicSettings> {
         replication,
         retention,
         max_message_bytes,
+        value,
+        fields,
     })
 }
 

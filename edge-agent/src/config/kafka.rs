@@ -7,7 +7,7 @@ use super::{
     Kafka, Secrets, ValueFormat,
     document::{Mistake, Table},
     promises::breaks_promise,
-    value,
+    topics, value,
 };
 
 const DEFAULT_CONTROL_TOPIC: &str = "edge.control.v1";
@@ -39,11 +39,8 @@ pub fn read(table: &Table<'_, '_>, secrets: Secrets) -> Option<Kafka> {
             Mistake::fix(message, "choose two different topics"),
         );
     }
-    let words = [
-        ("json", ValueFormat::Json),
-        ("postcard", ValueFormat::Postcard),
-    ];
-    let value = table.or("value", ValueFormat::Json, value::one_of(words));
+    let words = value::one_of(topics::formats());
+    let value = table.or("value", ValueFormat::Json, words);
     Some(Kafka {
         client,
         topic: topic?,

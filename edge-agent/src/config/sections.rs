@@ -3,7 +3,11 @@
 //! A function returns `None` only when it has noted a problem, and only after it has read every key,
 //! so that each mistake is found whatever else is wrong.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use protocol::{GatewayId, Metadata};
 
@@ -12,7 +16,7 @@ use super::{
     document::{Document, Mistake, Table},
     kafka,
     sources::Sources,
-    value,
+    topics, value,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -37,7 +41,8 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
     let status = root
         .table("status")
         .map_or_else(Status::default, |table| status(&table));
-    let (agent, kafka) = (agent.flatten(), kafka.flatten());
+    let (agent, mut kafka) = (agent.flatten(), kafka.flatten());
+    let schemas = topics::registry(root, kafka.as_mut(), secrets);
     let mut sources = Sources {
         gateway: agent.as_ref().map(|agent| &agent.gateway),
         topic: kafka.as_ref().map(|kafka| &kafka.topic),
@@ -50,12 +55,22 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
     };
     let serial: Option<Vec<Serial>> = each(root, "serial", |table| sources.serial(table));
     let mqtt: Option<Vec<Mqtt>> = each(root, "mqtt", |table| sources.mqtt(table));
+    let mut known: BTreeSet<_> = kafka.iter().map(|kafka| kafka.topic.clone()).collect();
+    known.extend(serial.iter().flatten().map(|serial| serial.topic.clone()));
+    let subscribed = mqtt.iter().flatten().flat_map(|mqtt| &mqtt.subscribe);
+    known.extend(subscribed.map(|subscription| subscription.kafka_topic.clone()));
+    let topics = topics::read(root, &known);
+    if let (Some(kafka), Some(topics)) = (&kafka, &topics) {
+        topics::needs_registry(root, kafka, topics);
+    }
     Some(Config {
         serial: serial?,
         mqtt: mqtt?,
         agent: agent?,
         queue,
         kafka: kafka?,
+        schemas,
+        topics: topics?,
         status,
     })
 }

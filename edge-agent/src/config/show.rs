@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::{
     Config, LineFormat, Mqtt, Polled, PolledDevice, Roles, Serial, SerialMode, Subscription,
-    TimeFormat, ValueFormat, WhenFull,
+    TimeFormat, TopicSettings, WhenFull,
     value::{show_bytes, show_duration},
 };
 use crate::decode::preset::Preset;
@@ -60,12 +60,15 @@ impl Config {
         };
         let serial: Vec<Value> = self.serial.iter().map(|s| show_serial(s).into()).collect();
         let mqtt: Vec<Value> = self.mqtt.iter().map(|m| show_mqtt(m).into()).collect();
+        let topics: Vec<Value> = self.topics.iter().map(|t| show_topic(t).into()).collect();
         Keys::default()
             .set("agent", agent.0)
             .maybe("serial", (!serial.is_empty()).then_some(serial))
             .maybe("mqtt", (!mqtt.is_empty()).then_some(mqtt))
             .set("queue", self.show_queue())
             .set("kafka", self.show_kafka())
+            .maybe("registry", self.show_registry())
+            .maybe("topic", (!topics.is_empty()).then_some(topics))
             .set("status", Keys::default().set("listen", listen).0)
             .0
             .to_string()
@@ -89,11 +92,15 @@ impl Config {
             .0
     }
 
+    fn show_registry(&self) -> Option<Table> {
+        let keys = self.kafka.client.registry.as_ref()?.show();
+        let keys = keys
+            .set("auto_register", self.schemas.auto_register)
+            .set("use_latest", self.schemas.use_latest);
+        Some(keys.0)
+    }
+
     fn show_kafka(&self) -> Table {
-        let value = match self.kafka.value {
-            ValueFormat::Json => "json",
-            ValueFormat::Postcard => "postcard",
-        };
         let properties: BTreeMap<&str, &str> = self.kafka.client.shown();
         let properties: Table = properties
             .into_iter()
@@ -102,10 +109,18 @@ impl Config {
         Keys::default()
             .set("topic", self.kafka.topic.as_str())
             .set("control_topic", self.kafka.control_topic.as_str())
-            .set("value", value)
+            .set("value", self.kafka.value.as_str())
             .set("properties", properties)
             .0
     }
+}
+
+fn show_topic(topic: &TopicSettings) -> Table {
+    Keys::default()
+        .set("name", topic.name.as_str())
+        .maybe("value", topic.value.map(|value| value.as_str()))
+        .set("fields", show::fields(&topic.fields))
+        .0
 }
 
 fn text(path: &std::path::Path) -> String {

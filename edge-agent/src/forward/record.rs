@@ -4,11 +4,13 @@ use protocol::{
     Clock, Record, Timestamp,
     control::ClockCorrection,
     header::{self, Hops},
-    record::{RecordError, json, postcard},
+    record::{RecordError, avro, json, postcard},
+    schema,
 };
 use rdkafka::message::{Header, OwnedHeaders};
 
-use crate::{clock::Moment, config::ValueFormat, queue::Entry};
+use super::schema::Form;
+use crate::{clock::Moment, queue::Entry};
 
 /// Value and headers of one record.
 pub struct Encoded {
@@ -23,19 +25,28 @@ pub struct Encoded {
 /// Never for an entry that the queue could decode.
 pub fn encode(
     entry: &Entry,
-    format: ValueFormat,
+    form: &Form,
     sent: Timestamp,
     out: &mut Vec<u8>,
 ) -> Result<Encoded, RecordError> {
     out.clear();
-    let content_type = match format {
-        ValueFormat::Json => {
+    let content_type = match form {
+        Form::Json => {
             json::encode(&entry.record, out)?;
             json::CONTENT_TYPE
         }
-        ValueFormat::Postcard => {
+        Form::Postcard => {
             postcard::encode(&entry.record, out)?;
             postcard::CONTENT_TYPE
+        }
+        Form::Avro(id, schema) => {
+            avro::encode(&entry.record, *id, schema, out);
+            avro::CONTENT_TYPE
+        }
+        Form::JsonSchema(id) => {
+            id.write(out);
+            json::encode(&entry.record, out)?;
+            schema::json::CONTENT_TYPE
         }
     };
     let hops = Hops {
@@ -94,7 +105,7 @@ mod tests {
     use super::*;
     use protocol::{
         BootId, DeviceId, Digest, Epoch, FieldName, Fields, GatewayId, Metadata, Reading, RecordId,
-        Value, header::Headers,
+        Value, header::Headers, schema::SchemaId,
     };
     use rdkafka::message::Headers as _;
 
@@ -131,11 +142,13 @@ mod tests {
     fn an_entry_becomes_value_and_headers_that_the_sink_reads_back() {
         let entry = entry(Clock::Synced);
         let mut value = b"left over".to_vec();
-        for (format, decode) in [
-            (ValueFormat::Json, json::decode as fn(&[u8]) -> _),
-            (ValueFormat::Postcard, postcard::decode),
+        let after_id = |value: &[u8]| json::decode(SchemaId::read(value).unwrap().1);
+        for (form, decode) in [
+            (Form::Json, json::decode as fn(&[u8]) -> _),
+            (Form::Postcard, postcard::decode),
+            (Form::JsonSchema(SchemaId(7)), after_id),
         ] {
-            let encoded = encode(&entry, format, time(3), &mut value).unwrap();
+            let encoded = encode(&entry, &form, time(3), &mut value).unwrap();
             assert_eq!(decode(&value).unwrap(), entry.record);
             assert!(encoded.bytes > value.len());
             let pairs = encoded

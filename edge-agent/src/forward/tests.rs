@@ -103,7 +103,8 @@ impl Rig {
         let topic: Topic = TOPIC.parse().unwrap();
         let clock = Clock::new();
         let (shown, counted) = (links.clone(), Arc::clone(&counters));
-        let uplink = Uplink::new(kafka, topic, TOPIC.into(), clock, shown, counted);
+        let schemas = Schemas::always(&topic, schema::Form::Json);
+        let uplink = Uplink::new(kafka, schemas, topic, TOPIC.into(), clock, shown, counted);
         Self {
             cluster,
             uplink,

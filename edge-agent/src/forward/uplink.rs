@@ -18,6 +18,7 @@ use super::{
     failure::Failure,
     producer::{Event, Sent, Session, full_batch_bytes},
     record,
+    schema::Schemas,
     window::{Next, Window},
 };
 use crate::{
@@ -52,6 +53,7 @@ pub enum Order {
 /// The way of one lane.
 pub struct Uplink {
     kafka: config::Kafka,
+    schemas: Schemas,
     topic: Topic,
     /// Under which name its link is shown: two lanes may have one topic.
     link: String,
@@ -74,6 +76,7 @@ pub struct Uplink {
 impl Uplink {
     pub fn new(
         kafka: config::Kafka,
+        schemas: Schemas,
         topic: Topic,
         link: String,
         clock: Clock,
@@ -84,6 +87,7 @@ impl Uplink {
         Self {
             window: Window::new(full_batch_bytes(&kafka.client.properties)),
             kafka,
+            schemas,
             topic,
             link,
             clock,
@@ -230,6 +234,10 @@ impl Uplink {
     /// Hands at most `room` waiting entries to the producer; returns how many it took.
     fn send(&mut self, room: usize) -> usize {
         let mut sent = 0;
+        // Until it is known how readings of this topic are written, they wait.
+        let Some(form) = self.schemas.form(&self.topic) else {
+            return 0;
+        };
         while sent < room
             && let Some(entry) = self.waiting.front_mut()
         {
@@ -238,7 +246,7 @@ impl Uplink {
             };
             let now = self.clock.now();
             record::correct(&mut entry.record, &now);
-            let encoded = record::encode(entry, self.kafka.value, now.wall, &mut self.value);
+            let encoded = record::encode(entry, &form, now.wall, &mut self.value);
             let encoded = match encoded {
                 Ok(encoded) => encoded,
                 Err(error) => {

@@ -5,6 +5,7 @@
 //! and what they have to agree on, is each daemon's own.
 
 pub mod document;
+pub mod fields;
 pub mod kafka;
 pub mod properties;
 pub mod registry;

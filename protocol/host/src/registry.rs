@@ -17,25 +17,24 @@ mod answer;
 pub mod known;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{
     collections::HashMap,
-    fmt, fs,
-    path::{Path, PathBuf},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use protocol::schema::{self, Declaration, avro::AvroSchema};
 use serde_json::{Value, json};
-use ureq::{
-    Agent,
-    tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider},
-};
+use ureq::Agent;
 
-pub use answer::{Error, excerpt};
 use answer::{Asked, judge, transport};
+pub use answer::{Error, excerpt};
+pub use tls::SettingsError;
 
 use crate::config::registry::Settings;
 
@@ -48,6 +47,9 @@ pub const ONCE: &[Duration] = &[];
 const MAX_ANSWER: u64 = 4 << 20;
 /// Schemas kept in memory; beyond it all are forgotten, and asked for again.
 const MAX_KEPT: usize = 1000;
+/// How far references of references are followed, and how many of a schema there may be in all.
+const MAX_DEPTH: usize = 10;
+const MAX_REFERENCES: usize = 100;
 
 /// What a schema is written in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,14 +91,14 @@ impl fmt::Display for Language {
 }
 
 /// A schema as it is registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Schema {
     /// What it is written in.
     pub language: Language,
     /// The schema.
     pub text: String,
-    /// It builds on other schemas of the registry, which are not in `text`.
-    pub has_references: bool,
+    /// The texts of the schemas it refers to, each after those that it refers to itself.
+    pub references: Vec<String>,
 }
 
 impl Schema {
@@ -106,7 +108,7 @@ impl Schema {
         Self {
             language,
             text: text.into(),
-            has_references: false,
+            references: Vec::new(),
         }
     }
 }
@@ -120,6 +122,30 @@ pub struct Registered {
     pub version: Option<u32>,
     /// The schema, which may be written otherwise than it was asked for.
     pub schema: Arc<Schema>,
+}
+
+/// The schema of a declaration, in one of the languages that readings are written in.
+#[must_use]
+pub fn declared(language: &Language, declaration: &Declaration) -> Schema {
+    let text = match language {
+        Language::Json => schema::json::text(declaration),
+        _ => AvroSchema::of(declaration).text().to_owned(),
+    };
+    Schema::new(language.clone(), text)
+}
+
+/// How a subject stands to a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It has it.
+    Registered(Registered),
+    /// It would take it; whether the subject is new.
+    Taken {
+        /// No schema is in it yet.
+        is_new: bool,
+    },
+    /// It would not; what the registry says.
+    Refused(String),
 }
 
 /// Whether a subject would take a schema.
@@ -154,42 +180,14 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Why there is no client: a file of its certificates.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// Cannot be read.
-    #[error("registry.{key} {path} cannot be read: {source}")]
-    File {
-        /// The setting.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: std::io::Error,
-    },
-    /// Holds something else.
-    #[error("registry.{key} {path} holds no {what} in PEM form")]
-    Pem {
-        /// The setting.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What was looked for.
-        what: &'static str,
-    },
-}
-
 impl Registry {
     /// A client; nothing is connected yet. `pauses` are those between tries of one question.
     ///
     /// # Errors
     /// A file of certificates cannot be used.
-    pub fn new(
-        settings: &Settings,
-        pauses: &'static [Duration],
-    ) -> Result<Self, SettingsError> {
+    pub fn new(settings: &Settings, pauses: &'static [Duration]) -> Result<Self, SettingsError> {
         let config = Agent::config_builder()
-            .tls_config(tls(settings)?)
+            .tls_config(tls::config(settings)?)
             .http_status_as_error(false)
             .timeout_global(Some(settings.timeout))
             .user_agent(concat!("edge-pipeline/", env!("CARGO_PKG_VERSION")))
@@ -197,7 +195,10 @@ impl Registry {
             .build();
         let authorization = settings.username.as_ref().map(|user| {
             let password = settings.password.as_deref().unwrap_or_default();
-            format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
+            format!(
+                "Basic {}",
+                BASE64_STANDARD.encode(format!("{user}:{password}"))
+            )
         });
         Ok(Self {
             agent: config.new_agent(),
@@ -225,21 +226,50 @@ impl Registry {
             return Ok(Arc::clone(schema));
         }
         let answer = self.ask(&format!("/schemas/ids/{id}"), None, &Asked::Id(id))?;
-        let schema = Arc::new(self.read_schema(&answer)?);
+        let mut schema = self.read_schema(&answer)?;
+        self.follow(&answer, MAX_DEPTH, &mut schema.references)?;
+        let schema = Arc::new(schema);
         keep(&self.by_id, id, Arc::clone(&schema));
         Ok(schema)
+    }
+
+    /// The schemas that an answer refers to, those that they refer to first.
+    fn follow(&self, answer: &Value, depth: usize, into: &mut Vec<String>) -> Result<(), Error> {
+        let references = answer["references"].as_array().map(Vec::as_slice);
+        for reference in references.unwrap_or_default() {
+            let subject = reference["subject"].as_str();
+            let (Some(subject), Ok(version)) = (subject, self.number(reference, "version")) else {
+                return Err(self.odd("a reference without subject and version"));
+            };
+            if depth == 0 || into.len() >= MAX_REFERENCES {
+                return Err(self.odd("a schema with more references than are followed"));
+            }
+            let path = format!("/subjects/{}/versions/{version}", encoded(subject));
+            let found = self.ask(&path, None, &Asked::Subject(subject))?;
+            self.follow(&found, depth - 1, into)?;
+            let text = self.read_schema(&found)?.text;
+            if !into.contains(&text) {
+                into.push(text);
+            }
+        }
+        Ok(())
     }
 
     /// Where the subject has this very schema; asked for once.
     ///
     /// # Errors
     /// [`Error::UnknownSubject`], [`Error::NotRegistered`] and the others.
-    pub fn find(&self, subject: &str, schema: &Schema, normalize: bool) -> Result<Registered, Error> {
+    pub fn find(
+        &self,
+        subject: &str,
+        schema: &Schema,
+        normalize: bool,
+    ) -> Result<Registered, Error> {
         let key = (subject.to_owned(), schema.clone());
         if let Some(found) = lock(&self.by_text).get(&key) {
             return Ok(found.clone());
         }
-        let path = format!("/subjects/{subject}?normalize={normalize}&deleted=false");
+        let path = format!("/subjects/{}?normalize={normalize}", encoded(subject));
         let answer = self.ask(&path, Some(schema), &Asked::Subject(subject))?;
         let registered = self.read_registered(&answer)?;
         keep(&self.by_text, key, registered.clone());
@@ -251,7 +281,7 @@ impl Registry {
     /// # Errors
     /// [`Error::UnknownSubject`] and the others.
     pub fn latest(&self, subject: &str) -> Result<Registered, Error> {
-        let path = format!("/subjects/{subject}/versions/latest");
+        let path = format!("/subjects/{}/versions/latest", encoded(subject));
         let answer = self.ask(&path, None, &Asked::Subject(subject))?;
         self.read_registered(&answer)
     }
@@ -261,7 +291,10 @@ impl Registry {
     /// # Errors
     /// [`Error::Incompatible`], [`Error::Invalid`] and the others.
     pub fn register(&self, subject: &str, schema: &Schema, normalize: bool) -> Result<u32, Error> {
-        let path = format!("/subjects/{subject}/versions?normalize={normalize}");
+        let path = format!(
+            "/subjects/{}/versions?normalize={normalize}",
+            encoded(subject)
+        );
         let answer = self.ask(&path, Some(schema), &Asked::Subject(subject))?;
         self.number(&answer, "id")
     }
@@ -271,7 +304,10 @@ impl Registry {
     /// # Errors
     /// [`Error::Invalid`] and the others.
     pub fn judge(&self, subject: &str, schema: &Schema) -> Result<Verdict, Error> {
-        let path = format!("/compatibility/subjects/{subject}/versions/latest?verbose=true");
+        let path = format!(
+            "/compatibility/subjects/{}/versions/latest?verbose=true",
+            encoded(subject)
+        );
         let answer = match self.ask(&path, Some(schema), &Asked::Subject(subject)) {
             Ok(answer) => answer,
             Err(Error::UnknownSubject { .. } | Error::NotRegistered { .. }) => {
@@ -290,12 +326,34 @@ impl Registry {
         }
     }
 
+    /// How the subject stands to the schema; nothing is changed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], and what keeps it from being asked.
+    pub fn standing(
+        &self,
+        subject: &str,
+        schema: &Schema,
+        normalize: bool,
+    ) -> Result<Standing, Error> {
+        match self.find(subject, schema, normalize) {
+            Ok(registered) => Ok(Standing::Registered(registered)),
+            Err(Error::UnknownSubject { .. }) => Ok(Standing::Taken { is_new: true }),
+            Err(Error::NotRegistered { .. }) => Ok(match self.judge(subject, schema)? {
+                Verdict::Compatible => Standing::Taken { is_new: false },
+                Verdict::NewSubject => Standing::Taken { is_new: true },
+                Verdict::Incompatible(said) => Standing::Refused(said),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The level of compatibility that holds for a subject, such as `BACKWARD`.
     ///
     /// # Errors
     /// Any.
     pub fn level(&self, subject: &str) -> Result<String, Error> {
-        let path = format!("/config/{subject}?defaultToGlobal=true");
+        let path = format!("/config/{}?defaultToGlobal=true", encoded(subject));
         let answer = self.ask(&path, None, &Asked::Subject(subject))?;
         let level = answer["compatibilityLevel"].as_str();
         let level = level.or_else(|| answer["compatibility"].as_str());
@@ -369,12 +427,13 @@ impl Registry {
 
     fn read_schema(&self, answer: &Value) -> Result<Schema, Error> {
         let text = answer["schema"].as_str();
-        let references = answer["references"].as_array();
         Ok(Schema {
             // Avro goes without saying.
             language: Language::from_word(answer["schemaType"].as_str().unwrap_or("AVRO")),
-            text: text.ok_or_else(|| self.odd("no schema in the answer"))?.into(),
-            has_references: references.is_some_and(|references| !references.is_empty()),
+            text: text
+                .ok_or_else(|| self.odd("no schema in the answer"))?
+                .into(),
+            references: Vec::new(),
         })
     }
 
@@ -385,6 +444,20 @@ impl Registry {
             schema: Arc::new(self.read_schema(answer)?),
         })
     }
+}
+
+/// A name as a part of a path.
+fn encoded(name: &str) -> String {
+    let mut path = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                path.push(char::from(byte));
+            }
+            other => path.push_str(&format!("%{other:02X}")),
+        }
+    }
+    path
 }
 
 fn lock<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -398,66 +471,4 @@ fn keep<K: Eq + std::hash::Hash, V>(map: &Mutex<HashMap<K, V>>, key: K, value: V
         map.clear();
     }
     map.insert(key, value);
-}
-
-fn tls(settings: &Settings) -> Result<TlsConfig, SettingsError> {
-    let roots = match &settings.ca {
-        Some(path) => {
-            let found = certificates("ca", path)?;
-            RootCerts::new_with_certs(&found)
-        }
-        None => RootCerts::PlatformVerifier,
-    };
-    let client = match (&settings.certificate, &settings.key) {
-        (Some(certificate), Some(key)) => {
-            let chain = certificates("certificate", certificate)?;
-            Some(ClientCert::new_with_certs(&chain, private_key(key)?))
-        }
-        _ => None,
-    };
-    Ok(TlsConfig::builder()
-        .provider(TlsProvider::NativeTls)
-        .root_certs(roots)
-        .client_cert(client)
-        .build())
-}
-
-fn read_pem(key: &'static str, path: &Path) -> Result<Vec<PemItem<'static>>, SettingsError> {
-    let pem = fs::read(path).map_err(|source| SettingsError::File {
-        key,
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(ureq::tls::parse_pem(&pem).filter_map(Result::ok).collect())
-}
-
-fn certificates(
-    key: &'static str,
-    path: &Path,
-) -> Result<Vec<Certificate<'static>>, SettingsError> {
-    let items = read_pem(key, path)?.into_iter();
-    let found: Vec<_> = items
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if found.is_empty() {
-        let (path, what) = (path.to_owned(), "certificate");
-        return Err(SettingsError::Pem { key, path, what });
-    }
-    Ok(found)
-}
-
-fn private_key(path: &Path) -> Result<PrivateKey<'static>, SettingsError> {
-    let mut items = read_pem("key", path)?.into_iter();
-    let found = items.find_map(|item| match item {
-        PemItem::PrivateKey(key) => Some(key),
-        _ => None,
-    });
-    found.ok_or_else(|| SettingsError::Pem {
-        key: "key",
-        path: path.to_owned(),
-        what: "private key",
-    })
 }

@@ -1,12 +1,18 @@
-//! `edge-agent check --online`: whether Kafka is what the agent needs.
+//! `edge-agent check --online`: whether Kafka and the schema registry are what the agent needs.
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-use protocol_host::remedy;
+use protocol_host::{
+    registry::{BRIEFLY, Error, Registry, Standing},
+    remedy,
+};
 
 use crate::{
     config::{Config, show_duration},
-    forward::look::{Look, Seen},
+    forward::{
+        look::{Look, Seen},
+        schema::Need,
+    },
 };
 
 /// What was found.
@@ -25,22 +31,95 @@ impl Report {
     }
 
     fn fail(&mut self, what: &str, message: &str, fix: &str) {
+        self.fail_at("kafka     ", what, message, fix);
+    }
+
+    fn fail_at(&mut self, part: &str, what: &str, message: &str, fix: &str) {
         self.problems += 1;
-        self.line(format_args!("kafka      {what}  FAIL {message}"));
+        self.line(format_args!("{part} {what}  FAIL {message}"));
         self.line(format_args!("           fix: {fix}"));
     }
 }
 
-/// Asks Kafka about every topic the agent writes to.
+/// Asks Kafka about every topic the agent writes to, and the schema registry about their schemas.
 pub async fn ask(config: &Config, report: &mut Report) {
+    schemas(config, report);
     if let Err(reason) = ask_all(config, report).await {
         let servers = config.kafka.client.properties.get("bootstrap.servers");
         let servers = servers.map_or("", String::as_str);
         report.fail(
             servers,
             &format!("does not answer: {reason}"),
-            remedy::of_connection(&reason),
+            &remedy::of_connection(&reason, &config.kafka.client.properties),
         );
+    }
+}
+
+/// The schema of each topic that needs one. Nothing is registered.
+fn schemas(config: &Config, report: &mut Report) {
+    let needs: Vec<Need> = config
+        .lanes()
+        .filter_map(|topic| Need::of(config, topic))
+        .collect();
+    let settings = config.kafka.client.registry.as_ref();
+    let Some(settings) = settings.filter(|_| !needs.is_empty()) else {
+        return;
+    };
+    let registry = match Registry::new(settings, BRIEFLY) {
+        Ok(registry) => registry,
+        Err(error) => {
+            return report.fail_at(
+                "schema    ",
+                &settings.url,
+                &error.to_string(),
+                "see [registry]",
+            );
+        }
+    };
+    for need in needs {
+        let subject = &need.subject;
+        match schema(&registry, &need) {
+            Ok(state) => report.line(format_args!("schema     {subject}  ok   {state}")),
+            Err((message, fix)) => report.fail_at("schema    ", subject, &message, &fix),
+        }
+    }
+}
+
+/// What the registry says of one schema, or what is wrong and the remedy.
+fn schema(registry: &Registry, need: &Need) -> Result<String, (String, String)> {
+    let told = |error: Error| (error.to_string(), error.remedy());
+    let subject = &need.subject;
+    // Reading the level may need a permission that nothing else does.
+    let level = registry
+        .level(subject)
+        .map_or(String::new(), |level| format!(", {level}"));
+    if need.how.use_latest {
+        let found = registry.latest(subject).map_err(told)?;
+        need.form(&found).map_err(|reason| {
+            let fix = "register one that cloud-sink schema show prints, or set registry.use_latest = false";
+            (reason, fix.to_owned())
+        })?;
+        return Ok(format!("id {}{level}, the newest", found.id));
+    }
+    let schema = need.schema();
+    match registry
+        .standing(subject, &schema, need.normalize)
+        .map_err(told)?
+    {
+        Standing::Registered(found) => Ok(format!("id {}{level}", found.id)),
+        Standing::Taken { .. } if need.how.auto_register => {
+            Ok(format!("will be registered{level}"))
+        }
+        Standing::Taken { .. } => {
+            let missing = Error::NotRegistered {
+                subject: subject.clone(),
+            };
+            Err(told(missing))
+        }
+        Standing::Refused(said) => {
+            let subject = subject.clone();
+            Err(told(Error::Incompatible { subject, said }))
+        }
     }
 }
 

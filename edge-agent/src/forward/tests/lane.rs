@@ -69,6 +69,7 @@ impl Rig {
                 control_topic: CONTROL.parse().unwrap(),
                 value: config::ValueFormat::Postcard,
             },
+            schemas: Schemas::always(&TOPIC.parse().unwrap(), schema::Form::Postcard),
             clock,
             links: Links::default(),
             quarantine: Quarantine::open(&quarantine, quarantine::MAX_BYTES).unwrap(),

@@ -1,5 +1,6 @@
 //! The effective configuration as TOML, without secrets.
 
+use protocol::schema::Declaration;
 use toml::{Table, Value};
 
 use crate::secret::Secret;
@@ -24,6 +25,15 @@ impl Keys {
             None => self,
         }
     }
+}
+
+/// A declaration, as it is written.
+#[must_use]
+pub fn fields(declaration: &Declaration) -> Table {
+    let fields = declaration.iter();
+    fields
+        .map(|(name, kind)| (name.to_string(), kind.as_str().into()))
+        .collect()
 }
 
 /// Where a secret is, as it is written.

@@ -1,0 +1,96 @@
+//! `[[topic]]` and `[registry]`: how the values of a topic are written, and by which schema.
+
+use std::collections::BTreeSet;
+
+use protocol::Topic;
+use protocol_host::config::{fields, registry};
+
+use super::{
+    Kafka, Schemas, Secrets, TopicSettings, ValueFormat,
+    document::{Mistake, Table, nearest},
+    value,
+};
+
+/// Reads `[registry]`: what both daemons have there into `kafka`, the rest is the agent's.
+pub fn registry(root: &Table<'_, '_>, kafka: Option<&mut Kafka>, secrets: Secrets) -> Schemas {
+    let table = root.table("registry");
+    let client = kafka.map(|kafka| &mut kafka.client);
+    let file = client.as_ref().and_then(|client| client.registry.clone());
+    let settings = registry::read(table.as_ref(), file, secrets);
+    if let Some(client) = client {
+        client.registry = settings;
+    }
+    let Some(table) = table else {
+        return Schemas::default();
+    };
+    let schemas = Schemas {
+        auto_register: table.or("auto_register", false, value::boolean),
+        use_latest: table.or("use_latest", false, value::boolean),
+    };
+    if schemas.auto_register && schemas.use_latest {
+        let message = "contradicts auto_register: a schema is either taken from the registry or brought to it";
+        table.wrong("use_latest", Mistake::fix(message, "set one of them"));
+    }
+    schemas
+}
+
+/// Words of `value`.
+pub fn formats() -> [(&'static str, ValueFormat); 4] {
+    ValueFormat::ALL.map(|format| (format.as_str(), format))
+}
+
+/// Reads `[[topic]]`. `known` are the topics that sources write to.
+pub fn read(root: &Table<'_, '_>, known: &BTreeSet<Topic>) -> Option<Vec<TopicSettings>> {
+    let mut seen = BTreeSet::new();
+    let read: Vec<Option<TopicSettings>> = root
+        .tables("topic")
+        .iter()
+        .map(|table| {
+            let topic = one(table)?;
+            if !seen.insert(topic.name.clone()) {
+                table.wrong("name", Mistake::new("is declared already"));
+            } else if !known.is_empty() && !known.contains(&topic.name) {
+                unknown(table, &topic.name, known);
+            }
+            Some(topic)
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+fn one(table: &Table<'_, '_>) -> Option<TopicSettings> {
+    let remedy = "write name = \"telemetry.readings.v1\"";
+    let name = table.required("name", remedy, value::parsed::<Topic>);
+    let value = table.optional("value", value::one_of(formats()));
+    let fields = fields::read(table).unwrap_or_default();
+    Some(TopicSettings {
+        name: name?,
+        value,
+        fields,
+    })
+}
+
+/// A declaration that applies to nothing would be believed in.
+fn unknown(table: &Table<'_, '_>, name: &Topic, known: &BTreeSet<Topic>) {
+    let fix = match nearest(name.as_str(), known.iter().map(Topic::as_str)) {
+        Some(meant) => format!("did you mean \"{meant}\"?"),
+        None => {
+            let all: Vec<&str> = known.iter().map(Topic::as_str).collect();
+            format!("the topics of this file are {}", all.join(", "))
+        }
+    };
+    table.wrong("name", Mistake::fix("is no topic of this file", fix));
+}
+
+/// A form with a schema needs a registry.
+pub fn needs_registry(root: &Table<'_, '_>, kafka: &Kafka, topics: &[TopicSettings]) {
+    let forms = topics.iter().filter_map(|topic| topic.value);
+    let registered = forms
+        .chain([kafka.value])
+        .find(|form| form.language().is_some());
+    if let (Some(form), None) = (registered, &kafka.client.registry) {
+        let message = format!("value = \"{}\" needs a schema registry", form.as_str());
+        let fix = "add [registry] with url = \"https://…\", or schema.registry.url to kafka.properties_file";
+        root.doc().note(root.span(), Mistake::fix(message, fix));
+    }
+}
