@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 const ELSEWHERE: &[(&str, &str)] = &[
     (
         "dev/demo",
-        "runs the suite's own parts; run by hand before a release",
+        "`the_demo_ends_with_a_clean_verdict_and_what_it_keeps_runs_until_it_is_stopped`",
     ),
     ("dev/test", "is what runs this"),
     (

@@ -4,19 +4,16 @@
 //! play ─▶ uplink away ─▶ back ─▶ agent kill -9 ─▶ sink kill -9 ─▶ devices stop ─▶ drain ─▶ verify ─▶ audit
 //! ```
 //!
-//! Everything is a child of this process and in `target/demo`; nothing remains but that folder.
+//! Everything is a child of this process and in `target/demo`; nothing remains but that folder, unless
+//! `--keep` is given: then all of it stays (`keep`).
 
+mod keep;
 mod plant;
 mod view;
 mod watch;
 
 use std::{
-    io::{BufRead, IsTerminal},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -35,9 +32,18 @@ pub struct Options {
     /// Apache Kafka and Mosquitto instead of the embedded ones.
     #[arg(long)]
     real: bool,
-    /// Let everything go on after the verdict, until Enter or Ctrl-C.
+    /// Leave everything running after the verdict, and print where to look.
     #[arg(long)]
     keep: bool,
+    /// End what --keep left running.
+    #[arg(long, exclusive = true)]
+    stop: bool,
+    /// This is the process that --keep leaves running.
+    #[arg(long, hide = true)]
+    staying: bool,
+    /// Somebody copies the output to a terminal.
+    #[arg(long, hide = true)]
+    live: bool,
 }
 
 /// How long each act lasts. Long enough to be watched; nothing depends on it.
@@ -54,8 +60,19 @@ const DRAINED: Duration = Duration::from_secs(90);
 /// # Errors
 /// Something did not start, ended on its own, or the readings did not arrive; the logs are kept.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if options.stop {
+        return keep::stop();
+    }
+    if options.keep {
+        return keep::show(options.real);
+    }
+    if options.staying {
+        keep::leave_terminal()?;
+    } else {
+        keep::none_stays()?;
+    }
     let interrupt = Interrupt::catch()?;
-    let mut view = View::new();
+    let mut view = View::new(options.live);
     let mut plant = Plant::build(options.real, &mut view)?;
     let watch = Watch::start(plant.places())?;
     let mut stage = Stage {
@@ -75,15 +92,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     for line in plant.some_documents()? {
         view.event(&line);
     }
-    if options.keep {
-        keep(&mut plant, &mut view, &watch, &interrupt)?;
+    if options.staying {
+        stay(clean, &mut plant, &mut view, &watch, &interrupt)?;
     }
     plant.end()?;
-    Ok(if clean {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(keep::code(clean))
 }
 
 /// What an act of the play needs.
@@ -193,31 +206,24 @@ impl Stage<'_> {
     }
 }
 
-/// Shows where to look and goes on until somebody has seen enough.
-fn keep(plant: &mut Plant, view: &mut View, watch: &Watch, interrupt: &Interrupt) -> Result<()> {
+/// Lets the devices play again, shows where to look, and stays until it is told to end.
+fn stay(
+    clean: bool,
+    plant: &mut Plant,
+    view: &mut View,
+    watch: &Watch,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    plant.start_devices_again(watch)?;
+    view.event("the devices play again, and all of it stays:");
     for (what, place) in plant.where_to_look() {
         view.event(&format!("{what:<10} {place}"));
     }
-    let enter = std::io::stdin().is_terminal();
-    view.event(if enter {
-        "all of it runs until you press Enter"
-    } else {
-        "all of it runs until SIGINT or SIGTERM"
-    });
-    let enough = Arc::new(AtomicBool::new(false));
-    if enter {
-        let enough = Arc::clone(&enough);
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            // Whatever happened to the terminal: nobody watches any more.
-            drop(std::io::stdin().lock().read_line(&mut line));
-            enough.store(true, Ordering::Relaxed);
-        });
-    }
-    while !interrupt.came() && !enough.load(Ordering::Relaxed) {
+    view.event("end it with dev/demo --stop");
+    let _sign = keep::Sign::set(clean)?;
+    while !interrupt.came() {
         plant.check()?;
-        view.show(&watch.seen());
         std::thread::sleep(Duration::from_millis(200));
     }
-    Ok(())
+    plant.stop_devices()
 }

@@ -35,6 +35,14 @@ impl Identity {
         })
     }
 
+    /// This process.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn own() -> Result<Self> {
+        Self::of(i32::try_from(std::process::id())?).context("look at this process")
+    }
+
     /// Whether it still runs; a zombie does not.
     #[must_use]
     pub fn runs(self) -> bool {

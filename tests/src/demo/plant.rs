@@ -164,13 +164,23 @@ impl Plant {
 
     /// Starts the simulator; `watch` reads its counters.
     pub fn start_devices(&mut self, watch: &Watch) -> Result<()> {
+        self.play(watch, &self.truth(), &[])
+    }
+
+    /// Starts it once more, as devices that measure something else: equal readings would be retransmissions.
+    pub fn start_devices_again(&mut self, watch: &Watch) -> Result<()> {
+        self.play(watch, &self.dir.join("truth-kept.jsonl"), &["--seed", "8"])
+    }
+
+    fn play(&mut self, watch: &Watch, truth: &Path, arguments: &[&str]) -> Result<()> {
         let scenario = crate::tree().join("hardware-sim/scenarios/demo.toml");
         let mut command = Command::new(crate::binary("hardware-sim")?);
         command
             .arg("run")
             .arg(scenario)
             .args(["--progress", "--mqtt", &self.mqtt, "--truth"])
-            .arg(self.truth())
+            .arg(truth)
+            .args(arguments)
             .arg("--pty-dir")
             .arg(self.dir.join("pty"))
             .stdin(Stdio::null())

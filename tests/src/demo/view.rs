@@ -21,10 +21,11 @@ pub struct View {
 }
 
 impl View {
-    pub fn new() -> Self {
+    /// A view of a terminal, if stdout is one or somebody copies it to one.
+    pub fn new(live: bool) -> Self {
         Self {
             started: Instant::now(),
-            terminal: stdout().is_terminal(),
+            terminal: live || stdout().is_terminal(),
             standing: 0,
             last_plain: None,
         }
