@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use protocol_host::{log, secret::SecretError};
 use tokio_util::sync::CancellationToken;
 
 pub use dead_letters::DeadLetters;
@@ -17,9 +18,7 @@ pub use dead_letters::DeadLetters;
 use crate::{
     config::{self, Config, Problem, Secrets},
     kafka::ConsumerError,
-    logging,
     run::{self, open_store},
-    secret::SecretError,
     store::{Outage, StoreError, schema},
 };
 
@@ -50,7 +49,7 @@ pub enum Command {
         file: File,
         /// Form of the log lines
         #[arg(long, value_enum, default_value_t)]
-        log: logging::Format,
+        log: log::Format,
     },
     /// Find every mistake of the configuration
     Check {
@@ -143,7 +142,7 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
                 Ok(config) => config,
                 Err(problems) => return Ok(refuse(&problems)),
             };
-            logging::start(log);
+            log::start(log);
             run::run(config, stop).await.map(|()| 0)
         }
         Command::Check { file, online } => {
@@ -202,7 +201,7 @@ impl File {
         let routes = config.routes.len();
         let path = self.config.display();
         let mut summary = format!("config     {path}   ok   {routes} route{}", plural(routes));
-        if let Some(registry) = &config.kafka.registry {
+        if let Some(registry) = &config.kafka.client.registry {
             let user = registry.username.as_deref().unwrap_or("nobody");
             summary += &format!("\nschema     {}  as {user}", registry.url);
         }

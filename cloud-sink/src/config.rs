@@ -1,57 +1,43 @@
 //! What an operator may set. Each field's doc is its reference, with its default.
 //!
 //! The types here are what the rest of the sink sees: complete, checked, without a "maybe". Reading
-//! them from TOML, with every mistake and its place, is [`load`]. (The reader of tables is the agent's,
-//! copied: two daemons that share only Kafka bytes is worth more than one file.)
+//! them from TOML, with every mistake and its place, is [`load`] on top of [`protocol_host::config`].
 
-mod document;
 mod kafka;
-mod properties;
+mod promises;
 mod sections;
 mod show;
 mod topics;
-mod value;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use protocol::Topic;
 
-pub use document::Problem;
-pub use value::{show_bytes, show_duration};
+pub use protocol_host::{
+    config::{
+        Secrets,
+        document::Problem,
+        kafka::Client,
+        value::{show_bytes, show_duration},
+    },
+    secret::Secret,
+};
 
-use document::{Document, Mistake};
+use protocol_host::config::{
+    document::{self, Document},
+    value,
+};
 
 /// An annotated file: what has to be set, and every default as a comment.
 pub const SAMPLE: &str = include_str!("config/sample.toml");
-
-/// Whether secrets are needed, or only what is said of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Secrets {
-    /// Read them: for `run`, `init` and `check --online`.
-    Read,
-    /// Leave them where they are: for `check` and `config show`, which may run elsewhere.
-    Leave,
-}
 
 /// Reads the configuration.
 ///
 /// # Errors
 /// Every problem there is, in the order of the file.
 pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Vec<Problem>> {
-    match fs::read_to_string(path) {
-        Ok(text) => parse(path, &text, secrets),
-        Err(error) => {
-            let message = format!("cannot be read: {error}");
-            let fix = "name the file with -c; `cloud-sink config sample` prints one to start from";
-            Err(vec![Mistake::fix(message, fix).at(path, None)])
-        }
-    }
+    let text = document::read(path, "cloud-sink")?;
+    parse(path, &text, secrets)
 }
 
 fn parse(path: &Path, text: &str, secrets: Secrets) -> Result<Config, Vec<Problem>> {
@@ -79,14 +65,11 @@ pub struct Config {
     pub status: Status,
 }
 
-/// `[kafka]`. Its `Debug` hides secrets.
-#[derive(Clone, PartialEq)]
+/// `[kafka]`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Kafka {
-    /// Settings for librdkafka, in its own names: from `bootstrap`, `properties_file` and `properties`.
-    /// Each has one name, whichever of its aliases was written.
-    pub properties: BTreeMap<String, String>,
-    /// Names in `properties` whose values are never shown.
-    pub secret_properties: Vec<String>,
+    /// The cluster and its Schema Registry: `bootstrap`, `properties_file` and `properties`.
+    pub client: Client,
     /// Consumer group; default `cloud-sink`. Sinks of one group share the partitions. Where they go on is
     /// kept in MongoDB, whatever the group.
     pub group: String,
@@ -94,19 +77,6 @@ pub struct Kafka {
     pub control_topic: Topic,
     /// Where records go that cannot become documents; default `edge.dead-letters.v1`.
     pub dead_letter_topic: Topic,
-    /// The Schema Registry, where `properties_file` names one.
-    pub registry: Option<Registry>,
-}
-
-/// A Schema Registry. Its `Debug` hides the secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Registry {
-    /// `http://` or `https://`, without user, perhaps with a path.
-    pub url: String,
-    /// Key, where it needs one.
-    pub username: Option<String>,
-    /// Secret, where it needs one.
-    pub password: Option<String>,
 }
 
 /// `[mongodb]`.
@@ -127,17 +97,6 @@ pub enum Uri {
     Text(String),
     /// Elsewhere.
     Secret(Secret),
-}
-
-/// Where a secret is; never the secret itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// A file in systemd's `$CREDENTIALS_DIRECTORY`.
-    Credential(String),
-    /// A file.
-    File(PathBuf),
-    /// An environment variable.
-    Env(String),
 }
 
 /// One of `[[route]]`.

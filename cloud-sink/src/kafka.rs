@@ -6,7 +6,6 @@
 //! bounded in bytes by a [`Gate`] that the pipeline opens and closes; while it is closed the partitions
 //! are paused and the thread keeps polling, or the group would think the sink dead.
 
-pub mod acl;
 pub mod admin;
 mod consumer;
 mod marks;
@@ -24,6 +23,7 @@ use std::{
     },
 };
 
+use protocol_host::config::kafka::SettingError;
 use rdkafka::{
     ClientConfig, ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext,
     error::KafkaError,
@@ -316,16 +316,6 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
-
-/// A setting librdkafka refuses. Its value is not told: it may be a secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("kafka setting {key}: {reason}")]
-pub struct SettingError {
-    /// Its name.
-    pub key: String,
-    /// What librdkafka says.
-    pub reason: String,
-}
 
 /// Whether librdkafka takes every property with its value, without connecting.
 ///

@@ -204,7 +204,7 @@ pub fn kafka_settings(config: &Config) -> Settings {
     let kafka = &config.kafka;
     let routed = config.routes.iter().map(|route| &route.topic);
     Settings {
-        properties: kafka.properties.clone(),
+        properties: kafka.client.properties.clone(),
         group: kafka.group.clone(),
         topics: routed
             .chain([&kafka.control_topic])

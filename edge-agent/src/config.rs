@@ -1,58 +1,45 @@
 //! What an operator may set. Each field's doc is its reference, with its default.
 //!
 //! The types here are what the rest of the agent sees: complete, checked, without a "maybe". Reading
-//! them from TOML, with every mistake and its place, is [`load`]: `document` is the reading, `value` the
-//! rules for one value, `sections`, `sources`, `payload` and `kafka` the tables and what they have to agree on.
+//! them from TOML, with every mistake and its place, is [`load`]: [`protocol_host::config`] is the reading,
+//! `value` the agent's own rules for one value, `sections`, `sources`, `payload` and `kafka` the tables and
+//! what they have to agree on.
 
-mod document;
 mod kafka;
 mod payload;
-mod properties;
+mod promises;
 mod sections;
 mod show;
 mod sources;
 mod value;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic};
 
-pub use document::Problem;
+pub use protocol_host::{
+    config::{Secrets, document::Problem, kafka::Client},
+    secret::Secret,
+};
 pub use value::{show_bytes, show_duration};
 
 use crate::decode::{pattern::Pattern, preset::Preset, time::TimePattern};
-use document::{Document, Mistake};
+use protocol_host::config::document::{self, Document};
 
 /// An annotated file: what has to be set, and every default as a comment.
 pub const SAMPLE: &str = include_str!("config/sample.toml");
-
-/// Whether secrets are needed, or only what is said of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Secrets {
-    /// Read them: for `run`.
-    Read,
-    /// Leave them where they are: for `check` and `config show`, which may run elsewhere.
-    Leave,
-}
 
 /// Reads the configuration.
 ///
 /// # Errors
 /// Every problem there is, in the order of the file.
 pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Vec<Problem>> {
-    match fs::read_to_string(path) {
-        Ok(text) => parse(path, &text, secrets),
-        Err(error) => {
-            let message = format!("cannot be read: {error}");
-            let fix = "name the file with -c; `edge-agent config sample` prints one to start from";
-            Err(vec![Mistake::fix(message, fix).at(path, None)])
-        }
-    }
+    let text = document::read(path, "edge-agent")?;
+    parse(path, &text, secrets)
 }
 
 fn parse(path: &Path, text: &str, secrets: Secrets) -> Result<Config, Vec<Problem>> {
@@ -454,33 +441,17 @@ pub enum WhenFull {
     Block,
 }
 
-/// `[kafka]`. Its `Debug` hides secrets.
-#[derive(Clone, PartialEq)]
+/// `[kafka]`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Kafka {
-    /// Settings for librdkafka, in its own names: from `bootstrap`, `properties_file` and `properties`.
-    /// Each has one name, whichever of its aliases was written.
-    pub properties: BTreeMap<String, String>,
-    /// Names in `properties` whose values are never shown.
-    pub secret_properties: Vec<String>,
+    /// The cluster and its Schema Registry: `bootstrap`, `properties_file` and `properties`.
+    pub client: Client,
     /// Where readings go unless a source says otherwise; required.
     pub topic: Topic,
     /// Compacted topic for facts; default `edge.control.v1`.
     pub control_topic: Topic,
     /// Form of the value: `json` (default) or `postcard`.
     pub value: ValueFormat,
-    /// The Schema Registry, where `properties_file` names one.
-    pub registry: Option<Registry>,
-}
-
-/// A Schema Registry. Its `Debug` hides the secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Registry {
-    /// `http://` or `https://`, without user, perhaps with a path.
-    pub url: String,
-    /// Key, where it needs one.
-    pub username: Option<String>,
-    /// Secret, where it needs one.
-    pub password: Option<String>,
 }
 
 /// Form of a Kafka value.
@@ -499,17 +470,6 @@ pub struct Status {
     /// Address for `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9600`;
     /// `off` for none.
     pub listen: Option<std::net::SocketAddr>,
-}
-
-/// Where a secret is; never the secret itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// A file in systemd's `$CREDENTIALS_DIRECTORY`.
-    Credential(String),
-    /// A file.
-    File(PathBuf),
-    /// An environment variable.
-    Env(String),
 }
 
 #[cfg(test)]

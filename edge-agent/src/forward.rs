@@ -7,7 +7,6 @@
 //! [`facts`] tells the sink what it must know beside the readings. These are the only modules of the
 //! agent that name rdkafka.
 
-mod acl;
 pub mod facts;
 mod failure;
 pub mod look;
@@ -37,7 +36,7 @@ use crate::{
     queue::{ReadError, Reader},
     stage::{Stage, Stop},
 };
-pub use producer::{SettingError, check};
+pub use producer::check;
 use uplink::{Order, Uplink};
 
 /// Most entries taken out of the queue at once.

@@ -1,14 +1,12 @@
 //! `cloud-sink topics plan | apply`.
 
 use clap::{Args, Subcommand};
+use protocol_host::remedy::{self, Resource};
 
 use super::{Ended, File, exit, plural, refuse};
 use crate::{
     config::{Config, Secrets},
-    kafka::{
-        acl::Resource,
-        admin::{Admin, AdminError},
-    },
+    kafka::admin::{Admin, AdminError},
     run,
     topics::{self, Plan, Seen, Wanted},
 };
@@ -99,23 +97,13 @@ fn unavailable(error: &AdminError) -> u8 {
 pub(super) fn told(error: &AdminError) -> (String, String) {
     match error {
         AdminError::Denied { grant } => ("not allowed".to_owned(), grant.clone()),
-        AdminError::Unreachable(reason) => (error.to_string(), remedy(reason).to_owned()),
+        AdminError::Unreachable(reason) => {
+            (error.to_string(), remedy::of_connection(reason).to_owned())
+        }
         AdminError::Refused(_) => (
             error.to_string(),
             "declare what the cluster takes".to_owned(),
         ),
-    }
-}
-
-/// What to do about what librdkafka says.
-fn remedy(reason: &str) -> &'static str {
-    if reason.contains("certificate verify failed") {
-        "the broker's certificate has expired, is of another host, or of an authority that ssl.ca.location does not have: \
-         openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
-    } else if reason.to_lowercase().contains("authentication failed") {
-        "check sasl.username and sasl.password: the key of the cluster, which is not that of the Schema Registry"
-    } else {
-        "check kafka.bootstrap and the way to the brokers"
     }
 }
 

@@ -24,10 +24,12 @@ pub fn read(doc: &Document<'_>, secrets: Secrets) -> Option<Config> {
 }
 
 fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
-    let kafka = section(root, "kafka", "bootstrap = \"host:9092\"")
+    let kafka = root
+        .section("kafka", "bootstrap = \"host:9092\"")
         .and_then(|table| kafka::read(&table, secrets));
-    let mongodb =
-        section(root, "mongodb", "uri = \"mongodb://host\"").and_then(|table| mongodb(&table));
+    let mongodb = root
+        .section("mongodb", "uri = \"mongodb://host\"")
+        .and_then(|table| mongodb(&table));
     let routes = routes(root, kafka.as_ref());
     let topics = topics::read(root, kafka.as_ref(), routes.as_deref());
     let batch = root
@@ -44,19 +46,6 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
         batch,
         status,
     })
-}
-
-fn section<'d, 't>(
-    root: &Table<'d, 't>,
-    name: &'static str,
-    example: &str,
-) -> Option<Table<'d, 't>> {
-    if root.span_of(name).is_none() {
-        let fix = format!("add [{name}] with {example}");
-        let mistake = Mistake::fix(format!("[{name}] is missing"), fix);
-        root.doc().note(root.span(), mistake);
-    }
-    root.table(name)
 }
 
 fn mongodb(table: &Table<'_, '_>) -> Option<Mongodb> {
@@ -239,16 +228,8 @@ impl Default for Status {
 }
 
 fn status(table: &Table<'_, '_>) -> Status {
-    let listen = |value: &Value<'_>| match value::text(value)?.as_str() {
-        "off" => Ok(None),
-        address => address.parse().map(Some).map_err(|_| {
-            Mistake::fix(
-                format!("is not an address: \"{address}\""),
-                "write \"127.0.0.1:9601\", or \"off\"",
-            )
-        }),
-    };
+    let default = Status::default().listen;
     Status {
-        listen: table.or("listen", Status::default().listen, listen),
+        listen: table.or("listen", default, value::address_or_off(default)),
     }
 }

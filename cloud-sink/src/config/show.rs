@@ -1,29 +1,12 @@
 //! The effective configuration as TOML: what [`super::load`] would read the same again, but for secrets.
 
+use protocol_host::config::show::{self, Keys};
 use toml::{Table, Value};
 
 use super::{
-    Config, Retention, Route, Secret, TopicSettings, Uri,
+    Config, Retention, Route, TopicSettings, Uri,
     value::{show_bytes, show_duration},
 };
-
-/// Collects the keys that have a value.
-#[derive(Default)]
-struct Keys(Table);
-
-impl Keys {
-    fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.0.insert(key.to_owned(), value.into());
-        self
-    }
-
-    fn maybe(self, key: &str, value: Option<impl Into<Value>>) -> Self {
-        match value {
-            Some(value) => self.set(key, value),
-            None => self,
-        }
-    }
-}
 
 impl Config {
     /// As TOML, without secrets.
@@ -51,7 +34,7 @@ impl Config {
     }
 
     fn show_kafka(&self) -> Table {
-        let properties = self.kafka.shown().into_iter();
+        let properties = self.kafka.client.shown().into_iter();
         let properties: Table = properties
             .map(|(name, value)| (name.to_owned(), value.into()))
             .collect();
@@ -66,14 +49,7 @@ impl Config {
     fn show_mongodb(&self) -> Table {
         let keys = match &self.mongodb.uri {
             Uri::Text(text) => Keys::default().set("uri", text.clone()),
-            Uri::Secret(secret) => {
-                let (key, place) = match secret {
-                    Secret::Credential(name) => ("credential", name.clone()),
-                    Secret::File(path) => ("file", path.display().to_string()),
-                    Secret::Env(name) => ("env", name.clone()),
-                };
-                Keys::default().set("uri", Keys::default().set(key, place).0)
-            }
+            Uri::Secret(secret) => Keys::default().set("uri", show::secret(secret)),
         };
         keys.set("database", self.mongodb.database.clone())
             .set("timeout", show_duration(self.mongodb.timeout))

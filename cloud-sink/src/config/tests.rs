@@ -1,5 +1,7 @@
 //! What is read right, what is refused and where, and that nothing secret is ever shown.
 
+use std::fs;
+
 use super::*;
 
 const MINIMAL: &str = "
@@ -51,7 +53,7 @@ fn every_comment_of_the_sample_shows_a_default() {
     let mut all = config(&uncommented(SAMPLE));
     assert_eq!(all.topics.len(), 1);
     all.topics.clear();
-    let client_id = all.kafka.properties.remove("client.id");
+    let client_id = all.kafka.client.properties.remove("client.id");
     assert_eq!(client_id.as_deref(), Some("cloud-sink"));
     assert_eq!(
         all.routes[0].keep.take(),
@@ -308,7 +310,7 @@ fn every_mistake_has_its_place_and_its_remedy() {
         (
             "[[route]]",
             "[satus]\n[[route]]",
-            "satus is not a setting of the file",
+            "satus is not a table of this file",
             "did you mean status?",
         ),
     ];
@@ -349,7 +351,7 @@ fn secrets_never_show() {
     .unwrap();
     let with_file = format!("properties_file = {:?}", file.to_str().unwrap());
     let config = config(&MINIMAL.replace("bootstrap = \"localhost:9092\"", &with_file));
-    assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
+    assert_eq!(config.kafka.client.properties["sasl.password"], "hunter2");
     for shown in [config.show(), format!("{config:?}"), format!("{config:#?}")] {
         assert!(!shown.contains("hunter2"), "{shown}");
     }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use protocol_host::remedy::{Grant, Resource};
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
     admin::{
@@ -20,11 +21,7 @@ use rdkafka::{
 };
 use tracing::debug;
 
-use super::{
-    Settings,
-    acl::{Grant, Resource},
-    plain_config,
-};
+use super::{Settings, plain_config};
 use crate::topics::{Change, Found, Seen, Setting};
 
 /// How long an answer may take.

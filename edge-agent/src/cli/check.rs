@@ -103,6 +103,7 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
     }
     let servers = config
         .kafka
+        .client
         .shown()
         .get("bootstrap.servers")
         .copied()
@@ -112,7 +113,7 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
         "kafka      {servers}  control topic {}",
         config.kafka.control_topic
     )?;
-    if let Some(registry) = &config.kafka.registry {
+    if let Some(registry) = &config.kafka.client.registry {
         let user = registry.username.as_deref().unwrap_or("nobody");
         writeln!(out, "schema     {}  as {user}", registry.url)?;
     }

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Args;
+use protocol_host::log;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{ConfigFile, Exit};
-use crate::{config::Secrets, logging};
+use crate::config::Secrets;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -20,7 +21,7 @@ pub struct Arguments {
     config: ConfigFile,
     /// Form of the log on stderr; RUST_LOG chooses levels
     #[arg(long, value_enum, default_value_t)]
-    log: logging::Format,
+    log: log::Format,
 }
 
 const ENVIRONMENT: &str = "\
@@ -34,7 +35,7 @@ Environment:
 /// # Errors
 /// [`Exit`].
 pub fn run(arguments: &Arguments) -> Result<(), Exit> {
-    logging::start(arguments.log);
+    log::start(arguments.log);
     let config = arguments.config.load(Secrets::Read)?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -25,11 +25,14 @@ pub fn read(doc: &Document<'_>, secrets: Secrets) -> Option<Config> {
 }
 
 fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
-    let agent = section(root, "agent", "gateway = \"gw7\"").map(|table| agent(&table));
+    let agent = root
+        .section("agent", "gateway = \"gw7\"")
+        .map(|table| agent(&table));
     let queue = root
         .table("queue")
         .map_or_else(Queue::default, |table| queue(&table));
-    let kafka = section(root, "kafka", "topic = \"telemetry.readings.v1\"")
+    let kafka = root
+        .section("kafka", "topic = \"telemetry.readings.v1\"")
         .map(|table| kafka::read(&table, secrets));
     let status = root
         .table("status")
@@ -55,21 +58,6 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
         kafka: kafka?,
         status,
     })
-}
-
-fn section<'d, 't>(
-    root: &Table<'d, 't>,
-    name: &'static str,
-    example: &str,
-) -> Option<Table<'d, 't>> {
-    if root.span_of(name).is_none() {
-        let fix = format!("add [{name}] with {example}");
-        root.doc().note(
-            root.span(),
-            Mistake::fix(format!("[{name}] is missing"), fix),
-        );
-    }
-    root.table(name)
 }
 
 /// Reads every table of a list, even after one that is wrong.
@@ -187,18 +175,10 @@ impl Default for Status {
 }
 
 fn status(table: &Table<'_, '_>) -> Status {
-    let listen = table.or(
-        "listen",
-        Status::default().listen,
-        |value| match value::text(value)?.as_str() {
-            "off" => Ok(None),
-            address => address.parse().map(Some).map_err(|_| {
-                let message = format!("is not an address with a port: \"{address}\"");
-                Mistake::fix(message, "write \"127.0.0.1:9600\" or \"off\"")
-            }),
-        },
-    );
-    Status { listen }
+    let default = Status::default().listen;
+    Status {
+        listen: table.or("listen", default, value::address_or_off(default)),
+    }
 }
 
 /// Values that may stand only once, with the line of the first.

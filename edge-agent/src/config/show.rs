@@ -3,60 +3,43 @@
 use std::collections::BTreeMap;
 
 use protocol::Metadata;
+use protocol_host::config::show::{self, Keys};
 use toml::{Table, Value};
 
 use super::{
-    Config, LineFormat, Mqtt, Polled, PolledDevice, Roles, Secret, Serial, SerialMode,
-    Subscription, TimeFormat, ValueFormat, WhenFull,
+    Config, LineFormat, Mqtt, Polled, PolledDevice, Roles, Serial, SerialMode, Subscription,
+    TimeFormat, ValueFormat, WhenFull,
     value::{show_bytes, show_duration},
 };
 use crate::decode::preset::Preset;
 
-/// Collects the keys that have a value.
-#[derive(Default)]
-struct Keys(Table);
+fn meta(meta: &Metadata) -> Option<Table> {
+    let entries: Table = meta
+        .iter()
+        .map(|(name, text)| (name.to_string(), text.into()))
+        .collect();
+    (!entries.is_empty()).then_some(entries)
+}
 
-impl Keys {
-    fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.0.insert(key.to_owned(), value.into());
-        self
-    }
-
-    fn maybe(self, key: &str, value: Option<impl Into<Value>>) -> Self {
-        match value {
-            Some(value) => self.set(key, value),
-            None => self,
-        }
-    }
-
-    fn meta(self, meta: &Metadata) -> Self {
-        let entries: Table = meta
-            .iter()
-            .map(|(name, text)| (name.to_string(), text.into()))
-            .collect();
-        self.maybe("meta", (!entries.is_empty()).then_some(entries))
-    }
-
-    fn roles(self, roles: &Roles) -> Self {
-        let format: toml::Value = match &roles.time_format {
-            TimeFormat::Rfc3339 => "rfc3339".into(),
-            TimeFormat::UnixSeconds => "unix-seconds".into(),
-            TimeFormat::UnixMillis => "unix-millis".into(),
-            TimeFormat::UnixMicros => "unix-micros".into(),
-            TimeFormat::UnixNanos => "unix-nanos".into(),
-            TimeFormat::Pattern(pattern) => Table::from_iter([
-                ("pattern".to_owned(), pattern.pattern().into()),
-                ("zone".to_owned(), pattern.zone().into()),
-            ])
-            .into(),
-        };
-        let member = |name: &String| Table::from_iter([("field".to_owned(), name.clone().into())]);
-        self.maybe("device", roles.device.as_ref().map(member))
-            .maybe("time", roles.time.clone())
-            .maybe("time_format", roles.time.as_ref().map(|_| format))
-            .maybe("sequence", roles.sequence.clone())
-            .maybe("boot", roles.boot.clone())
-    }
+fn roles(keys: Keys, roles: &Roles) -> Keys {
+    let format: Value = match &roles.time_format {
+        TimeFormat::Rfc3339 => "rfc3339".into(),
+        TimeFormat::UnixSeconds => "unix-seconds".into(),
+        TimeFormat::UnixMillis => "unix-millis".into(),
+        TimeFormat::UnixMicros => "unix-micros".into(),
+        TimeFormat::UnixNanos => "unix-nanos".into(),
+        TimeFormat::Pattern(pattern) => Table::from_iter([
+            ("pattern".to_owned(), pattern.pattern().into()),
+            ("zone".to_owned(), pattern.zone().into()),
+        ])
+        .into(),
+    };
+    let member = |name: &String| Table::from_iter([("field".to_owned(), name.clone().into())]);
+    keys.maybe("device", roles.device.as_ref().map(member))
+        .maybe("time", roles.time.clone())
+        .maybe("time_format", roles.time.as_ref().map(|_| format))
+        .maybe("sequence", roles.sequence.clone())
+        .maybe("boot", roles.boot.clone())
 }
 
 impl Config {
@@ -70,7 +53,7 @@ impl Config {
                 "shutdown_timeout",
                 show_duration(self.agent.shutdown_timeout),
             )
-            .meta(&self.agent.meta);
+            .maybe("meta", meta(&self.agent.meta));
         let listen = match self.status.listen {
             Some(address) => address.to_string(),
             None => "off".to_owned(),
@@ -111,7 +94,7 @@ impl Config {
             ValueFormat::Json => "json",
             ValueFormat::Postcard => "postcard",
         };
-        let properties: BTreeMap<&str, &str> = self.kafka.shown();
+        let properties: BTreeMap<&str, &str> = self.kafka.client.shown();
         let properties: Table = properties
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value.into()))
@@ -136,7 +119,7 @@ fn show_serial(serial: &Serial) -> Table {
         .set("baud", i64::from(serial.baud))
         .set("framing", serial.framing.to_string())
         .set("topic", serial.topic.as_str())
-        .meta(&serial.meta);
+        .maybe("meta", meta(&serial.meta));
     let lines = match &serial.mode {
         SerialMode::Frames => return keys.set("mode", "frames").0,
         SerialMode::Device(device) => {
@@ -148,9 +131,7 @@ fn show_serial(serial: &Serial) -> Table {
         SerialMode::Polled(polled) => return show_polled(keys, polled),
         SerialMode::Lines(lines) => lines,
     };
-    let keys = keys
-        .set("mode", "lines")
-        .roles(&lines.roles)
+    let keys = roles(keys.set("mode", "lines"), &lines.roles)
         .maybe(
             "device",
             lines.device.as_ref().map(|device| device.as_str()),
@@ -211,14 +192,6 @@ fn show_mqtt(mqtt: &Mqtt) -> Table {
     } else {
         url.host.clone()
     };
-    let password = mqtt.password.as_ref().map(|secret| {
-        let (key, place) = match secret {
-            Secret::Credential(name) => ("credential", name.clone()),
-            Secret::File(path) => ("file", text(path)),
-            Secret::Env(name) => ("env", name.clone()),
-        };
-        Keys::default().set(key, place).0
-    });
     let subscribe: Vec<Value> = mqtt
         .subscribe
         .iter()
@@ -229,7 +202,7 @@ fn show_mqtt(mqtt: &Mqtt) -> Table {
         .set("url", format!("{scheme}://{host}:{}", url.port))
         .set("client_id", mqtt.client_id.clone())
         .maybe("username", mqtt.username.clone())
-        .maybe("password", password)
+        .maybe("password", mqtt.password.as_ref().map(show::secret))
         .maybe("tls_ca", mqtt.tls_ca.as_deref().map(text))
         .set("max_packet_bytes", show_bytes(mqtt.max_packet_bytes as u64))
         .set("max_inflight", i64::from(mqtt.max_inflight))
@@ -248,10 +221,10 @@ fn show_subscription(subscription: &Subscription) -> Table {
         .timezone
         .as_ref()
         .and_then(jiff::tz::TimeZone::iana_name);
-    Keys::default()
+    let keys = Keys::default()
         .set("topic", subscription.topic.clone())
-        .set("preset", subscription.preset.as_str())
-        .roles(&subscription.roles)
+        .set("preset", subscription.preset.as_str());
+    roles(keys, &subscription.roles)
         .maybe("fields", fields)
         .maybe("timezone", timezone)
         .maybe(
@@ -265,6 +238,6 @@ fn show_subscription(subscription: &Subscription) -> Table {
         .set("qos", i64::from(subscription.qos))
         .set("retained", subscription.retained)
         .set("kafka_topic", subscription.kafka_topic.as_str())
-        .meta(&subscription.meta)
+        .maybe("meta", meta(&subscription.meta))
         .0
 }

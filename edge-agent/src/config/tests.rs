@@ -1,6 +1,8 @@
 //! What is read right, what is refused and where, and that nothing secret is ever shown.
 
-use std::path::Path;
+use std::{fs, path::Path};
+
+use protocol_host::config::properties::names;
 
 use super::*;
 
@@ -165,10 +167,16 @@ subscribe = [{{ topic = \"a/{{device}}\" }}]
     );
     let config = parse(Path::new("agent.toml"), &text, Secrets::Read)
         .unwrap_or_else(|problems| panic!("{}", lines(&problems)));
-    assert_eq!(config.kafka.properties["sasl.password"], "hunter2-file");
-    assert_eq!(config.kafka.properties["ssl.key.password"], "hunter2-toml");
     assert_eq!(
-        config.kafka.secret_properties,
+        config.kafka.client.properties["sasl.password"],
+        "hunter2-file"
+    );
+    assert_eq!(
+        config.kafka.client.properties["ssl.key.password"],
+        "hunter2-toml"
+    );
+    assert_eq!(
+        config.kafka.client.secret_properties,
         ["client.id", "sasl.password", "ssl.key.password"]
     );
     for shown in [config.show(), format!("{config:?}"), format!("{config:#?}")] {
@@ -247,12 +255,12 @@ fn confluents_file_is_read_unchanged() {
     let config = config(&format!(
         "[agent]\ngateway = \"gw7\"\n[kafka]\nproperties_file = {file:?}\ntopic = \"t\"\n"
     ));
-    assert_eq!(config.kafka.properties["sasl.password"], "a/b+c==");
+    assert_eq!(config.kafka.client.properties["sasl.password"], "a/b+c==");
     assert_eq!(
-        config.kafka.properties["bootstrap.servers"],
+        config.kafka.client.properties["bootstrap.servers"],
         "pkc-1.confluent.cloud:9092"
     );
-    assert_eq!(config.kafka.properties.len(), 7);
+    assert_eq!(config.kafka.client.properties.len(), 7);
 }
 
 #[test]
@@ -313,4 +321,22 @@ fn each_mistake_is_named_with_its_place_and_remedy() {
         cases += 1;
     }
     assert!(cases > 80, "{cases} cases found");
+}
+
+#[test]
+fn librdkafka_knows_every_name_in_the_list_and_has_no_name_for_two() {
+    for name in names::known() {
+        let settings = rdkafka::ClientConfig::new();
+        let Ok(own) = settings.create_native_config() else {
+            panic!("an empty configuration is refused");
+        };
+        // A name that is known but not set has no value, an unknown one is refused.
+        let known = match own.get(name) {
+            Ok(_) => true,
+            Err(error) => !error.to_string().contains("No such"),
+        };
+        assert!(known, "{name}");
+        let canonical = names::librdkafkas(name).unwrap_or_else(|mistake| panic!("{mistake:?}"));
+        assert_eq!(names::librdkafkas(canonical), Ok(canonical));
+    }
 }

@@ -3,9 +3,8 @@
 //! Only size is a fault of the record itself. Every other refusal is a fault of the settings around it,
 //! which people put right: until then everything is held and nothing dropped. What is not known passes.
 
+use protocol_host::remedy::{Grant, Resource};
 use rdkafka::error::RDKafkaErrorCode;
-
-use super::acl::Grant;
 
 /// Why a record did not get into Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +59,7 @@ pub fn told(code: RDKafkaErrorCode, topic: &str, user: Option<&str>) -> String {
             let operation = "Write";
             let grant = Grant {
                 operation,
-                topic,
+                on: Resource::Topic(topic),
                 user,
             };
             return format!("{code}: {grant}");

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use protocol_host::remedy::{Grant, Resource};
 use rdkafka::{
     ClientContext,
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
@@ -18,7 +19,7 @@ use rdkafka::{
 };
 use tracing::debug;
 
-use super::{acl::Grant, producer::settings_for_questions};
+use super::producer::settings_for_questions;
 use crate::config;
 
 /// How long an answer may take.
@@ -82,7 +83,7 @@ impl Look {
             admin: settings
                 .create_with_context(Asking::default())
                 .map_err(told)?,
-            user: kafka.properties.get("sasl.username").cloned(),
+            user: kafka.client.properties.get("sasl.username").cloned(),
         })
     }
 
@@ -120,7 +121,7 @@ impl Look {
         let user = self.user.as_deref();
         let grant = Grant {
             operation,
-            topic,
+            on: Resource::Topic(topic),
             user,
         };
         grant.to_string()

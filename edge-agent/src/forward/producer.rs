@@ -9,11 +9,15 @@
 //! - small buffers: the queue on disk is the buffer.
 //! - `partitioner=murmur2_random`: the partition that Java tools would choose for the same key.
 
-use std::sync::{
-    Mutex, PoisonError,
-    mpsc::{self, Receiver, Sender},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender},
+    },
 };
 
+use protocol_host::config::kafka::SettingError;
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Statistics,
     config::RDKafkaLogLevel,
@@ -56,16 +60,6 @@ const FIXED: [(&str, &str); 8] = [
     ("allow.auto.create.topics", "false"),
 ];
 
-/// A setting librdkafka refuses. Its value is not told: it may be a secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("kafka setting {key}: {reason}")]
-pub struct SettingError {
-    /// Its name.
-    pub key: String,
-    /// What librdkafka says.
-    pub reason: String,
-}
-
 /// What happened to a producer.
 #[derive(Debug)]
 pub enum Event {
@@ -105,9 +99,8 @@ pub struct Session {
 }
 
 /// All settings for a producer whose batches have at most `batch_bytes`.
-fn settings(kafka: &config::Kafka, batch_bytes: usize) -> ClientConfig {
+fn settings(own: &BTreeMap<String, String>, batch_bytes: usize) -> ClientConfig {
     let mut settings = ClientConfig::new();
-    let own = &kafka.properties;
     for (key, value) in DEFAULTS {
         settings.set(key, value);
     }
@@ -119,7 +112,7 @@ fn settings(kafka: &config::Kafka, batch_bytes: usize) -> ClientConfig {
     }
     settings.set(
         "batch.size",
-        batch_bytes.min(full_batch_bytes(kafka)).to_string(),
+        batch_bytes.min(full_batch_bytes(own)).to_string(),
     );
     trust_the_system(&mut settings);
     settings
@@ -139,7 +132,7 @@ fn trust_the_system(settings: &mut ClientConfig) {
 pub(super) fn settings_for_questions(kafka: &config::Kafka) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings.set("client.id", "edge-agent-check");
-    for (key, value) in &kafka.properties {
+    for (key, value) in &kafka.client.properties {
         settings.set(key, value);
     }
     settings.set("allow.auto.create.topics", "false");
@@ -148,8 +141,8 @@ pub(super) fn settings_for_questions(kafka: &config::Kafka) -> ClientConfig {
 }
 
 /// The operator's `batch.size`, or librdkafka's.
-pub fn full_batch_bytes(kafka: &config::Kafka) -> usize {
-    let own = kafka.properties.get("batch.size");
+pub fn full_batch_bytes(own: &BTreeMap<String, String>) -> usize {
+    let own = own.get("batch.size");
     own.and_then(|size| size.parse().ok())
         .unwrap_or(FULL_BATCH_BYTES)
 }
@@ -158,8 +151,8 @@ pub fn full_batch_bytes(kafka: &config::Kafka) -> usize {
 ///
 /// # Errors
 /// The first setting it refuses.
-pub fn check(kafka: &config::Kafka) -> Result<(), SettingError> {
-    match settings(kafka, FULL_BATCH_BYTES).create_native_config() {
+pub fn check(own: &BTreeMap<String, String>) -> Result<(), SettingError> {
+    match settings(own, FULL_BATCH_BYTES).create_native_config() {
         Ok(_) => Ok(()),
         Err(KafkaError::ClientConfig(_, reason, key, _)) => Err(SettingError { key, reason }),
         Err(error) => Err(SettingError {
@@ -187,11 +180,11 @@ impl Session {
             events: to,
             links: links.clone(),
             link: link.into(),
-            user: kafka.properties.get("sasl.username").cloned(),
+            user: kafka.client.properties.get("sasl.username").cloned(),
             trusts_connection,
             trouble: Mutex::new(None),
         };
-        settings(kafka, batch_bytes)
+        settings(&kafka.client.properties, batch_bytes)
             .create_with_context(context)
             .map(|producer| Self { producer, events })
             .map_err(|error| match error {
@@ -329,26 +322,16 @@ fn in_short(reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
-    fn kafka(properties: &[(&str, &str)]) -> config::Kafka {
-        config::Kafka {
-            properties: properties
-                .iter()
-                .map(|(key, value)| ((*key).into(), (*value).into()))
-                .collect::<BTreeMap<_, _>>(),
-            secret_properties: vec![],
-            topic: "t".parse().unwrap(),
-            control_topic: "c".parse().unwrap(),
-            value: config::ValueFormat::Json,
-            registry: None,
-        }
+    fn own(properties: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        properties.iter().map(owned).collect()
     }
 
     #[test]
     fn promises_are_not_up_to_the_operator_the_rest_is() {
         let settings = settings(
-            &kafka(&[
+            &own(&[
                 ("acks", "0"),
                 ("message.timeout.ms", "1000"),
                 ("compression.type", "none"),
@@ -367,15 +350,15 @@ mod tests {
         ] {
             assert_eq!(settings.get(key), Some(value), "{key}");
         }
-        let plain = super::settings(&kafka(&[]), 20_000);
+        let plain = super::settings(&own(&[]), 20_000);
         assert_eq!(plain.get("ssl.ca.location"), None);
         assert_eq!(plain.get("batch.size"), Some("20000"));
     }
 
     #[test]
     fn a_setting_that_does_not_exist_is_named_without_its_value() {
-        check(&kafka(&[("bootstrap.servers", "127.0.0.1:9")])).unwrap();
-        let error = check(&kafka(&[("sasl.pasword", "hunter2")])).unwrap_err();
+        check(&own(&[("bootstrap.servers", "127.0.0.1:9")])).unwrap();
+        let error = check(&own(&[("sasl.pasword", "hunter2")])).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("sasl.pasword"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");

@@ -84,19 +84,20 @@ impl Rig {
     fn without_topic(readings: u64) -> Self {
         let cluster = MockCluster::new(1).unwrap();
         let kafka = config::Kafka {
-            properties: [
-                ("bootstrap.servers".into(), cluster.bootstrap_servers()),
-                ("reconnect.backoff.max.ms".into(), "200".into()),
-                ("statistics.interval.ms".into(), "200".into()),
-                ("topic.metadata.propagation.max.ms".into(), "500".into()),
-                ("topic.metadata.refresh.interval.ms".into(), "1000".into()),
-            ]
-            .into(),
-            secret_properties: vec![],
+            client: config::Client {
+                properties: [
+                    ("bootstrap.servers".into(), cluster.bootstrap_servers()),
+                    ("reconnect.backoff.max.ms".into(), "200".into()),
+                    ("statistics.interval.ms".into(), "200".into()),
+                    ("topic.metadata.propagation.max.ms".into(), "500".into()),
+                    ("topic.metadata.refresh.interval.ms".into(), "1000".into()),
+                ]
+                .into(),
+                ..config::Client::default()
+            },
             topic: TOPIC.parse().unwrap(),
             control_topic: "control".parse().unwrap(),
             value: config::ValueFormat::Json,
-            registry: None,
         };
         let (links, counters) = (Links::default(), Arc::new(Counters::default()));
         let topic: Topic = TOPIC.parse().unwrap();

@@ -82,7 +82,7 @@ impl Uplink {
     ) -> Self {
         links.set(LinkKind::Kafka, &link, LinkState::Connecting);
         Self {
-            window: Window::new(full_batch_bytes(&kafka)),
+            window: Window::new(full_batch_bytes(&kafka.client.properties)),
             kafka,
             topic,
             link,

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
+use protocol_host::remedy;
+
 use crate::{
     config::{Config, show_duration},
     forward::look::{Look, Seen},
@@ -32,25 +34,13 @@ impl Report {
 /// Asks Kafka about every topic the agent writes to.
 pub async fn ask(config: &Config, report: &mut Report) {
     if let Err(reason) = ask_all(config, report).await {
-        let servers = config.kafka.properties.get("bootstrap.servers");
+        let servers = config.kafka.client.properties.get("bootstrap.servers");
         let servers = servers.map_or("", String::as_str);
         report.fail(
             servers,
             &format!("does not answer: {reason}"),
-            remedy(&reason),
+            remedy::of_connection(&reason),
         );
-    }
-}
-
-/// What to do about what librdkafka says.
-fn remedy(reason: &str) -> &'static str {
-    if reason.contains("certificate verify failed") {
-        "the broker's certificate has expired, is of another host, or of an authority that ssl.ca.location does not have: \
-         openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
-    } else if reason.to_lowercase().contains("authentication failed") {
-        "check sasl.username and sasl.password: the key of the cluster, which is not that of the Schema Registry"
-    } else {
-        "check kafka.bootstrap and the way to the brokers"
     }
 }
 

@@ -61,12 +61,13 @@ impl Rig {
         let quarantine = dir.path().join("quarantine");
         let around = Surroundings {
             kafka: config::Kafka {
-                properties: [("bootstrap.servers".into(), cluster.bootstrap_servers())].into(),
-                secret_properties: vec![],
+                client: config::Client {
+                    properties: [("bootstrap.servers".into(), cluster.bootstrap_servers())].into(),
+                    ..config::Client::default()
+                },
                 topic: TOPIC.parse().unwrap(),
                 control_topic: CONTROL.parse().unwrap(),
                 value: config::ValueFormat::Postcard,
-                registry: None,
             },
             clock,
             links: Links::default(),

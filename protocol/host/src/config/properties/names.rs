@@ -1,6 +1,9 @@
 //! What a name means: librdkafka's own, Java's word for it, or neither.
 
-use super::super::document::{Mistake, nearest};
+use super::super::{
+    document::{Mistake, nearest},
+    kafka::Daemon,
+};
 
 /// Every name librdkafka 2.12 knows, but those for programs. A test asks librdkafka for each.
 const LIBRDKAFKAS: &str = include_str!("librdkafka.txt");
@@ -38,30 +41,18 @@ const JAVAS: [(&str, &str); 4] = [
 
 const PEM: &str = "export the certificates as PEM and write ssl.ca.location=/path/ca.pem; Confluent Cloud needs none";
 const KEY: &str = "write ssl.certificate.location and ssl.key.location for PEM files, or ssl.keystore.location for PKCS#12";
-const FORM: &str = "remove the line: each record says how it is written";
-const QUEUE: &str = "remove the line: the sink produces dead letters only";
 
-/// Java's names that mean nothing here, and what replaces them.
-const REPLACED: [(&str, &str); 17] = [
+/// Java's names that mean nothing here, and what replaces them in both daemons.
+const REPLACED: [(&str, &str); 10] = [
     ("ssl.truststore.location", PEM),
     ("ssl.truststore.certificates", PEM),
     ("ssl.truststore.password", PEM),
     ("ssl.truststore.type", PEM),
     ("ssl.keystore.key", KEY),
     ("ssl.keystore.certificate.chain", KEY),
-    ("key.serializer", FORM),
-    ("value.serializer", FORM),
-    ("key.deserializer", FORM),
-    ("value.deserializer", FORM),
-    ("buffer.memory", QUEUE),
-    ("max.block.ms", QUEUE),
     (
         "partitioner.class",
         "remove the line: a gateway stays in the partition that Java's default would choose",
-    ),
-    (
-        "max.poll.records",
-        "set batch.max_records = 1000 in the TOML file: how many go into one insert",
     ),
     (
         "sasl.login.callback.handler.class",
@@ -89,12 +80,28 @@ pub enum Meaning {
     Wrong(Mistake),
 }
 
-fn known() -> impl Iterator<Item = &'static str> {
+/// Every name that librdkafka knows.
+pub fn known() -> impl Iterator<Item = &'static str> {
     LIBRDKAFKAS.lines()
 }
 
+/// What replaces a name of Java's in this daemon.
+fn replaced(name: &str, daemon: &Daemon) -> Option<&'static str> {
+    match name {
+        "key.serializer" | "value.serializer" | "key.deserializer" | "value.deserializer" => {
+            Some(daemon.instead.serializers)
+        }
+        "buffer.memory" | "max.block.ms" => Some(daemon.instead.buffers),
+        "max.poll.records" => Some(daemon.instead.polls),
+        _ => {
+            let replaced = REPLACED.iter().find(|(java, _)| *java == name);
+            replaced.map(|(_, instead)| *instead)
+        }
+    }
+}
+
 /// What a name in a properties file means, with this value.
-pub fn meaning(name: &str, value: &str) -> Meaning {
+pub fn meaning(name: &str, value: &str, daemon: &Daemon) -> Meaning {
     match (name, value) {
         ("sasl.jaas.config", _) => return Meaning::Jaas,
         ("ssl.keystore.type", "PKCS12") => return Meaning::Nothing,
@@ -106,8 +113,8 @@ pub fn meaning(name: &str, value: &str) -> Meaning {
     if let Some((_, own)) = JAVAS.iter().find(|(java, _)| *java == name) {
         return Meaning::Setting(own);
     }
-    if let Some((_, instead)) = REPLACED.iter().find(|(java, _)| *java == name) {
-        return Meaning::Wrong(Mistake::fix("is for Java clients", *instead));
+    if let Some(instead) = replaced(name, daemon) {
+        return Meaning::Wrong(Mistake::fix("is for Java clients", instead));
     }
     match librdkafkas(name) {
         Ok(own) => Meaning::Setting(own),

@@ -1,6 +1,4 @@
 //! Log lines on stderr: logfmt on a pipe, colours on a terminal, JSON by flag.
-//!
-//! (The same files in both daemons: two that share only Kafka bytes is worth more than one file.)
 
 mod line;
 mod repeats;

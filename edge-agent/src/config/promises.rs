@@ -1,6 +1,6 @@
 //! Settings on which a promise of the agent stands.
 
-use super::super::document::Mistake;
+use super::document::Mistake;
 
 /// What they have to be, and why; by the one name each has here.
 const PROMISES: [(&str, &[&str], &str); 13] = [

@@ -1,6 +1,6 @@
 //! Settings on which a promise of the sink stands.
 
-use super::super::document::Mistake;
+use super::document::Mistake;
 use crate::kafka::FIXED_CONSUMER;
 
 /// Whether a setting would break a promise: those are [`FIXED_CONSUMER`], and what names our group or is

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{super::Registry, super::document::Mistake, Placed};
+use super::{super::document::Mistake, super::kafka::Registry, Placed};
 
 const URL: &str = "schema.registry.url";
 const SOURCE: &str = "basic.auth.credentials.source";

@@ -7,14 +7,14 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, fs,
     ops::Range,
     path::{Path, PathBuf},
 };
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
 /// A mistake in a configuration, and what to do about it.
@@ -68,6 +68,12 @@ impl Mistake {
         }
     }
 
+    /// The same with one more thing that can be done about it.
+    pub fn or(self, other: &str) -> Self {
+        let fix = self.fix.map(|fix| format!("{fix}, {other}"));
+        Self { fix, ..self }
+    }
+
     /// The same, at its place.
     pub fn at(self, file: &Path, at: Option<(usize, usize)>) -> Problem {
         Problem {
@@ -78,12 +84,6 @@ impl Mistake {
         }
     }
 
-    /// The same with one more thing that can be done about it.
-    pub fn or(self, other: &str) -> Self {
-        let fix = self.fix.map(|fix| format!("{fix}, {other}"));
-        Self { fix, ..self }
-    }
-
     /// A message and its remedy.
     pub fn fix(message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
@@ -91,6 +91,19 @@ impl Mistake {
             fix: Some(fix.into()),
         }
     }
+}
+
+/// The text of a configuration of `program`.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read(file: &Path, program: &str) -> Result<String, Vec<Problem>> {
+    fs::read_to_string(file).map_err(|error| {
+        let message = format!("cannot be read: {error}");
+        let fix =
+            format!("name the file with -c; `{program} config sample` prints one to start from");
+        vec![Mistake::fix(message, fix).at(file, None)]
+    })
 }
 
 /// A value with its place, as a rule sees it.
@@ -156,8 +169,7 @@ impl<'t> Document<'t> {
         problems
     }
 
-    /// Every key that was asked for, as `table.key`.
-    #[cfg(test)]
+    /// Every key that was asked for, as `table.key`: what a sample file has to show.
     pub fn asked(&self) -> BTreeSet<String> {
         self.asked.borrow().clone()
     }
@@ -231,6 +243,15 @@ impl<'d, 't> Table<'d, 't> {
         self.map.get(key).map(Spanned::span)
     }
 
+    /// Whether the key's value is a list without entries.
+    pub fn is_empty_list(&self, key: &'static str) -> bool {
+        let list = self
+            .map
+            .get(key)
+            .and_then(|value| value.get_ref().as_array());
+        list.is_some_and(|list| list.is_empty())
+    }
+
     /// A key that may be absent. `None` also when it breaks its rule, which is noted.
     pub fn optional<T>(
         &self,
@@ -270,7 +291,24 @@ impl<'d, 't> Table<'d, 't> {
         self.optional(key, rule)
     }
 
-    /// A table inside this one; an empty one where it is absent, unless `required`.
+    /// A key that has no meaning beside what else is set: `reason` says why.
+    pub fn refuse(&self, key: &'static str, reason: &str) {
+        if let Some(value) = self.ask(key) {
+            self.wrong_at(value.span(), key, Mistake::fix(reason, "remove the line"));
+        }
+    }
+
+    /// A table that has to be there. `example` shows a line of it.
+    pub fn section(&self, key: &'static str, example: &str) -> Option<Table<'d, 't>> {
+        if self.span_of(key).is_none() {
+            let fix = format!("add [{key}] with {example}");
+            let mistake = Mistake::fix(format!("[{key}] is missing"), fix);
+            self.doc.note(self.span(), mistake);
+        }
+        self.table(key)
+    }
+
+    /// A table inside this one, if it is there.
     pub fn table(&self, key: &'static str) -> Option<Table<'d, 't>> {
         let value = self.ask(key)?;
         self.as_table(key, value)
@@ -329,16 +367,18 @@ impl Drop for Table<'_, '_> {
             return;
         }
         let asked = self.asked.borrow();
+        let unknown = |key: &&Spanned<DeString<'_>>| !asked.contains(&**key.get_ref());
+        // An empty name is what is left of a line that was no TOML.
         for key in self
             .map
             .keys()
-            .filter(|key| !asked.contains(&**key.get_ref()))
+            .filter(unknown)
+            .filter(|key| !key.get_ref().is_empty())
         {
-            let place = match self.name.as_str() {
-                "" => String::from("the file"),
-                name => format!("[{name}]"),
+            let (message, place) = match self.name.as_str() {
+                "" => ("is not a table of this file".to_owned(), "it".to_owned()),
+                name => (format!("is not a setting of [{name}]"), format!("[{name}]")),
             };
-            let message = format!("is not a setting of {place}");
             let fix = match nearest(key.get_ref(), asked.iter().copied()) {
                 Some(meant) => format!("did you mean {meant}?"),
                 None => {

@@ -3,12 +3,12 @@
 //! Each takes a value and gives what it means or the mistake in it; [`super::document::Table`] adds the
 //! key and the place.
 
-use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
-
-use super::{
-    Secret,
-    document::{Mistake, Value, kind},
+use std::{
+    fmt::Display, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
 };
+
+use super::document::{Mistake, Value, kind, nearest};
+use crate::secret::Secret;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 /// A text, not empty.
@@ -82,6 +82,25 @@ where
                     integer.as_str()
                 ))
             })
+    }
+}
+
+/// One of a few words.
+pub fn one_of<T: Copy, const N: usize>(
+    words: [(&'static str, T); N],
+) -> impl FnOnce(&Value<'_>) -> Result<T, Mistake> {
+    move |value| {
+        let given = text(value)?;
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == given) {
+            return Ok(*meaning);
+        }
+        let known = words.iter().map(|(word, _)| *word);
+        let list: Vec<String> = known.clone().map(|word| format!("\"{word}\"")).collect();
+        let message = format!("must be {}, not \"{given}\"", list.join(" or "));
+        Err(match nearest(&given, known) {
+            Some(meant) => Mistake::fix(message, format!("did you mean \"{meant}\"?")),
+            None => Mistake::new(message),
+        })
     }
 }
 
@@ -188,6 +207,23 @@ pub fn show_bytes(bytes: u64) -> String {
     {
         Some((unit, size)) => format!("{}{unit}", bytes / size),
         None => format!("{bytes}B"),
+    }
+}
+
+/// An address to listen at, or `"off"`; `default` is shown to who wrote neither.
+pub fn address_or_off(
+    default: Option<SocketAddr>,
+) -> impl FnOnce(&Value<'_>) -> Result<Option<SocketAddr>, Mistake> {
+    move |value| match text(value)?.as_str() {
+        "off" => Ok(None),
+        address => address.parse().map(Some).map_err(|_| {
+            let message = format!("is not an address with a port: \"{address}\"");
+            let fix = match default {
+                Some(default) => format!("write \"{default}\" or \"off\""),
+                None => "write \"off\"".to_owned(),
+            };
+            Mistake::fix(message, fix)
+        }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What somebody with the right to do so has to allow, in the words of their tools.
+//! What to do about what Kafka refuses, in the words of the tools of somebody with the right to do so.
 
 use std::fmt;
 
@@ -40,6 +40,19 @@ impl fmt::Display for Grant<'_> {
             "kafka-acls --add --allow-principal User:{user} --operation {operation} {kafkas} {name}; on Confluent Cloud: \
              confluent kafka acl create --allow --service-account ACCOUNT --operations {hyphened} {confluents} {name}"
         )
+    }
+}
+
+/// What to do about what librdkafka says of a connection.
+#[must_use]
+pub fn of_connection(reason: &str) -> &'static str {
+    if reason.contains("certificate verify failed") {
+        "the broker's certificate has expired, is of another host, or of an authority that ssl.ca.location does not have: \
+         openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
+    } else if reason.to_lowercase().contains("authentication failed") {
+        "check sasl.username and sasl.password: the key of the cluster, which is not that of the Schema Registry"
+    } else {
+        "check kafka.bootstrap and the way to the brokers"
     }
 }
 

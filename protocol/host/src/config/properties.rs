@@ -11,17 +11,16 @@
 
 mod jaas;
 pub mod names;
-mod promises;
 mod registry;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
     document::{Mistake, Problem},
+    kafka::{Daemon, Registry},
     value::placeholder,
 };
 use names::Meaning;
-pub use promises::breaks_promise;
 
 /// A value, the line it stands on, and the name it has there.
 #[derive(Clone, PartialEq)]
@@ -47,9 +46,9 @@ pub struct Properties {
 ///
 /// # Errors
 /// Everything that is wrong with it. Values are never repeated: they may be secrets.
-pub fn read(file: &Path) -> Result<Properties, Vec<Problem>> {
+pub fn read(file: &Path, daemon: &Daemon) -> Result<Properties, Vec<Problem>> {
     match fs::read_to_string(file) {
-        Ok(text) => parse(file, &text),
+        Ok(text) => parse(file, &text, daemon),
         Err(error) => {
             let message = format!("cannot be read: {error}");
             let fix = "check kafka.properties_file, and that the service may read it";
@@ -63,7 +62,7 @@ pub fn problem(file: &Path, line: usize, name: &str, mistake: Mistake) -> Proble
     mistake.of(name).at(file, Some((line, 1)))
 }
 
-fn parse(file: &Path, text: &str) -> Result<Properties, Vec<Problem>> {
+fn parse(file: &Path, text: &str, daemon: &Daemon) -> Result<Properties, Vec<Problem>> {
     let mut read = Properties::default();
     let mut problems = Vec::new();
     for (line, text) in logical_lines(text) {
@@ -78,7 +77,7 @@ fn parse(file: &Path, text: &str) -> Result<Properties, Vec<Problem>> {
             value: value.trim().to_owned(),
         };
         let name = placed.name.clone();
-        if let Err(mistake) = read.take(placed) {
+        if let Err(mistake) = read.take(placed, daemon) {
             problems.push(problem(file, line, &name, mistake));
         }
     }
@@ -111,7 +110,7 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
 }
 
 impl Properties {
-    fn take(&mut self, placed: Placed) -> Result<(), Mistake> {
+    fn take(&mut self, placed: Placed, daemon: &Daemon) -> Result<(), Mistake> {
         let registrys = registry::NAMES.iter().find(|name| **name == placed.name);
         if let Some(mistake) = placeholder(&placed.value) {
             return Err(match registrys {
@@ -133,7 +132,7 @@ impl Properties {
                 None => Ok(()),
             };
         }
-        match names::meaning(&placed.name, &placed.value) {
+        match names::meaning(&placed.name, &placed.value, daemon) {
             Meaning::Setting(name) => self.set(name, placed),
             Meaning::Jaas => {
                 let login = jaas::read(&placed.value)?;
@@ -170,7 +169,7 @@ impl Properties {
     pub fn registry(
         &self,
         inherited: Option<(String, String)>,
-    ) -> Result<Option<super::Registry>, (Placed, Mistake)> {
+    ) -> Result<Option<Registry>, (Placed, Mistake)> {
         registry::read(&self.registry, inherited)
     }
 }

@@ -2,7 +2,21 @@
 
 use std::path::Path;
 
-use super::*;
+use super::{
+    super::kafka::{Daemon, Instead},
+    *,
+};
+
+const DAEMON: Daemon = Daemon {
+    program: "daemon",
+    breaks_promise: |_, _| None,
+    verify: |_| Ok(()),
+    instead: Instead {
+        serializers: "see SERIALIZERS",
+        buffers: "see BUFFERS",
+        polls: "see POLLS",
+    },
+};
 
 /// As the console shows it for C and C++.
 const LIBRDKAFKAS: &str = "
@@ -44,7 +58,8 @@ basic.auth.user.info=SRKEY:s/e:cret=
 ";
 
 fn parsed(text: &str) -> Properties {
-    parse(Path::new("client.properties"), text).unwrap_or_else(|problems| panic!("{problems:?}"))
+    parse(Path::new("client.properties"), text, &DAEMON)
+        .unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 fn settings(text: &str) -> Vec<(String, String)> {
@@ -54,7 +69,7 @@ fn settings(text: &str) -> Vec<(String, String)> {
 
 #[track_caller]
 fn refused(text: &str) -> String {
-    let problems = match parse(Path::new("f"), text) {
+    let problems = match parse(Path::new("f"), text, &DAEMON) {
         Ok(_) => panic!("accepted: {text}"),
         Err(problems) => problems,
     };
@@ -221,27 +236,17 @@ fn a_name_that_nobody_knows_is_a_mistake_with_what_was_meant() {
     ] {
         assert_eq!(refused(line), expected);
     }
+    for (name, instead) in [
+        ("value.serializer", "see SERIALIZERS"),
+        ("buffer.memory", "see BUFFERS"),
+        ("max.poll.records", "see POLLS"),
+    ] {
+        let expected = format!("f:1:1: {name} is for Java clients\n  fix: {instead}");
+        assert_eq!(refused(&format!("{name}=1")), expected);
+    }
     let said = refused("ssl.truststore.location=/etc/truststore.jks");
     assert!(
         said.contains("is for Java clients\n  fix: ") && said.contains("ssl.ca.location"),
         "{said}"
     );
-}
-
-#[test]
-fn librdkafka_knows_every_name_in_the_list_and_has_no_name_for_two() {
-    for name in include_str!("librdkafka.txt").lines() {
-        let settings = rdkafka::ClientConfig::new();
-        let Ok(own) = settings.create_native_config() else {
-            panic!("an empty configuration is refused");
-        };
-        // A name that is known but not set has no value, an unknown one is refused.
-        let known = match own.get(name) {
-            Ok(_) => true,
-            Err(error) => !error.to_string().contains("No such"),
-        };
-        assert!(known, "{name}");
-        let canonical = names::librdkafkas(name).unwrap_or_else(|mistake| panic!("{mistake:?}"));
-        assert_eq!(names::librdkafkas(canonical), Ok(canonical));
-    }
 }

@@ -2,7 +2,16 @@
 
 use std::{env, ffi::OsString, fs, io, path::PathBuf};
 
-use crate::config::Secret;
+/// Where a secret is; never the secret itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// A file in systemd's `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+    /// A file.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+}
 
 /// Why a secret cannot be had. Never holds the secret.
 #[derive(Debug, thiserror::Error)]

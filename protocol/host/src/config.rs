@@ -1,0 +1,20 @@
+//! Reading what an operator wrote, with the place of every mistake.
+//!
+//! [`document`] is the reading, [`value`] the rules for one value, [`properties`] the file of Confluent's
+//! console, [`kafka`] what both daemons have in `[kafka]`, [`show`] the way back. Which tables there are,
+//! and what they have to agree on, is each daemon's own.
+
+pub mod document;
+pub mod kafka;
+pub mod properties;
+pub mod show;
+pub mod value;
+
+/// Whether secrets are needed, or only what is said of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// Read them: for whatever goes online.
+    Read,
+    /// Leave them where they are: for `check` and `config show`, which may run elsewhere.
+    Leave,
+}
