@@ -209,7 +209,10 @@ impl Lane {
         match head.write(&book) {
             Ok(bytes) => self.state().written_bytes += bytes,
             Err(error) => {
-                self.state().dirty = true;
+                let mut state = self.state();
+                state.dirty = true;
+                // The same slot again: the other one is whole.
+                state.book.generation -= 1;
                 return Err(error);
             }
         }

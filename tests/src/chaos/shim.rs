@@ -20,12 +20,14 @@ impl Calls {
     pub const SYNCS: Self = Self(2);
     /// Making, renaming and removing files and folders.
     pub const NAMES: Self = Self(4);
-    /// `read`.
+    /// `read` and `readdir`.
     pub const READS: Self = Self(8);
+    /// Opening what is there, and `stat`.
+    pub const LOOKS: Self = Self(16);
     /// Whatever a disk that takes nothing more refuses.
     pub const CHANGES: Self = Self(1 | 2 | 4);
     /// Everything.
-    pub const ALL: Self = Self(15);
+    pub const ALL: Self = Self(31);
 }
 
 /// Errors a disk has, as Linux numbers them.
