@@ -6,6 +6,8 @@
 //! its place in Kafka when it is a JSON object with a device and values. The rest are dead letters.
 
 mod foreign;
+#[doc(hidden)]
+pub mod properties;
 
 use protocol::{
     Record, RecordId,

@@ -28,6 +28,8 @@ pub mod number;
 pub mod pattern;
 mod pms;
 pub mod preset;
+#[doc(hidden)]
+pub mod properties;
 mod sds011;
 pub mod stream;
 pub mod template;
