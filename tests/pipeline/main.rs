@@ -9,6 +9,7 @@ mod demo;
 mod documentation;
 mod embedded;
 mod faults_agent;
+mod faults_chaos;
 mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
