@@ -8,6 +8,7 @@
 //! - [`config`]: a TOML file read with the place of every mistake, and `client.properties`;
 //! - [`secret`]: where a secret is, and reading it when it is needed;
 //! - [`log`]: lines, and what repeats itself;
+//! - [`registry`]: the client of a Schema Registry;
 //! - [`remedy`]: what to do about what Kafka refuses.
 //!
 //! **What belongs here**: what an operator meets in both daemons, knows nothing of readings, queues or
@@ -18,5 +19,6 @@
 
 pub mod config;
 pub mod log;
+pub mod registry;
 pub mod remedy;
 pub mod secret;

@@ -1,6 +1,13 @@
 //! What to do about what Kafka refuses, in the words of the tools of somebody with the right to do so.
 
-use std::fmt;
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    net::{TcpStream, ToSocketAddrs as _},
+    time::Duration,
+};
+
+use native_tls::{Certificate, TlsConnector};
 
 /// A permission that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,22 +50,118 @@ impl fmt::Display for Grant<'_> {
     }
 }
 
-/// What to do about what librdkafka says of a connection.
+/// What OpenSSL has against a certificate, and what to do about it; none where it is something else.
 #[must_use]
-pub fn of_connection(reason: &str) -> &'static str {
+pub fn of_certificate(reason: &str) -> Option<(&'static str, &'static str)> {
+    const UNTRUSTED: (&str, &str) = (
+        "its certificate is of an authority that is not trusted here",
+        "name the authority's PEM file",
+    );
+    let told = [
+        (
+            "certificate has expired",
+            "its certificate has expired",
+            "have it renewed by who runs the server; look at the clock of this machine as well",
+        ),
+        (
+            "certificate is not yet valid",
+            "its certificate is not valid yet",
+            "look at the clock of this machine",
+        ),
+        (
+            "hostname mismatch",
+            "its certificate is of another host",
+            "use the name that stands in the certificate, or have one made for this name",
+        ),
+        (
+            "address mismatch",
+            "its certificate is of another host",
+            "use the name that stands in the certificate, or have one made for this address",
+        ),
+        ("self-signed certificate", UNTRUSTED.0, UNTRUSTED.1),
+        ("self signed certificate", UNTRUSTED.0, UNTRUSTED.1),
+        ("unable to get local issuer", UNTRUSTED.0, UNTRUSTED.1),
+        ("unable to get issuer", UNTRUSTED.0, UNTRUSTED.1),
+        ("certificate required", "it asks for a certificate of ours", "name certificate and key"),
+        // What was said before, said again.
+        (UNTRUSTED.0, UNTRUSTED.0, UNTRUSTED.1),
+    ];
+    let found = told.into_iter().find(|(openssls, ..)| reason.contains(openssls));
+    found.map(|(_, what, fix)| (what, fix))
+}
+
+/// What is wrong with a connection to the brokers, and what to do about it: `reason` is librdkafka's, which
+/// says that it trusts a certificate not, but not why. That is looked up with a handshake of our own.
+#[must_use]
+pub fn of_connection(reason: &str, properties: &BTreeMap<String, String>) -> String {
     if reason.contains("certificate verify failed") {
-        "the broker's certificate has expired, is of another host, or of an authority that ssl.ca.location does not have: \
-         openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
-    } else if reason.to_lowercase().contains("authentication failed") {
+        let asked = certificate_of_broker(properties);
+        return match asked.as_deref().and_then(of_certificate) {
+            Some((what, fix)) => format!("{what}: {fix} (ssl.ca.location)"),
+            None => "the broker's certificate has expired, is of another host, or of an authority that ssl.ca.location does not have: \
+                     openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
+                .to_owned(),
+        };
+    }
+    if reason.to_lowercase().contains("authentication failed") {
         "check sasl.username and sasl.password: the key of the cluster, which is not that of the Schema Registry"
     } else {
         "check kafka.bootstrap and the way to the brokers"
     }
+    .to_owned()
+}
+
+/// How long the handshake may take, each step of it.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// What OpenSSL says of the certificate of the first server that answers.
+fn certificate_of_broker(properties: &BTreeMap<String, String>) -> Option<String> {
+    let mut builder = TlsConnector::builder();
+    let ca = properties.get("ssl.ca.location");
+    if let Some(file) = ca.filter(|file| *file != "probe") {
+        builder.disable_built_in_roots(true);
+        for certificate in Certificate::stack_from_pem(&fs::read(file).ok()?).ok()? {
+            builder.add_root_certificate(certificate);
+        }
+    }
+    let connector = builder.build().ok()?;
+    let servers = properties.get("bootstrap.servers")?.split(',');
+    servers.map(str::trim).find_map(|server| {
+        let address = server.to_socket_addrs().ok()?.next()?;
+        let stream = TcpStream::connect_timeout(&address, HANDSHAKE).ok()?;
+        stream.set_read_timeout(Some(HANDSHAKE)).ok()?;
+        stream.set_write_timeout(Some(HANDSHAKE)).ok()?;
+        let host = server.rsplit_once(':')?.0.trim_matches(['[', ']']);
+        match connector.connect(host, stream) {
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_openssl_says_of_a_certificate_is_told_apart() {
+        for (said, expected) in [
+            ("verify failed:ssl/x.c:1: (certificate has expired)", Some("expired")),
+            ("(hostname mismatch)", Some("another host")),
+            ("(IP address mismatch)", Some("another host")),
+            ("(unable to get local issuer certificate)", Some("authority")),
+            ("(self-signed certificate in certificate chain)", Some("authority")),
+            ("connection refused", None),
+        ] {
+            let told = of_certificate(said).map(|(what, _)| what);
+            assert_eq!(told.is_some(), expected.is_some(), "{said}");
+            assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()));
+            // Once told, it is still known for what it is.
+            if let Some(what) = told.filter(|what| what.contains("authority")) {
+                assert!(of_certificate(what).is_some());
+            }
+        }
+    }
 
     #[test]
     fn a_permission_is_named_as_the_command_that_gives_it() {

@@ -16,7 +16,7 @@ use super::{
     Secrets,
     document::{Mistake, Table, Value, kind},
     properties::{self, Properties, is_secret, names},
-    value,
+    registry, value,
 };
 use crate::secret::Secret;
 
@@ -65,19 +65,8 @@ pub struct Client {
     pub properties: BTreeMap<String, String>,
     /// Names in `properties` whose values are never shown.
     pub secret_properties: Vec<String>,
-    /// The Schema Registry, where `properties_file` names one.
-    pub registry: Option<Registry>,
-}
-
-/// A Schema Registry. Its `Debug` hides the secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Registry {
-    /// `http://` or `https://`, without user, perhaps with a path.
-    pub url: String,
-    /// Key, where it needs one.
-    pub username: Option<String>,
-    /// Secret, where it needs one.
-    pub password: Option<String>,
+    /// The Schema Registry, where `properties_file` or `[registry]` names one.
+    pub registry: Option<registry::Settings>,
 }
 
 impl Client {
@@ -101,16 +90,6 @@ impl fmt::Debug for Client {
             .field("properties", &self.shown())
             .field("registry", &self.registry)
             .finish()
-    }
-}
-
-/// Shows everything but the secret.
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry")
-            .field("url", &self.url)
-            .field("username", &self.username)
-            .finish_non_exhaustive()
     }
 }
 
@@ -178,7 +157,7 @@ struct Gathered {
     secrets: BTreeSet<String>,
     /// Some place could not be read, so what is missing may stand there.
     is_partial: bool,
-    registry: Option<Registry>,
+    registry: Option<registry::Settings>,
 }
 
 /// Reads what is the client's of `[kafka]`.

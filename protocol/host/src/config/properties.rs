@@ -17,7 +17,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
     document::{Mistake, Problem},
-    kafka::{Daemon, Registry},
+    kafka::Daemon,
+    registry::Settings,
     value::placeholder,
 };
 use names::Meaning;
@@ -169,7 +170,7 @@ impl Properties {
     pub fn registry(
         &self,
         inherited: Option<(String, String)>,
-    ) -> Result<Option<Registry>, (Placed, Mistake)> {
+    ) -> Result<Option<Settings>, (Placed, Mistake)> {
         registry::read(&self.registry, inherited)
     }
 }

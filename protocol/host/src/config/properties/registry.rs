@@ -2,7 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{super::document::Mistake, super::kafka::Registry, Placed};
+use super::{
+    super::{
+        document::Mistake,
+        registry::{Settings, check_url},
+    },
+    Placed,
+};
 
 const URL: &str = "schema.registry.url";
 const SOURCE: &str = "basic.auth.credentials.source";
@@ -29,11 +35,12 @@ pub fn canonical(name: &'static str) -> &'static str {
 pub fn read(
     lines: &BTreeMap<&'static str, Placed>,
     inherited: Option<(String, String)>,
-) -> Result<Option<Registry>, (Placed, Mistake)> {
+) -> Result<Option<Settings>, (Placed, Mistake)> {
     let Some(url) = lines.get(URL) else {
         return Ok(None);
     };
-    check_url(&url.value).map_err(|mistake| (url.clone(), mistake))?;
+    let (example, key) = ("schema.registry.url=https://host", "basic.auth.user.info=KEY:SECRET");
+    check_url(&url.value, example, key).map_err(|mistake| (url.clone(), mistake))?;
     let login = match (lines.get(SOURCE), lines.get(USER_INFO)) {
         (Some(source), info) => match (source.value.as_str(), info) {
             ("SASL_INHERIT", _) => Some(inherited.ok_or_else(|| {
@@ -56,35 +63,7 @@ pub fn read(
         (None, Some(info)) => Some(user_info(info)?),
         (None, None) => None,
     };
-    let (username, password) = login.unzip();
-    Ok(Some(Registry {
-        url: url.value.trim_end_matches('/').to_owned(),
-        username,
-        password,
-    }))
-}
-
-/// A URL is shown in logs: it must not hold a secret.
-fn check_url(url: &str) -> Result<(), Mistake> {
-    const EXAMPLE: &str = "write schema.registry.url=https://host";
-    let rest = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"));
-    let Some(rest) = rest else {
-        return Err(Mistake::fix("must begin with https:// or http://", EXAMPLE));
-    };
-    let host = rest.split('/').next().unwrap_or_default();
-    if host.contains('@') {
-        let fix = "write basic.auth.user.info=KEY:SECRET and the url without them";
-        return Err(Mistake::fix("must not hold a user or password", fix));
-    }
-    if host.is_empty() {
-        return Err(Mistake::fix("names no host", EXAMPLE));
-    }
-    if url.contains(',') {
-        return Err(Mistake::fix("names several registries", "name one"));
-    }
-    Ok(())
+    Ok(Some(Settings::new(&url.value, login)))
 }
 
 fn user_info(info: &Placed) -> Result<(String, String), (Placed, Mistake)> {
