@@ -14,7 +14,6 @@
 //! Everything is bounded: what has no room is stored in `raw`, or not noted.
 
 mod devices;
-mod unit;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -26,7 +25,7 @@ use protocol::{FieldName, Value};
 use tracing::warn;
 
 pub use devices::{Devices, Range, Seen};
-pub use unit::unit;
+pub use protocol::unit;
 
 use crate::{
     clock::now_ms,

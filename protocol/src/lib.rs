@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! device ──frame──▶ agent ──record──▶ Kafka ──record──▶ sink ──▶ MongoDB
-//!          frame.rs         record.rs + header.rs
+//!          frame.rs         record.rs + header.rs (+ schema.rs)
 //!                   agent ──fact────▶ Kafka ──fact────▶ sink        control.rs
 //! ```
 //!
@@ -26,6 +26,8 @@ pub mod header;
 mod ids;
 mod reading;
 pub mod record;
+pub mod schema;
+mod unit;
 
 pub use digest::Digest;
 pub use ids::{BootId, DeviceId, Epoch, GatewayId, IdError, RecordId, Topic};
@@ -34,3 +36,4 @@ pub use reading::{
     Reading, SourceId, TimeError, Timestamp, Value,
 };
 pub use record::Record;
+pub use unit::unit;

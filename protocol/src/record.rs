@@ -1,5 +1,6 @@
 //! A reading with its identity, as it travels from the gateway to the document.
 
+pub mod avro;
 pub mod json;
 pub mod postcard;
 

@@ -7,7 +7,7 @@ use protocol::{control::Fact, header, header::Hops, record::json};
 use serde_json::Value as Json;
 
 use crate::{
-    facts,
+    avro, facts,
     hex::{bytes, hex},
     records,
     vectors::VECTORS,
@@ -123,6 +123,8 @@ fn the_record_in_the_formats_page_is_that_of_the_encoders() {
             .unwrap()
     };
     assert_eq!(hex_of(block("record")), hex(&packed));
+    let registered = avro::encoded(&records::full(), 7, &avro::METER);
+    assert_eq!(hex_of(block("avro")), hex(&registered));
 
     let digest = records::full().digest;
     let hashed = xxhash_rust::xxh3::xxh3_64(&bytes(&hex_of(block("digest"))));
@@ -150,8 +152,16 @@ fn the_headers_in_the_formats_page_are_those_of_the_encoder() {
         .map(|(name, text)| (*name, text.as_str()))
         .collect();
     assert_eq!(shown, written);
-    let other = protocol::record::postcard::CONTENT_TYPE;
-    assert!(FORMATS.contains(&format!("### Value `{other}`")));
+    for other in [
+        protocol::record::postcard::CONTENT_TYPE,
+        protocol::record::avro::CONTENT_TYPE,
+        protocol::schema::json::CONTENT_TYPE,
+    ] {
+        assert!(FORMATS.contains(&format!("### Value `{other}`")), "{other}");
+    }
+    for member in protocol::schema::avro::FIXED {
+        assert!(FORMATS.contains(&format!("`{member}`")), "{member}");
+    }
 }
 
 #[test]

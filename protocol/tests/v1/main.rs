@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod avro;
 mod c_header;
 mod docs;
 mod example_device;

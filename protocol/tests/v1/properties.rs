@@ -94,7 +94,7 @@ fn id() -> impl Strategy<Value = RecordId> {
     )
 }
 
-fn record() -> impl Strategy<Value = Record> {
+pub fn record() -> impl Strategy<Value = Record> {
     (id(), reading()).prop_map(|(id, reading)| Record {
         id,
         digest: Digest::of(&reading),

@@ -49,7 +49,7 @@ pub fn full() -> Record {
 }
 
 /// With as little as a reading can have, before 1970, on a clock nobody set.
-fn bare() -> Record {
+pub fn bare() -> Record {
     Record {
         id: "g:000000000000:000000000000".parse().unwrap(),
         digest: Digest(0xcb15_e701_d371_e27c),
