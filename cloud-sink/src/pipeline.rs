@@ -257,7 +257,7 @@ impl Pipeline {
                 collection,
                 keep,
                 hops,
-            }) => match decode::reading(&message, *hops) {
+            }) => match decode::reading(&message, None, *hops) {
                 Ok(document) => {
                     let mut document = document.expiring(keep.map(clock::after));
                     document.consumed(clock::now_ms);
