@@ -109,6 +109,10 @@ pub fn reading(message: &Message, with_hops: bool) -> Result<Document, Undecodab
         None => match form.decode(value) {
             Ok(record) => checked(&headers, message.key(), record).map(ours),
             Err(error) if form == Form::Postcard => Err(refused(error)),
+            // Newer, and ours by the same proof: it must not pass for somebody else's.
+            Err(error @ RecordError::UnknownVersion(_)) if is_of_key(value, message.key()) => {
+                Err(refused(error))
+            }
             Err(_) => foreign::reading(message, value),
         },
     }
@@ -198,6 +202,16 @@ impl Form {
             Self::Postcard => record::postcard::decode(value),
         }
     }
+}
+
+/// Whether the gateway that a JSON value names is the key, as in every version of our records.
+fn is_of_key(value: &[u8], key: Option<&[u8]>) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        gateway: String,
+    }
+    let named = serde_json::from_slice::<Named>(value);
+    named.is_ok_and(|named| key == Some(named.gateway.as_bytes()))
 }
 
 fn refused(error: RecordError) -> Undecodable {
