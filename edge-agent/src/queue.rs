@@ -203,4 +203,6 @@ pub struct Stat {
     pub losses_pending: u64,
     /// Bytes written to the disk since the start, for the wear of SD cards.
     pub written_bytes: u64,
+    /// Times since the start that a device used a number again for another reading.
+    pub reused_numbers: u64,
 }

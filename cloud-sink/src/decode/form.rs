@@ -86,6 +86,19 @@ impl<'a> Form<'a> {
         }
     }
 
+    /// Whether the gateway that a JSON value names is the key, as in every version of our records.
+    pub fn is_of_key(&self, key: Option<&[u8]>) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            gateway: String,
+        }
+        let Self::Json(value) = self else {
+            return false;
+        };
+        let named = serde_json::from_slice::<Named>(value);
+        named.is_ok_and(|named| key == Some(named.gateway.as_bytes()))
+    }
+
     /// Reads one of our records.
     pub fn record(&self) -> Result<Record, Undecodable> {
         match self {

@@ -64,6 +64,20 @@ fn every_record_is_a_reading_or_a_dead_letter_with_its_reason() {
             Some(Reason::VersionUnknown),
         ),
         (
+            "newer, headers lost",
+            Some("gw7"),
+            newer.as_bytes(),
+            &[],
+            Some(Reason::VersionUnknown),
+        ),
+        (
+            "somebody else's v",
+            Some("plant"),
+            br#"{"v":230,"device":"guest"}"#,
+            &[],
+            None,
+        ),
+        (
             "newer type",
             Some("gw7"),
             b"{}",

@@ -23,7 +23,7 @@ pub struct Seen {
     pub gateway: GatewayId,
     /// Its topic.
     pub topic: Topic,
-    /// How full it is; `max_bytes` and `written_bytes` are not known here and 0.
+    /// How full it is; what counts since a start, and the bound, are not known here and 0.
     pub stat: Stat,
 }
 

@@ -59,7 +59,7 @@ impl FaultyDisk {
     /// The C compiler is missing, or a file cannot be written.
     pub fn new(dir: &Path, control: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        let library = built("faultio.c", &["-shared", "-fPIC"])?;
+        let library = library("faultio.c")?;
         let disk = Self {
             library,
             control: File::options()
@@ -185,6 +185,14 @@ impl FaultyDisk {
 /// It cannot be compiled.
 pub fn program(source: &str) -> Result<PathBuf> {
     built(source, &[])
+}
+
+/// A library of `tests/shim`, to be preloaded.
+///
+/// # Errors
+/// It cannot be compiled.
+pub fn library(source: &str) -> Result<PathBuf> {
+    built(source, &["-shared", "-fPIC"])
 }
 
 /// Compiles a file of `tests/shim` into `target/shim`, unless a build newer than it is there.
