@@ -158,7 +158,9 @@ fn document(
             Ok(record) => checked(headers, message.key(), record).map(ours),
             Err(error) if form.is_ours() => Err(error),
             // Newer, and ours by the same proof: it must not pass for somebody else's.
-            Err(error) if error.reason == Reason::VersionUnknown && form.is_of_key(message.key()) => {
+            Err(error)
+                if error.reason == Reason::VersionUnknown && form.is_of_key(message.key()) =>
+            {
                 Err(error)
             }
             Err(_) => foreign(attributes),

@@ -201,7 +201,9 @@ fn disk_that_takes_nothing(error: Errno) -> Result<()> {
 /// Waits until the disk has refused so many more calls.
 fn wait_refused(disk: &FaultyDisk, more: u64) -> Result<()> {
     let wanted = disk.failed()? + more;
-    wait::until_true("the disk to be asked", DRAIN, || Ok(disk.failed()? >= wanted))
+    wait::until_true("the disk to be asked", DRAIN, || {
+        Ok(disk.failed()? >= wanted)
+    })
 }
 
 /// Waits until an agent has met a disk that refuses everything, and gone on or given up.

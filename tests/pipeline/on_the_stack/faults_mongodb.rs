@@ -64,7 +64,7 @@ fn a_mongodb_that_fails_over_is_waited_for_and_nothing_is_a_dead_letter() -> Res
 fn a_write_that_the_majority_did_not_confirm_is_asked_for_again() -> Result<()> {
     let mut rig = rig()?;
     let concern = doc! { "code": 64, "codeName": "WriteConcernFailed",
-        "errmsg": "waiting for replication timed out" };
+    "errmsg": "waiting for replication timed out" };
     // Each of these inserts is written, and nobody may rely on it.
     fail(&rig, &["insert"], 3, doc! { "writeConcernError": concern })?;
     super::publish(&rig, "press", 20..200)?;
@@ -76,7 +76,10 @@ fn a_write_that_the_majority_did_not_confirm_is_asked_for_again() -> Result<()> 
     ensure!(log.contains("write concern not met"), "{log}");
     super::assert_all_is_well(&mut rig, &["press"], 200)?;
     let balance = rig.sink_status()?.balance;
-    ensure!(balance.duplicates > 0 && balance.dead_letters == 0, "{balance:?}");
+    ensure!(
+        balance.duplicates > 0 && balance.dead_letters == 0,
+        "{balance:?}"
+    );
     rig.done()
 }
 

@@ -82,7 +82,10 @@ fn a_missing_dead_letter_topic_holds_the_record_until_it_is_made() -> Result<()>
     rig.wait_until_stored(50)?;
     wait::until_true("a line that names the topic", PATIENCE, || {
         let log = std::fs::read_to_string(rig.sink.log())?;
-        Ok(log.contains("create the topic kafka.dead_letter_topic names") && log.contains(&graveyard))
+        Ok(
+            log.contains("create the topic kafka.dead_letter_topic names")
+                && log.contains(&graveyard),
+        )
     })
     .with_context(|| rig.sink.end_of_log())?;
     // Its place is not passed: a kill reads it again.
@@ -94,7 +97,10 @@ fn a_missing_dead_letter_topic_holds_the_record_until_it_is_made() -> Result<()>
         sink.balance.dead_letters == 1 && sink.balance.in_flight == 0
     })?;
     let letters = rig.kafka.read_all(&graveyard)?;
-    ensure!(letters.len() == 1 && letters[0].value == b"poison", "{letters:?}");
+    ensure!(
+        letters.len() == 1 && letters[0].value == b"poison",
+        "{letters:?}"
+    );
     super::assert_at_rest(&mut rig)?;
     super::assert_stored_once(&rig, &["press"], 50)?;
     super::assert_audit_is_clean(&rig, 50)?;
