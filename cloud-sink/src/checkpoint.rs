@@ -16,6 +16,10 @@
 //!                                                              ▲                  │ held: as before
 //!                                                              └──────────────────┘
 //! ```
+//!
+//! **A gap in the offsets is part of the checkpoint** that passes it: its incident is written before the
+//! next offset is, so that no crash can leave records unread and nobody told. Until then whoever takes the
+//! partition finds the same gap.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,7 +29,7 @@ use std::{
 use protocol::RecordId;
 
 use crate::{
-    coverage::{Coverage, Verdict},
+    coverage::{Coverage, Missing, Verdict},
     message::{Coordinates, Message, Partition},
 };
 
@@ -87,6 +91,24 @@ pub struct Taken {
     pub mark: Option<Mark>,
 }
 
+/// Offsets that were gone before they were read; or, with `to` below `from`, a topic that was made anew, of
+/// whose former life `from` would have been read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The next offset that should have been read.
+    pub from: i64,
+    /// The earliest there was.
+    pub to: i64,
+}
+
+impl Gap {
+    /// The topic was made anew: its offsets begin again.
+    #[must_use]
+    pub fn is_new_life(self) -> bool {
+        self.to < self.from
+    }
+}
+
 /// One checkpoint to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
@@ -100,8 +122,21 @@ pub struct Progress {
     pub next: Option<i64>,
     /// A record before it.
     pub mark: Option<Mark>,
-    /// The topic was made anew: where the life before had come to.
-    pub ended: Option<i64>,
+    /// Every record before this offset is settled, as far as this assignment knows.
+    pub settled_to: Option<i64>,
+    /// What is passed over with `next`.
+    pub gaps: Vec<Gap>,
+    /// Readings that this checkpoint found missing; filled while it is written.
+    pub missing: Vec<Missing>,
+}
+
+impl Progress {
+    /// Where the life before had come to, if the topic was made anew.
+    #[must_use]
+    pub fn ended(&self) -> Option<i64> {
+        let lives = self.gaps.iter().filter(|gap| gap.is_new_life());
+        lives.last().map(|gap| gap.from)
+    }
 }
 
 /// What became of a [`Progress`].
@@ -118,7 +153,8 @@ struct State {
     fence: i64,
     coverage: Coverage,
     next: Option<i64>,
-    ended: Option<i64>,
+    settled_to: Option<i64>,
+    gaps: Vec<Gap>,
     /// Records taken, in order, not before `next` yet.
     marks: VecDeque<Mark>,
     mark: Option<Mark>,
@@ -128,7 +164,7 @@ struct State {
 
 impl State {
     fn is_dirty(&self) -> bool {
-        !self.fenced && (self.next.is_some() || !self.coverage.is_empty())
+        !self.fenced && (self.next.is_some() || !self.coverage.is_empty() || !self.gaps.is_empty())
     }
 }
 
@@ -163,13 +199,16 @@ impl Checkpoints {
         self.partitions.remove(partition);
     }
 
-    /// The topic was made anew; of the former one `from` would have been read next.
-    pub fn remade(&mut self, partition: &Partition, from: i64, to: i64) {
+    /// Consumption goes on behind a gap.
+    pub fn gap(&mut self, partition: &Partition, gap: Gap) {
         if let Some(state) = self.partitions.get_mut(partition) {
-            state.marks.clear();
-            state.mark = None;
-            state.next = Some(to);
-            state.ended = Some(from);
+            state.gaps.push(gap);
+            if gap.is_new_life() {
+                state.marks.clear();
+                state.mark = None;
+                state.next = Some(gap.to);
+                state.settled_to = None;
+            }
         }
     }
 
@@ -185,7 +224,7 @@ impl Checkpoints {
     /// What became of a reading.
     pub fn note(&mut self, at: &Coordinates, id: &RecordId, verdict: Verdict) {
         if let Some(state) = self.partitions.get_mut(&at.partition) {
-            state.coverage.note(id, verdict);
+            state.coverage.note(id, verdict, at.offset);
         }
     }
 
@@ -193,6 +232,7 @@ impl Checkpoints {
     pub fn advanced(&mut self, partition: &Partition, next: i64) {
         if let Some(state) = self.partitions.get_mut(partition) {
             state.next = Some(next);
+            state.settled_to = Some(next);
             while state.marks.front().is_some_and(|mark| mark.offset < next) {
                 state.mark = state.marks.pop_front();
             }
@@ -206,7 +246,8 @@ impl Checkpoints {
         let states = || self.partitions.values().filter(waiting);
         states().next()?;
         let streams: usize = states().map(|state| state.coverage.len()).sum();
-        Some(if streams >= MAX_STREAMS {
+        let any_gap = states().any(|state| !state.gaps.is_empty());
+        Some(if streams >= MAX_STREAMS || any_gap {
             now
         } else {
             self.next_at
@@ -220,13 +261,17 @@ impl Checkpoints {
         for (partition, state) in &mut self.partitions {
             if state.is_dirty() && !state.under_way {
                 state.under_way = true;
+                // What cannot be judged yet comes again, even if nothing more is noted of it.
+                let unsettled = state.coverage.unsettled(state.settled_to);
                 work.push(Progress {
                     partition: partition.clone(),
                     fence: state.fence,
-                    coverage: std::mem::take(&mut state.coverage),
+                    coverage: std::mem::replace(&mut state.coverage, unsettled),
                     next: state.next.take(),
                     mark: state.mark,
-                    ended: state.ended.take(),
+                    settled_to: state.settled_to,
+                    gaps: std::mem::take(&mut state.gaps),
+                    missing: Vec::new(),
                 });
             }
         }
@@ -316,7 +361,8 @@ mod tests {
         assert!(checkpoints.take(start).is_empty());
         checkpoints.finished(&first, Written::Yes);
         let second = only(checkpoints.take(start));
-        assert_eq!((second.next, second.coverage.len()), (Some(3), 0));
+        // Nothing new of the stream, but whether it has a gap could not be told before.
+        assert_eq!((second.next, second.coverage.len()), (Some(3), 1));
         assert_eq!(second.mark, Some(Mark::of(&message(2))));
         checkpoints.finished(&second, Written::Yes);
         assert!(checkpoints.all_settled());
@@ -349,10 +395,27 @@ mod tests {
         checkpoints.taken(partition(), 1);
         checkpoints.read(&message(4));
         checkpoints.advanced(&partition(), 5);
-        checkpoints.remade(&partition(), 5, 0);
+        checkpoints.gap(&partition(), Gap { from: 5, to: 0 });
         let progress = only(checkpoints.take(Instant::now()));
-        let found = (progress.next, progress.mark, progress.ended);
+        let found = (progress.next, progress.mark, progress.ended());
         assert_eq!(found, (Some(0), None, Some(5)));
+    }
+
+    #[test]
+    fn a_gap_travels_with_the_checkpoint_that_passes_it() {
+        let start = Instant::now();
+        let mut checkpoints = Checkpoints::new(start);
+        checkpoints.taken(partition(), 1);
+        let gap = Gap { from: 5, to: 90 };
+        checkpoints.gap(&partition(), gap);
+        assert_eq!(checkpoints.due(start), Some(start), "a person should know");
+        checkpoints.advanced(&partition(), 90);
+        let progress = only(checkpoints.take(start));
+        assert_eq!((progress.next, progress.ended()), (Some(90), None));
+        assert_eq!(progress.gaps, [gap]);
+        assert!(!checkpoints.is_settled(&partition()), "not durable yet");
+        checkpoints.finished(&progress, Written::Yes);
+        assert!(checkpoints.take(start).is_empty(), "once");
     }
 
     #[test]

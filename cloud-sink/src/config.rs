@@ -41,7 +41,11 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Vec<Problem>> {
     parse(path, &text, secrets)
 }
 
-fn parse(path: &Path, text: &str, secrets: Secrets) -> Result<Config, Vec<Problem>> {
+/// The same of a text that was read from `path`.
+///
+/// # Errors
+/// Every problem there is, in the order of the file.
+pub fn parse(path: &Path, text: &str, secrets: Secrets) -> Result<Config, Vec<Problem>> {
     let doc = Document::new(path, text);
     match sections::read(&doc, secrets) {
         Some(config) => Ok(config),

@@ -11,6 +11,11 @@
 //! What is present is kept by the day on which MongoDB may remove it, so that expired is told from
 //! deleted. The first day noted counts, as the first document counts.
 //!
+//! **A hole is only told once it is one.** Records of a partition are settled in any order, so a hole in the
+//! middle may be a batch that is still under way. Readings of a stream come in the order of their
+//! sequences, so once every record up to the newest one noted is settled, what lies between was not in the
+//! topic ([`Stream::gaps`]).
+//!
 //! Bounded: a stream with more than [`MAX_RANGES`] ranges notes no new ones and says so; coverage is then
 //! too small, never too large, and only a full audit can tell.
 
@@ -74,6 +79,21 @@ pub struct Stream {
     pub conflicting: Ranges,
     /// Not everything could be noted.
     pub overflowed: bool,
+    /// The highest offset of what was noted here; not kept.
+    pub newest_offset: Option<i64>,
+}
+
+/// Readings of a stream that are not where they should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Whose.
+    pub gateway: GatewayId,
+    /// Of which run.
+    pub epoch: Epoch,
+    /// The first sequence.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
 }
 
 impl Stream {
@@ -87,7 +107,34 @@ impl Stream {
         all
     }
 
-    fn note(&mut self, sequence: u64, verdict: Verdict) {
+    /// What is neither present nor dead-lettered, from `told` up to the last that is.
+    #[must_use]
+    pub fn gaps(&self, told: u64) -> Ranges {
+        let mut known = self.all_present();
+        known.extend(&self.dead_lettered);
+        match known.last() {
+            Some(last) => Ranges::of(told, last).without(&known),
+            None => Ranges::default(),
+        }
+    }
+
+    /// The end of what [`Stream::gaps`] speaks of.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        let ends = [self.all_present().last(), self.dead_lettered.last()];
+        ends.into_iter().flatten().max().map_or(0, |last| last + 1)
+    }
+
+    /// Whether every record that was noted here, and so each one before it, lies below that offset.
+    #[must_use]
+    pub fn is_settled_to(&self, offset: Option<i64>) -> bool {
+        self.newest_offset
+            .zip(offset)
+            .is_some_and(|(newest, settled_to)| newest < settled_to)
+    }
+
+    fn note(&mut self, sequence: u64, verdict: Verdict, offset: i64) {
+        self.newest_offset = self.newest_offset.max(Some(offset));
         let one = Ranges::of(sequence, sequence);
         let is_present = self.present.values().any(|r| r.contains(sequence));
         let is_full = self.len() >= MAX_RANGES;
@@ -120,6 +167,7 @@ impl Stream {
         self.dead_lettered = self.dead_lettered.without(&self.all_present());
         self.conflicting.extend(&other.conflicting);
         self.overflowed |= other.overflowed;
+        self.newest_offset = self.newest_offset.max(other.newest_offset);
     }
 
     /// The same within the bound: what has no room is forgotten from the end, and that is said.
@@ -148,10 +196,22 @@ impl Stream {
 pub struct Coverage(BTreeMap<(GatewayId, Epoch), Stream>);
 
 impl Coverage {
-    /// Notes what became of a reading.
-    pub fn note(&mut self, id: &RecordId, verdict: Verdict) {
+    /// Notes what became of the reading of the record at `offset`.
+    pub fn note(&mut self, id: &RecordId, verdict: Verdict, offset: i64) {
         let key = (id.gateway.clone(), id.epoch);
-        self.0.entry(key).or_default().note(id.sequence, verdict);
+        let stream = self.0.entry(key).or_default();
+        stream.note(id.sequence, verdict, offset);
+    }
+
+    /// The streams of which records may still be under way, with nothing but that.
+    #[must_use]
+    pub fn unsettled(&self, settled_to: Option<i64>) -> Self {
+        let unsettled = self.0.iter().filter(|(_, s)| !s.is_settled_to(settled_to));
+        let only = |stream: &Stream| Stream {
+            newest_offset: stream.newest_offset,
+            ..Stream::default()
+        };
+        Self(unsettled.map(|(key, s)| (key.clone(), only(s))).collect())
     }
 
     /// Puts back what was taken and could not be kept.
@@ -203,7 +263,7 @@ mod tests {
     fn fold(verdicts: &[(u64, Verdict)]) -> Stream {
         let mut coverage = Coverage::default();
         for (sequence, verdict) in verdicts {
-            coverage.note(&id(*sequence), *verdict);
+            coverage.note(&id(*sequence), *verdict, 0);
         }
         let mut streams = coverage.0.into_values();
         streams.next().unwrap_or_default()
@@ -253,6 +313,32 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_is_what_is_neither_present_nor_dead_below_the_last() {
+        let table: &[(&str, &[(u64, Verdict)], u64, &str)] = &[
+            ("in order", &[(0, P), (1, P)], 0, ""),
+            ("a hole", &[(0, P), (3, P)], 0, "1..2"),
+            ("the beginning", &[(2, P)], 0, "0..1"),
+            ("told before", &[(0, P), (3, P), (5, P)], 4, "4..4"),
+            ("dead is not missing", &[(0, P), (1, D), (3, D)], 0, "2..2"),
+            ("a conflict alone says nothing", &[(5, C)], 0, ""),
+        ];
+        for (name, verdicts, told, gaps) in table {
+            assert_eq!(text(&fold(verdicts).gaps(*told)), *gaps, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_hole_is_no_gap_while_a_record_before_it_may_be_under_way() {
+        let mut stream = Stream::default();
+        assert!(!stream.is_settled_to(Some(9)), "nothing was noted");
+        stream.note(7, P, 20);
+        for (settled_to, expected) in [(None, false), (Some(20), false), (Some(21), true)] {
+            assert_eq!(stream.is_settled_to(settled_to), expected, "{settled_to:?}");
+        }
+        assert_eq!(stream.end(), 8);
+    }
+
+    #[test]
     fn the_first_day_of_expiry_counts() {
         let (monday, tuesday) = (Some(Day(4)), Some(Day(5)));
         let stream = fold(&[
@@ -274,7 +360,7 @@ mod tests {
         assert!(stream.overflowed);
         assert_eq!(stream.len(), MAX_RANGES);
         // What extends a range is still noted.
-        stream.note(1, P);
+        stream.note(1, P, 0);
         assert!(stream.all_present().contains(1));
         let merged = {
             let mut other = fold(&[(10 * holes, P)]);

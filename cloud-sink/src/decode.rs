@@ -3,17 +3,35 @@
 //! A record is **ours** when its event type says so, or when it has no event type of another's and
 //! reads as one of our records: then key, id header and value must agree, for a record whose identity
 //! is in doubt must not be stored under either name. Anything else is **foreign** and is stored under
-//! its place in Kafka when it is a JSON object with a device and values. The rest are dead letters.
+//! its place in Kafka when it is an object with a device and values. The rest are dead letters.
+//!
+//! | value | read as |
+//! |---|---|
+//! | byte 0 and a schema id | Avro or JSON, as the registry says ([`Schema`]) |
+//! | `application/cloudevents+json` | a CloudEvent in structured mode, its data by its own content type |
+//! | postcard by its content type | ours |
+//! | JSON by its content type or its `{` | ours or foreign |
 
+mod avro;
+mod event;
 mod foreign;
+mod form;
+mod member;
+mod ours;
+#[doc(hidden)]
+pub mod properties;
+mod registered;
 
 use protocol::{
     Record, RecordId,
     control::{Fact, FactError},
     header::{Headers, READING_V1},
-    record::{self, RecordError},
+    schema::SchemaId,
 };
 
+pub use registered::{Registered, Schema};
+
+use self::form::Form;
 use crate::{document::Document, excerpt::excerpt, message::Message};
 
 /// Why a record goes to the dead-letter topic.
@@ -27,11 +45,13 @@ pub enum Reason {
     DecodeFailed,
     /// Neither a content type nor a first byte that this sink reads.
     MagicUnknown,
+    /// The value names a schema that the registry does not have, or that this sink cannot read by.
+    SchemaUnknown,
     /// Key, id header and value name different identities.
     IdMismatch,
     /// The digest header and the value's digest differ.
     DigestMismatch,
-    /// A foreign object without a device.
+    /// A foreign object that names no device.
     DeviceMissing,
     /// A foreign object without a value that can be stored.
     FieldsMissing,
@@ -48,6 +68,7 @@ impl Reason {
             Self::VersionUnknown => "version_unknown",
             Self::DecodeFailed => "decode_failed",
             Self::MagicUnknown => "magic_unknown",
+            Self::SchemaUnknown => "schema_unknown",
             Self::IdMismatch => "id_mismatch",
             Self::DigestMismatch => "digest_mismatch",
             Self::DeviceMissing => "device_missing",
@@ -79,37 +100,70 @@ impl Undecodable {
     }
 }
 
-/// Reads a record of a readings topic. `with_hops` keeps the gateway's hop times.
+/// The schema a record is to be read by, where it names one: to be had before [`reading`].
+#[must_use]
+pub fn schema_id(message: &Message) -> Option<SchemaId> {
+    let (id, _) = SchemaId::read(message.value()?)?;
+    (!form::is_postcard(message)).then_some(id)
+}
+
+/// Reads a record of a readings topic. `schema` is that of [`schema_id`], where there is a registry;
+/// `with_hops` keeps the gateway's hop times.
 ///
 /// # Errors
 /// Why it goes to the dead-letter topic.
-pub fn reading(message: &Message, with_hops: bool) -> Result<Document, Undecodable> {
+pub fn reading(
+    message: &Message,
+    schema: Option<&Schema>,
+    with_hops: bool,
+) -> Result<Document, Undecodable> {
     let value = match message.value() {
         Some(value) if !value.is_empty() => value,
         _ => return Err(Undecodable::new(Reason::Empty, "no value")),
     };
-    let headers = Headers::read(
-        message
-            .headers()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    let form = Form::of(&headers, value)?;
+    let headers = headers(message);
+    if headers.content_type.as_deref() == Some(event::CONTENT_TYPE) {
+        let event = event::open(value, &headers)?;
+        let form = Form::of(&event.headers, &event.data, None)?;
+        return document(message, &event.headers, &form, event.attributes, with_hops);
+    }
+    let form = Form::of(&headers, value, schema)?;
+    let attributes = event::attributes(message, &headers);
+    document(message, &headers, &form, attributes, with_hops)
+}
+
+fn headers(message: &Message) -> Headers {
+    let headers = message.headers();
+    Headers::read(headers.filter_map(|(name, value)| Some((name, value?))))
+}
+
+fn document(
+    message: &Message,
+    headers: &Headers,
+    form: &Form<'_>,
+    attributes: foreign::Attributes,
+    with_hops: bool,
+) -> Result<Document, Undecodable> {
     let ours = |record| Document::ours(record).passing(headers.hops, &message.at, with_hops);
+    let foreign = |attributes| foreign::reading(message, form.object()?, attributes);
     match headers.event_type.as_deref() {
-        Some(READING_V1) => {
-            let record = form.decode(value).map_err(refused)?;
-            checked(&headers, message.key(), record).map(ours)
-        }
+        Some(READING_V1) => checked(headers, message.key(), form.record()?).map(ours),
         Some(newer) if newer.starts_with("edge.reading.") => Err(Undecodable::new(
             Reason::VersionUnknown,
             format!("event type {newer:?} is not {READING_V1}"),
         )),
-        Some(_) => foreign::reading(message, value),
+        Some(_) => foreign(attributes),
         // Copied by a tool that loses headers: still ours if the value and the key prove it.
-        None => match form.decode(value) {
-            Ok(record) => checked(&headers, message.key(), record).map(ours),
-            Err(error) if form == Form::Postcard => Err(refused(error)),
-            Err(_) => foreign::reading(message, value),
+        None => match form.record() {
+            Ok(record) => checked(headers, message.key(), record).map(ours),
+            Err(error) if form.is_ours() => Err(error),
+            // Newer, and ours by the same proof: it must not pass for somebody else's.
+            Err(error)
+                if error.reason == Reason::VersionUnknown && form.is_of_key(message.key()) =>
+            {
+                Err(error)
+            }
+            Err(_) => foreign(attributes),
         },
     }
 }
@@ -118,14 +172,12 @@ pub fn reading(message: &Message, with_hops: bool) -> Result<Document, Undecodab
 /// dead letters; `None` where it does not say so plainly.
 #[must_use]
 pub fn identity(message: &Message) -> Option<RecordId> {
-    let headers = message.headers();
-    let headers = Headers::read(headers.filter_map(|(name, value)| Some((name, value?))));
+    let headers = headers(message);
     let id = match headers.id {
         Some(id) => id,
         None => {
-            let value = message.value()?;
-            let form = Form::of(&headers, value).ok()?;
-            form.decode(value).ok()?.id
+            let form = Form::of(&headers, message.value()?, None).ok()?;
+            form.record().ok()?.id
         }
     };
     (message.key() == Some(id.gateway.as_str().as_bytes())).then_some(id)
@@ -153,59 +205,6 @@ pub fn fact(message: &Message) -> Result<Fact, Undecodable> {
         return Err(Undecodable::new(Reason::IdMismatch, detail));
     }
     Ok(fact)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Json,
-    Postcard,
-}
-
-impl Form {
-    /// By content type, else by the first byte.
-    fn of(headers: &Headers, value: &[u8]) -> Result<Self, Undecodable> {
-        match headers.content_type.as_deref() {
-            Some(record::postcard::CONTENT_TYPE) => return Ok(Self::Postcard),
-            Some(record::json::CONTENT_TYPE) => return Ok(Self::Json),
-            Some(other) if !other.ends_with("+json") => {
-                return Err(Undecodable::new(
-                    Reason::MagicUnknown,
-                    format!("content type {other:?} is not read by this sink"),
-                ));
-            }
-            _ => {}
-        }
-        match value.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            Some(b'{') => Ok(Self::Json),
-            first => Err(Undecodable::new(
-                Reason::MagicUnknown,
-                match first {
-                    Some(0) => {
-                        "first byte 0: a schema registry id, which this sink does not read".into()
-                    }
-                    Some(byte) => {
-                        format!("no content type, and first byte {byte:#04x} is not '{{'")
-                    }
-                    None => "only white space".into(),
-                },
-            )),
-        }
-    }
-
-    fn decode(self, value: &[u8]) -> Result<Record, RecordError> {
-        match self {
-            Self::Json => record::json::decode(value),
-            Self::Postcard => record::postcard::decode(value),
-        }
-    }
-}
-
-fn refused(error: RecordError) -> Undecodable {
-    let reason = match error {
-        RecordError::UnknownVersion(_) => Reason::VersionUnknown,
-        RecordError::Malformed(_) => Reason::DecodeFailed,
-    };
-    Undecodable::new(reason, error.to_string())
 }
 
 /// Key, headers and value must speak of the same reading.

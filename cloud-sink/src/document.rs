@@ -33,8 +33,8 @@ use std::borrow::Cow;
 
 use mongodb::bson::DateTime;
 use protocol::{
-    BootId, Clock, DeviceId, Digest, FieldName, GatewayId, Reading, Record, RecordId, Value,
-    header::Hops,
+    BootId, Clock, DeviceId, Digest, FieldName, GatewayId, Reading, Record, RecordId, Timestamp,
+    Value, header::Hops,
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
@@ -162,6 +162,28 @@ impl Document {
     pub fn writing(&mut self, now_ms: i64) {
         if let Some(passage) = &mut self.passage {
             passage.written_ms = Some(now_ms);
+        }
+    }
+
+    /// The boot within whose time it is dated, while nobody knows when that boot was.
+    #[must_use]
+    pub fn undated(&self) -> Option<(&GatewayId, BootId)> {
+        match self.reading.clock {
+            Clock::Unsynced { boot, .. } => Some((self.gateway()?, boot)),
+            _ => None,
+        }
+    }
+
+    /// Dates a reading of a boot that began at that time, in microseconds since 1970. A time that no
+    /// calendar has changes nothing.
+    pub fn date(&mut self, boot_time_us: i64) {
+        let Clock::Unsynced { monotonic_us, .. } = self.reading.clock else {
+            return;
+        };
+        let us = boot_time_us.checked_add_unsigned(monotonic_us);
+        if let Some(time) = us.and_then(|us| Timestamp::from_micros(us).ok()) {
+            self.reading.time = time;
+            self.reading.clock = Clock::Corrected;
         }
     }
 

@@ -15,10 +15,10 @@ mod scan;
 mod topics;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::SyncSender,
     },
 };
@@ -99,6 +99,9 @@ pub struct Gate {
     held: AtomicBool,
     paused_partitions: AtomicUsize,
     lags: Mutex<HashMap<Partition, u64>>,
+    stalled: Mutex<BTreeSet<Partition>>,
+    /// Grows with each change of `stalled`.
+    stalls: AtomicU64,
 }
 
 impl Gate {
@@ -111,7 +114,29 @@ impl Gate {
             held: AtomicBool::new(false),
             paused_partitions: AtomicUsize::new(0),
             lags: Mutex::default(),
+            stalled: Mutex::default(),
+            stalls: AtomicU64::new(0),
         }
+    }
+
+    /// Bytes in flight at which it closes.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Holds back these partitions, and no others, whatever is in flight.
+    pub fn stall(&self, partitions: BTreeSet<Partition>) {
+        let mut stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stalled != partitions {
+            *stalled = partitions;
+            self.stalls.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn stalled(&self) -> BTreeSet<Partition> {
+        let stalled = self.stalled.lock();
+        stalled.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes room for a record.

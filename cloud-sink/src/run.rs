@@ -4,7 +4,7 @@
 //! that cheap.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -103,6 +103,7 @@ impl Stages {
                 store: self.store.clone(),
                 producer,
                 catalogue: self.catalogue.clone(),
+                collections: collections(&self.config),
             }),
         };
         let pipeline = Pipeline::new(
@@ -225,6 +226,11 @@ fn destinations(config: &Config) -> HashMap<Arc<str>, Destination> {
     });
     let control = Arc::from(config.kafka.control_topic.as_str());
     readings.chain([(control, Destination::Control)]).collect()
+}
+
+fn collections(config: &Config) -> Vec<Arc<str>> {
+    let names: BTreeSet<&str> = config.routes.iter().map(|r| &*r.collection).collect();
+    names.into_iter().map(Arc::from).collect()
 }
 
 fn limits(config: &Config) -> Limits {

@@ -15,6 +15,7 @@
 mod audit;
 mod catalogue;
 pub mod checkpoints;
+mod clock;
 mod dead_letters;
 pub mod facts;
 pub mod incidents;
@@ -39,8 +40,11 @@ use crate::excerpt::excerpt;
 /// MongoDB cannot say that a write is durable: unreachable, in an election, too slow, out of space.
 /// Never a statement about the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Outage(String);
+#[error("{reason}")]
+pub struct Outage {
+    reason: String,
+    is_late: bool,
+}
 
 impl Outage {
     /// Keeps the first line of an error, shortened. The driver wraps what happened to a connection into
@@ -50,7 +54,24 @@ impl Outage {
         let line = text.lines().next().unwrap_or_default();
         let cause = line.find("I/O error: ").map_or(line, |at| &line[at..]);
         let cause = cause.split(", labels:").next().unwrap_or(cause);
-        Self(excerpt(cause, 200).into())
+        Self {
+            reason: excerpt(cause, 200).into(),
+            is_late: false,
+        }
+    }
+
+    /// The server is there, and did not manage within the deadline.
+    fn late(text: impl std::fmt::Display) -> Self {
+        Self {
+            is_late: true,
+            ..Self::new(text)
+        }
+    }
+
+    /// Whether a smaller write may be in time.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.is_late
     }
 }
 
@@ -145,7 +166,7 @@ impl Store {
     }
 
     fn too_slow(&self) -> Outage {
-        Outage::new(format_args!("no answer within {:?}", self.deadline))
+        Outage::late(format_args!("no answer within {:?}", self.deadline))
     }
 }
 

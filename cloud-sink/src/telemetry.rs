@@ -12,11 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
-    dead_letter::DeadLetter, decode::Reason, kafka::DeadLetterError, latency::Latencies,
-    message::Partition, store::readings::Entry, unread::Unread,
+    coverage::Missing, dead_letter::DeadLetter, decode::Reason, kafka::DeadLetterError,
+    latency::Latencies, message::Partition, store::readings::Entry, unread::Unread,
 };
 
 pub use report::{report, watch_retention};
@@ -176,6 +176,17 @@ impl Telemetry {
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
+}
+
+/// Readings are not where they should be; the audit says why.
+pub fn missing(missing: &Missing) {
+    let Missing {
+        gateway,
+        epoch,
+        first,
+        last,
+    } = missing;
+    warn!(%gateway, %epoch, missing = %format_args!("{first}..{last}"), n = last - first + 1, "gap");
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use protocol::{BootId, Timestamp};
@@ -112,10 +113,8 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Moment {
         let monotonic_us = micros(clock_gettime(ClockId::Boottime)).unsigned_abs();
-        let wall = micros(clock_gettime(ClockId::Realtime));
         Moment {
-            // A clock set beyond the year 9999 is no better than one at 1970.
-            wall: Timestamp::from_micros(wall).unwrap_or(Timestamp::UNIX_EPOCH),
+            wall: wall(),
             synced: self.synced(monotonic_us),
             boot: self.boot,
             monotonic_us,
@@ -138,6 +137,16 @@ impl Default for Clock {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The time of day, asked of libc as everybody else in the process does, so that a test can set it.
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+    let micros = since.and_then(|since| i64::try_from(since.as_micros()).ok());
+    // A clock set before 1970 or beyond the year 9999 is no better than one at 1970.
+    micros
+        .and_then(|micros| Timestamp::from_micros(micros).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 fn micros(time: Timespec) -> i64 {

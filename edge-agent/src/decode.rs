@@ -28,6 +28,8 @@ pub mod number;
 pub mod pattern;
 mod pms;
 pub mod preset;
+#[doc(hidden)]
+pub mod properties;
 mod sds011;
 pub mod stream;
 pub mod template;
@@ -175,6 +177,14 @@ pub enum DecodeError {
     /// Nothing that can be kept.
     #[error("no value that can be kept ({0} rejected)")]
     NoFields(usize),
+    /// The only value, or each of them, cannot be kept; this is the first.
+    #[error("no value that can be kept: {name:?} {problem}")]
+    Nothing {
+        /// What it is called, cut for people.
+        name: Box<str>,
+        /// What is wrong with it.
+        problem: Problem,
+    },
     /// Neither topic, payload nor configuration names the device.
     #[error("no device is named; set device, {{device}} in the topic, or a device member")]
     NoDevice,
@@ -211,7 +221,7 @@ impl DecodeError {
             | Self::Columns { .. } => Rejection::Malformed,
             Self::RoleTwice(_) | Self::FieldName | Self::Metadata(_) => Rejection::BadValue,
             Self::TooManyMembers => Rejection::TooLarge,
-            Self::NoFields(_) => Rejection::NoFields,
+            Self::NoFields(_) | Self::Nothing { .. } => Rejection::NoFields,
             Self::NoDevice | Self::Device(_) => Rejection::NoDevice,
         }
     }
@@ -229,6 +239,17 @@ pub struct Defaults<'a> {
 }
 
 impl Decoded {
+    /// Why it is no reading, for it has no field.
+    pub(crate) fn nothing(&self) -> DecodeError {
+        match self.rejected.first() {
+            Some((name, problem)) => DecodeError::Nothing {
+                name: name.clone(),
+                problem: problem.clone(),
+            },
+            None => DecodeError::NoFields(0),
+        }
+    }
+
     /// Makes the reading that arrived at `at`.
     ///
     /// # Errors

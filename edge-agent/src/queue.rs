@@ -22,10 +22,10 @@
 //! set aside when it is damaged; what is missing is declared as an exact loss, and the queue goes on.
 //!
 //! One file a matter: `block` and `envelope` are the bytes of readings, `book` and `head` what must
-//! exist, `segment` and `summary` what exists, `memory` what sources send again, `directory`, `survey`
-//! and `recover` the start, `writer` (with `active` and `room`) and `reader` (with `scan`) the two
-//! halves, `lane` what they share. From outside: `walk` reads, `inspect` and `verify` look, `rescue`
-//! brings a store elsewhere.
+//! exist, `segment` (with `image`) and `summary` what exists, `memory` what sources send again,
+//! `directory`, `survey` and `recover` the start, `writer` (with `active` and `room`) and `reader` (with
+//! `scan`) the two halves, `lane` what they share. From outside: `walk` reads, `inspect` and `verify`
+//! look, `rescue` brings a store elsewhere.
 
 mod active;
 mod block;
@@ -35,6 +35,7 @@ mod envelope;
 mod fault;
 mod files;
 mod head;
+mod image;
 pub mod inspect;
 mod lane;
 mod memory;
@@ -202,4 +203,6 @@ pub struct Stat {
     pub losses_pending: u64,
     /// Bytes written to the disk since the start, for the wear of SD cards.
     pub written_bytes: u64,
+    /// Times since the start that a device used a number again for another reading.
+    pub reused_numbers: u64,
 }

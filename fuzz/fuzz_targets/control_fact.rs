@@ -1,6 +1,6 @@
 //! A fact that is accepted is written so that it reads back the same; a refusal says few words.
 //!
-//! `cargo +nightly fuzz run control_fact`
+//! `dev/fuzz control_fact`
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

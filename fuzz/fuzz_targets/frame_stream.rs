@@ -1,7 +1,7 @@
 //! Whatever stands on the line, the decoder holds at most one frame, what it accepts encodes to the same
 //! message, and a frame behind two zeros is understood.
 //!
-//! `cargo +nightly fuzz run frame_stream`
+//! `dev/fuzz frame_stream`
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
 //! Whatever is stored as a block, alone or in an envelope that is whole: it reads back the same, or is refused.
 //!
-//! `cargo +nightly fuzz run queue_block fuzz/corpus/queue_block fuzz/seeds/queue_block`
+//! `dev/fuzz queue_block`
 #![no_main]
 
 use edge_agent::queue::properties;

@@ -1,6 +1,6 @@
 //! Whatever a segment inherits, alone or in an envelope that is whole: it reads back the same, or is refused.
 //!
-//! `cargo +nightly fuzz run queue_carry fuzz/corpus/queue_carry fuzz/seeds/queue_carry`
+//! `dev/fuzz queue_carry`
 #![no_main]
 
 use edge_agent::queue::properties;

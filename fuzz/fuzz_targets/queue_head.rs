@@ -1,6 +1,6 @@
 //! Whatever is in a file `head`, alone or in an envelope that is whole: it reads back the same, or is refused.
 //!
-//! `cargo +nightly fuzz run queue_head fuzz/corpus/queue_head fuzz/seeds/queue_head`
+//! `dev/fuzz queue_head`
 #![no_main]
 
 use edge_agent::queue::properties;

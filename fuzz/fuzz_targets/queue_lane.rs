@@ -1,6 +1,6 @@
 //! Whatever is in a file `lane`, alone or in an envelope that is whole: it reads back the same, or is refused.
 //!
-//! `cargo +nightly fuzz run queue_lane fuzz/corpus/queue_lane fuzz/seeds/queue_lane`
+//! `dev/fuzz queue_lane`
 #![no_main]
 
 use edge_agent::queue::properties;

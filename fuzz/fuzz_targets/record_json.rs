@@ -1,6 +1,6 @@
 //! A record that is accepted is written so that it reads back the same; a refusal says few words.
 //!
-//! `cargo +nightly fuzz run record_json`
+//! `dev/fuzz record_json`
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
 //! A record that is accepted is written so that it reads back the same, in both forms.
 //!
-//! `cargo +nightly fuzz run record_postcard`
+//! `dev/fuzz record_postcard`
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -299,6 +299,7 @@ impl Station {
             state,
             sends: entry.sends,
             reordered: entry.reordered,
+            time: Some(entry.reading.time_us),
             sent: entry.first_sent.map(|at| self.shared.wall_us(at)),
             settled: self.shared.wall_us(now),
             values: (entry.reading.values.into_iter())

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! {"truth":1,"seed":7,"started":"2026-…"}
-//! {"device":"meter-1","boot":1795384,"seq":0,"state":"acknowledged","sends":1,"sent":…,"settled":…,"values":{"power_w":{"float":1.5}}}
+//! {"device":"meter-1","boot":1795384,"seq":0,"state":"acknowledged","sends":1,"time":…,"sent":…,"settled":…,"values":{"power_w":{"float":1.5}}}
 //! {"end":true,"readings":1}
 //! ```
 
@@ -73,6 +73,9 @@ pub struct Line {
     /// A fault put a later reading before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reordered: bool,
+    /// The time it tells, by the device's clock, in microseconds since 1970.
+    #[serde(default)]
+    pub time: Option<u64>,
     /// When it first went out, in microseconds since 1970.
     pub sent: Option<u64>,
     /// When its state was settled, in microseconds since 1970.
@@ -288,6 +291,7 @@ pub(crate) mod tests {
             state,
             sends: 1,
             reordered: false,
+            time: None,
             sent: Some(1),
             settled: 2,
             values: BTreeMap::from([("power_w".into(), Exact::Float(power))]),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | lost | acknowledged to the device, and in no document |
 //! | duplicated | documents beyond the first of one (device, boot, sequence) |
-//! | altered | a document whose values are not bit by bit the ones sent |
+//! | altered | a document whose values are not bit by bit the ones sent, or whose time is not, to the millisecond |
 //! | disordered | a document after one of the same device with a greater (boot, sequence) |
 //! | unexpected | a document of this run that was never sent |
 //! | rejected | the agent refused a sound reading for good |
@@ -12,9 +12,13 @@
 //! Order is asked of readings that were sent exactly once and that no fault put behind a later one.
 //! "After" is by pipeline sequence within an epoch, and along the chain of epochs the gateway told.
 //!
+//! A lost reading is explained by an identity that the gateway declared lost, that is in no document, and
+//! that lies between those of its device's readings before and after; each explains one.
+//!
 //! Readings that a fault damaged on a line nobody can be asked on may be there in any form; readings
 //! that went out but were never acknowledged may be there or not, but if so, exactly once and exactly.
 
+mod losses;
 pub mod mongodb;
 
 use std::{
@@ -25,6 +29,7 @@ use std::{
 
 use serde::Serialize;
 
+use self::losses::{Gap, Losses, Place};
 use crate::truth::{Exact, Line, State};
 
 /// Examples kept of each finding.
@@ -39,6 +44,8 @@ pub struct Stored {
     pub device: String,
     /// `src.boot` and `src.seq`.
     pub source: Option<(i64, i64)>,
+    /// `ts` in milliseconds since 1970, where `clock` says that it is the device's own.
+    pub time_ms: Option<i64>,
     /// The values, also those under `raw`.
     pub values: BTreeMap<String, Exact>,
 }
@@ -80,8 +87,10 @@ pub struct Verdict {
     pub unacknowledged_missing: u64,
     /// Their only transmission was damaged: no obligation.
     pub damaged: u64,
-    /// Readings the gateway itself declared lost, by exact ranges.
+    /// Identities the gateway itself declared lost, by exact ranges, and that are in no document.
     pub declared_lost: u64,
+    /// Of the lost readings, those that the declared ones explain.
+    pub explained: u64,
     /// Ranges it declared lost whose end is not known.
     pub declared_open_ended: u64,
     /// Documents of this gateway from runs before this one, or without a source identity.
@@ -102,13 +111,16 @@ pub struct Verdict {
 
 type Key = (u32, u32, u32);
 
-/// About 40 bytes a reading, so that a million fit anywhere.
+/// About 80 bytes a reading, so that a million fit anywhere.
 struct Expected {
     values: u64,
+    time_ms: Option<i64>,
     state: State,
     /// Sent exactly once and in order: order must hold.
     in_order: bool,
     stored: bool,
+    /// Where, if its document is one of ours.
+    place: Option<Place>,
 }
 
 /// The in-order (boot, sequence)s of one device in one epoch.
@@ -127,6 +139,7 @@ pub struct Comparison {
     spans: BTreeMap<(String, u32), Span>,
     /// Epoch to the one before it.
     previous: HashMap<String, String>,
+    losses: Losses,
     verdict: Verdict,
 }
 
@@ -141,6 +154,7 @@ impl Comparison {
             first_boot: started_s,
             spans: BTreeMap::new(),
             previous: HashMap::new(),
+            losses: Losses::default(),
             verdict: Verdict::default(),
         }
     }
@@ -161,9 +175,11 @@ impl Comparison {
         let device = *self.devices.entry(line.device).or_insert(count);
         let expected = Expected {
             values: fingerprint(&line.values),
+            time_ms: (line.time).and_then(|time| i64::try_from(time / 1000).ok()),
             state: line.state,
             in_order: line.sends == 1 && !line.reordered,
             stored: false,
+            place: None,
         };
         self.expected
             .insert((device, line.boot, line.seq), expected);
@@ -171,6 +187,7 @@ impl Comparison {
 
     /// Takes one document.
     pub fn see(&mut self, document: &Stored) {
+        let place = self.losses.see(&document.id);
         let verdict = &mut self.verdict;
         let Some((boot, seq)) = document.source else {
             verdict.not_compared += 1;
@@ -194,6 +211,7 @@ impl Comparison {
             verdict.duplicated.add(describe);
             return;
         }
+        expected.place = place;
         verdict.stored += 1;
         if expected.state == State::Sent {
             verdict.unacknowledged_stored += 1;
@@ -202,6 +220,13 @@ impl Comparison {
             verdict
                 .altered
                 .add(|| format!("{} has {:?}", describe(), document.values));
+        } else if expected.state != State::Damaged
+            && let (Some(sent), Some(stored)) = (expected.time_ms, document.time_ms)
+            && sent != stored
+        {
+            verdict
+                .altered
+                .add(|| format!("{} of {sent} ms is dated {stored} ms", describe()));
         }
         if expected.in_order {
             let epoch = document.id.rsplit_once(':').map_or("", |(epoch, _)| epoch);
@@ -253,12 +278,42 @@ impl Comparison {
         }
     }
 
-    /// A range the gateway declared lost; `None` where its end is not known.
-    pub fn declare(&mut self, first: u64, last: Option<u64>) {
+    /// A range of an epoch (with its gateway, as in `_id`) the gateway declared lost; `None` where its end
+    /// is not known.
+    pub fn declare(&mut self, epoch: &str, first: u64, last: Option<u64>) {
         match last {
-            Some(last) => self.verdict.declared_lost += last.saturating_sub(first) + 1,
+            Some(last) => self.losses.declare(epoch, first, last),
             None => self.verdict.declared_open_ended += 1,
         }
+    }
+
+    /// Between which identities each missing reading lies: those of its device's readings in order.
+    fn gaps(&self, missing: &[Key]) -> Vec<Gap> {
+        let mut stored: Vec<(Key, Place)> = (self.expected.iter())
+            .filter(|(_, expected)| expected.in_order)
+            .filter_map(|(key, expected)| Some((*key, expected.place?)))
+            .collect();
+        stored.sort_unstable();
+        let gap = |key: &Key| {
+            if !self
+                .expected
+                .get(key)
+                .is_some_and(|missing| missing.in_order)
+            {
+                return (None, None);
+            }
+            let at = stored.partition_point(|(other, _)| other < key);
+            let same = |found: Option<&(Key, Place)>| {
+                found
+                    .filter(|(other, _)| other.0 == key.0)
+                    .map(|(_, place)| *place)
+            };
+            (
+                same(at.checked_sub(1).map(|at| &stored[at])),
+                same(stored.get(at)),
+            )
+        };
+        missing.iter().map(gap).collect()
     }
 
     /// What came out. `truth_complete`: see [`Verdict::truth_complete`].
@@ -281,13 +336,20 @@ impl Comparison {
             }
         }
         missing.sort_unstable();
-        for (device, boot, seq) in missing {
+        let explained = self.losses.explain(&self.gaps(&missing), &self.previous);
+        let verdict = &mut self.verdict;
+        verdict.declared_lost = self.losses.count();
+        verdict.explained = explained.iter().filter(|explained| **explained).count() as u64;
+        // Those that nobody explains come first among the examples.
+        let mut missing: Vec<(bool, Key)> = explained.into_iter().zip(missing).collect();
+        missing.sort_unstable();
+        for (_, (device, boot, seq)) in missing {
             let device = names.get(&device).map_or("?", String::as_str);
             verdict.lost.add(|| name(device, boot, seq));
         }
         verdict.truth_complete = truth_complete;
         let findings = [
-            verdict.lost.count.saturating_sub(verdict.declared_lost),
+            verdict.lost.count - verdict.explained,
             verdict.duplicated.count,
             verdict.altered.count,
             verdict.disordered.count,
@@ -347,6 +409,7 @@ impl fmt::Display for Verdict {
         }
         for (word, count) in [
             ("declared lost", self.declared_lost),
+            ("lost, and declared", self.explained),
             ("declared, end unknown", self.declared_open_ended),
             ("unacknowledged, stored", self.unacknowledged_stored),
             ("unacknowledged, absent", self.unacknowledged_missing),

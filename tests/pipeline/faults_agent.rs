@@ -15,15 +15,11 @@ use harness::{
     wait,
 };
 
+use crate::verdict::{bytes, clean, finish, rest};
+
 /// Every run prints its seed; put it here to repeat its decisions.
 const SEED: u64 = 20_261_123;
 const SMALL: &str = "segment_bytes = \"64KiB\"\n";
-
-fn clean(report: &Report) -> Result<()> {
-    eprintln!("{report}");
-    ensure!(report.is_clean(), "{report}");
-    Ok(())
-}
 
 /// Root is had in CI; elsewhere the test says that it proved nothing.
 fn is_root(test: &str) -> bool {
@@ -39,14 +35,6 @@ fn on_a_faulty_disk(name: &str, window: u64) -> Result<(Bench, FaultyDisk)> {
     let disk = FaultyDisk::new(&bench.state, &bench.dir.join("disk-control"))?;
     bench.use_disk(&disk);
     Ok((bench, disk))
-}
-
-fn finish(mut bench: Bench, mut report: Report) -> Result<()> {
-    bench.drain(&mut report)?;
-    bench.stop()?;
-    bench.judge(&mut report)?;
-    bench.end(&report);
-    clean(&report)
 }
 
 /// Row 1.
@@ -184,14 +172,15 @@ fn disk_that_takes_nothing(error: Errno) -> Result<()> {
         wait::until_true("the disk to be shown as down", DRAIN, || {
             Ok(!bench.status(&mut report)?.ready)
         })?;
-        std::thread::sleep(Duration::from_millis(500));
+        // Commits tried again and again, and each refused.
+        wait_refused(&disk, 5)?;
         let told = bench.feed.obligations() - before;
         ensure!(told == 0, "{told} readings acknowledged that no disk has");
         if round == 2 {
             // Also through a kill: the disk is still bad when the next one starts.
             bench.kill()?;
             bench.start()?;
-            std::thread::sleep(Duration::from_millis(300));
+            wait_refused_or_ended(&mut bench, &disk)?;
         }
         disk.heal()?;
         if bench.ended()?.is_some() {
@@ -207,6 +196,22 @@ fn disk_that_takes_nothing(error: Errno) -> Result<()> {
         }
     }
     finish(bench, report)
+}
+
+/// Waits until the disk has refused so many more calls.
+fn wait_refused(disk: &FaultyDisk, more: u64) -> Result<()> {
+    let wanted = disk.failed()? + more;
+    wait::until_true("the disk to be asked", DRAIN, || {
+        Ok(disk.failed()? >= wanted)
+    })
+}
+
+/// Waits until an agent has met a disk that refuses everything, and gone on or given up.
+fn wait_refused_or_ended(bench: &mut Bench, disk: &FaultyDisk) -> Result<()> {
+    let before = disk.failed()?;
+    wait::until_true("the disk to be asked", DRAIN, || {
+        Ok(disk.failed()? > before || bench.ended()?.is_some())
+    })
 }
 
 /// Rows 10, 12 and 13, for what is stored already: a disk that takes nothing gives nothing away.
@@ -226,7 +231,7 @@ fn a_backlog_outlives_a_disk_that_takes_nothing_while_it_is_forwarded() -> Resul
         disk.fail_all(Calls::CHANGES, error)?;
         report.fault("disk-takes-nothing");
         bench.embedded.kafka_up()?;
-        std::thread::sleep(Duration::from_secs(3));
+        wait_refused(&disk, 20)?;
         ensure!(bench.ended()?.is_none(), "the agent ended: {error:?}");
         disk.heal()?;
         bench.drain(&mut report)?;
@@ -287,6 +292,7 @@ fn an_agent_that_was_stopped_and_goes_on_loses_nothing() -> Result<()> {
     for _ in 0..3 {
         bench.feed.allow(500);
         bench.agent()?.freeze()?;
+        // Time is the fault.
         std::thread::sleep(Duration::from_secs(2));
         bench.agent()?.thaw()?;
         report.fault("frozen");
@@ -314,7 +320,7 @@ fn a_queue_at_its_cap_drops_the_oldest_and_names_them_exactly() -> Result<()> {
     report.fault("cap");
     bench.embedded.kafka_up()?;
     bench.drain(&mut report)?;
-    bench.stop()?;
+    rest(&mut bench, &mut report)?;
     bench.judge(&mut report)?;
     ensure!(
         report.declared_lost == dropped,
@@ -324,13 +330,26 @@ fn a_queue_at_its_cap_drops_the_oldest_and_names_them_exactly() -> Result<()> {
     clean(&report)
 }
 
-fn bytes(dir: &Path) -> Result<u64> {
-    let mut files = Vec::new();
-    find(dir, "", &mut files)?;
-    let lengths = files
-        .iter()
-        .map(|file| fs::metadata(file).map_or(0, |meta| meta.len()));
-    Ok(lengths.sum())
+/// Row 16: a request for memory beyond the limit fails, and a process that has asked for it ends.
+#[test]
+fn a_flood_within_a_memory_limit_neither_ends_the_agent_nor_costs_a_reading() -> Result<()> {
+    // Stacks of threads, mapped but not touched, count here.
+    const LIMIT: u64 = 192 << 20;
+    let mut report = Report::new(SEED);
+    let mut bench = Bench::new("memory-limit", 2000, "segment_bytes = \"1MiB\"\n")?;
+    // As docs/guarantees.md says for a small box.
+    bench.environment = vec![("MALLOC_ARENA_MAX".to_owned(), "1".into())];
+    bench.embedded.kafka_down()?;
+    bench.start_and_wait(&mut report)?;
+    bench.agent()?.limit_memory(LIMIT)?;
+    let process = bench.agent()?.identity();
+    bench.feed.allow(30_000);
+    bench.feed.wait_settled(DRAIN * 2)?;
+    report.fault("flood");
+    bench.embedded.kafka_up()?;
+    bench.drain(&mut report)?;
+    ensure!(bench.agent()?.identity() == process && bench.ended()?.is_none());
+    finish(bench, report)
 }
 
 /// Rows 16 and 22.

@@ -10,20 +10,13 @@ use harness::{
         dice::Dice,
         report::Report,
     },
+    link::{Link, Quality},
     wait,
 };
 
-const SEED: u64 = 28;
+use crate::verdict::finish;
 
-fn finish(mut bench: Bench, mut report: Report) -> Result<()> {
-    bench.drain(&mut report)?;
-    bench.stop()?;
-    bench.judge(&mut report)?;
-    bench.end(&report);
-    eprintln!("{report}");
-    ensure!(report.is_clean(), "{report}");
-    Ok(())
-}
+const SEED: u64 = 28;
 
 /// Row 28, with seconds for hours.
 #[test]
@@ -66,12 +59,79 @@ fn a_kafka_that_flaps_costs_neither_a_reading_nor_the_order() -> Result<()> {
     bench.start_and_wait(&mut report)?;
     for _ in 0..12 {
         bench.feed.allow(300);
+        // Time is the fault: away for as long as the dice say, at a moment that they say.
         std::thread::sleep(dice.time_below(Duration::from_millis(300)));
         bench.embedded.kafka_down()?;
         std::thread::sleep(dice.time_below(Duration::from_millis(300)));
         bench.embedded.kafka_up()?;
         report.fault("kafka-flaps");
     }
+    finish(bench, report)
+}
+
+/// Row 29, as the network makes it: the brokers are well, and the way to them is not.
+#[test]
+fn a_slow_losing_and_breaking_link_to_kafka_costs_neither_a_reading_nor_the_order() -> Result<()> {
+    let mut report = Report::new(SEED);
+    let mut bench = Bench::new("bad-link", 100, "segment_bytes = \"64KiB\"\n")?;
+    let link = Link::to(&bench.embedded.addresses().kafka, SEED)?;
+    bench.environment = link.detour()?;
+    bench.start_and_wait(&mut report)?;
+    let slow = Quality {
+        latency: Duration::from_millis(30),
+        bytes_per_second: 200_000,
+        ..Quality::default()
+    };
+    let losing = Quality {
+        loses_one_in: 5,
+        ..slow
+    };
+    let breaking = Quality {
+        breaks_one_in: 8,
+        ..losing
+    };
+    for quality in [slow, losing, breaking] {
+        link.set(quality);
+        for _ in 0..3 {
+            bench.feed.allow(200);
+            bench.feed.wait_settled(DRAIN)?;
+            let owed = bench.feed.obligations();
+            wait::until_true("some of it to get through", DRAIN, || {
+                Ok(bench.is_through(owed - 150))
+            })?;
+            link.cut();
+            report.fault("link-cut");
+        }
+    }
+    // A reconnect takes some exchanges; at one break in eight pieces it might take for ever.
+    link.set(losing);
+    for (name, count) in link.faults() {
+        (0..count).for_each(|_| report.fault(name));
+    }
+    ensure!(report.faults.contains_key("segment-lost"), "{report}");
+    ensure!(report.faults.contains_key("connection-broken"), "{report}");
+    finish(bench, report)
+}
+
+/// Row 31, of the whole process: what was on its way is sent again by a producer that is new.
+#[test]
+fn an_agent_whose_producer_fails_fatally_goes_on_with_a_new_one() -> Result<()> {
+    let mut report = Report::new(SEED);
+    let mut bench = Bench::new("fatal", 100, "")?;
+    bench.start_and_wait(&mut report)?;
+    let process = bench.agent()?.identity();
+    for round in 1..=3 {
+        bench.embedded.kafka_fatal()?;
+        report.fault("producer-fatal");
+        bench.feed.allow(300);
+        wait::until_true("all of it in Kafka", DRAIN, || {
+            Ok(bench.is_through(round * 300))
+        })?;
+    }
+    ensure!(
+        bench.agent()?.identity() == process,
+        "the agent was started again"
+    );
     finish(bench, report)
 }
 

@@ -1,4 +1,4 @@
-//! The agent and its serial lines: damage, plugs, reboots, and two devices with one name.
+//! The agent and its serial lines: damage, plugs, and acknowledgements that are lost.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ use harness::{
     wait,
 };
 use protocol::frame::{Frame, FrameReading, FrameTime, Verdict};
+
+use crate::verdict::{clean, rest};
 
 const SEED: u64 = 23;
 const DEVICE: &str = "press-0";
@@ -43,19 +45,18 @@ fn reading(boot: u32, sequence: u32) -> Frame {
     })
 }
 
+/// As [`crate::verdict::finish`], with what the device was told for what the feed was.
 fn finish(mut bench: Bench, sequences: u32, mut report: Report) -> Result<()> {
     wait::until_true("an empty queue", DRAIN, || {
         Ok(bench.status(&mut report)?.balance.queued == 0)
     })?;
-    bench.stop()?;
+    rest(&mut bench, &mut report)?;
     let owed = (0..sequences)
         .map(|sequence| u64::from(sequence) * 4)
         .collect();
     bench.witness.everything()?.judge(&owed, &mut report);
     bench.end(&report);
-    eprintln!("{report}");
-    ensure!(report.is_clean(), "{report}");
-    Ok(())
+    clean(&report)
 }
 
 /// Row 23: whatever happens to a frame, the next one is taken.
@@ -83,6 +84,7 @@ fn damage_on_the_line_takes_at_most_the_frame_it_hits() -> Result<()> {
         // The device sends again what nobody acknowledged; split, as a slow line splits it.
         let (head, tail) = bytes.split_at(at);
         line.send(head)?;
+        // Time is the fault.
         std::thread::sleep(Duration::from_micros(dice.below(2000)));
         line.send(tail)?;
         line.send(&bytes)?;
@@ -113,11 +115,14 @@ fn a_line_that_is_unplugged_is_open_again_within_three_seconds() -> Result<()> {
         line.wait_ack(1, sequence, WITHIN)?;
         line.unplug()?;
         report.fault("unplugged");
+        // Time is the fault: the pauses between its tries grow with it.
         std::thread::sleep(Duration::from_millis(u64::from(sequence) * 300));
     }
     let log = std::fs::read_to_string(bench.log())?;
     let lines = log.lines().count();
     ensure!(lines < 200, "{lines} lines of log: it spins");
+    let mut line = Line::plug(&path)?;
+    line.greet(DEVICE, 1)?;
     finish(bench, 6, report)
 }
 

@@ -9,16 +9,26 @@ mod demo;
 mod documentation;
 mod embedded;
 mod faults_agent;
+mod faults_audit;
+mod faults_chaos;
+mod faults_clock;
 mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
 mod secrets;
+mod verdict;
 
 mod on_the_stack {
     mod audit;
     mod bad_input;
     mod confluent;
+    mod faults_devices;
+    mod faults_fleet;
+    mod faults_link;
+    mod faults_mongodb;
     mod faults_sink;
+    mod faults_topics;
+    mod faults_versions;
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;
@@ -30,7 +40,13 @@ mod on_the_stack {
     mod whole_way;
 
     use anyhow::{Result, ensure};
-    use harness::rig::{Rig, kafka::RawRecord};
+    use harness::{
+        chaos::bench::MEMORY,
+        daemon::AgentStatus,
+        link::Link,
+        rig::{Rig, kafka::RawRecord},
+        service::Kind,
+    };
     use std::collections::{BTreeMap, BTreeSet};
 
     /// Devices that publish JSON with a sequence under `{{rig}}/DEVICE/state`.
@@ -55,6 +71,58 @@ subscribe = [ { topic = "{{rig}}/{device}/state", preset = "json", sequence = "s
             publisher.publish(&topic, payload(sequence))?;
         }
         publisher.wait_acknowledged(count)
+    }
+
+    /// What is published before the first subscription is nobody's: the broker forgets it.
+    pub fn mqtt_is_up(agent: &AgentStatus) -> bool {
+        let mut links = agent.links.iter();
+        links.any(|link| link.kind == "mqtt" && link.state == "up")
+    }
+
+    /// Puts a link between the sink and MongoDB, from its next start.
+    pub fn link_to_mongodb(rig: &Rig, seed: u64) -> Result<Link> {
+        let uri = rig.address(Kind::Mongodb);
+        let (_, rest) = uri.split_once("://").unwrap_or_default();
+        let host = rest.split('/').next().unwrap_or_default();
+        let link = Link::to(host, seed)?;
+        let config = std::fs::read_to_string(rig.sink.config_file())?;
+        rig.sink
+            .configure(&config.replace(uri, &uri.replace(host, &link.address())))?;
+        Ok(link)
+    }
+
+    /// The whole verdict, after the faults: every reading is one document and unaltered (I1, I2, I8), in
+    /// order in Kafka (I3), both daemons are within their memory (I4), ready (I6) and have numbers that are
+    /// conserved (I7), and the audit finds nothing missing and no loss, by its notes and by counting (I9).
+    pub fn assert_all_is_well(rig: &mut Rig, devices: &[&str], readings: u64) -> Result<()> {
+        assert_at_rest(rig)?;
+        assert_stored_once(rig, devices, readings)?;
+        assert_in_order(&rig.kafka.read_all(rig.kafka.readings())?)?;
+        assert_audit_is_clean(rig, readings * devices.len() as u64)
+    }
+
+    /// I4, I6 and I7, of both daemons.
+    pub fn assert_at_rest(rig: &mut Rig) -> Result<()> {
+        rig.wait_agent("the agent to be ready", |agent| {
+            agent.ready && agent.balance.queued == 0 && agent.balance.uncommitted == 0
+        })?;
+        rig.wait_sink("the sink to be ready", |sink| {
+            sink.ready && sink.balance.in_flight == 0
+        })?;
+        for daemon in [&mut rig.agent, &mut rig.sink] {
+            let peak = daemon.process()?.peak_memory()?;
+            ensure!(peak <= MEMORY, "{} MiB of memory", peak >> 20);
+        }
+        Ok(())
+    }
+
+    /// I1, I2 and I9 as an operator would ask: by what the sink noted, and by counting.
+    pub fn assert_audit_is_clean(rig: &Rig, readings: u64) -> Result<()> {
+        audit::wait_settled(rig, readings)?;
+        let counted = audit::audit(rig, &["--full"])?;
+        ensure!(counted.code == Some(0), "{}", counted.text);
+        ensure!(!counted.text.contains("declared lost"), "{}", counted.text);
+        Ok(())
     }
 
     /// Every reading of `devices` is a document exactly once, unaltered.

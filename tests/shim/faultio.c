@@ -8,6 +8,7 @@
  * which call libc.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,7 +28,8 @@ enum { /* bits of control.which */
     WRITES = 1,  /* write, ftruncate */
     SYNCS = 2,   /* fsync, fdatasync, sync_file_range */
     NAMES = 4,   /* creating open, mkdir, rename, unlink, rmdir */
-    READS = 8,   /* read, pread */
+    READS = 8,   /* read, pread, readdir */
+    LOOKS = 16,  /* open of what is there, opendir, stat */
 };
 
 /* Little of it, each naturally aligned; tests/src/chaos/shim.rs writes the same. */
@@ -151,6 +154,30 @@ static int sync_of(int fd, int (*real)(int), const char *name) {
 int fsync(int fd) { return sync_of(fd, REAL(fsync), "fsync"); }
 int fdatasync(int fd) { return sync_of(fd, REAL(fdatasync), "fdatasync"); }
 
+/* std asks statx for everything: a path, or an open file with an empty one. */
+int statx(int fd, const char *path, int flags, unsigned mask, struct statx *to) {
+    int of_fd = !*path;
+    if (control && (of_fd ? fd_is_ours(fd) : is_ours(path)) &&
+        fails(LOOKS, "statx", of_fd ? NULL : path, fd))
+        return -1;
+    return REAL(statx)(fd, path, flags, mask, to);
+}
+
+DIR *opendir(const char *path) {
+    if (control && is_ours(path) && fails(LOOKS, "opendir", path, -1))
+        return NULL;
+    return REAL(opendir)(path);
+}
+
+struct dirent64 *readdir64(DIR *of) {
+    static __typeof__(&readdir64) real;
+    if (!real)
+        real = REAL(readdir64);
+    if (control && fd_is_ours(dirfd(of)) && fails(READS, "readdir", NULL, dirfd(of)))
+        return NULL;
+    return real(of);
+}
+
 #define OPEN(name)                                                                          \
     int name(const char *path, int flags, ...) {                                            \
         mode_t mode = 0;                                                                    \
@@ -160,7 +187,8 @@ int fdatasync(int fd) { return sync_of(fd, REAL(fdatasync), "fdatasync"); }
             mode = va_arg(rest, mode_t);                                                    \
             va_end(rest);                                                                   \
         }                                                                                   \
-        if (control && (flags & O_CREAT) && is_ours(path) && fails(NAMES, #name, path, -1))                  \
+        uint32_t kind = flags & O_CREAT ? NAMES : LOOKS;                                    \
+        if (control && is_ours(path) && fails(kind, #name, path, -1))                       \
             return -1;                                                                      \
         return REAL(name)(path, flags, mode);                                               \
     }

@@ -169,6 +169,12 @@ impl Daemon {
         self.instead = Some(program.to_owned());
     }
 
+    /// Which of the two.
+    #[must_use]
+    pub fn program(&self) -> &'static str {
+        self.program
+    }
+
     /// Its configuration.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {

@@ -17,7 +17,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rdkafka::mocking::MockCluster;
+use rdkafka::{
+    mocking::MockCluster,
+    types::{
+        RDKafkaApiKey,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER as OUT_OF_ORDER,
+    },
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{port, process::Process, wait};
@@ -117,6 +123,14 @@ impl Embedded {
         self.order("kafka up")
     }
 
+    /// Refuses the next batch as out of order, which no producer survives.
+    ///
+    /// # Errors
+    /// The helper is gone.
+    pub fn kafka_fatal(&mut self) -> Result<()> {
+        self.order("kafka fatal")
+    }
+
     fn order(&mut self, command: &str) -> Result<()> {
         writeln!(self.commands, "{command}").context("rig embedded is gone")?;
         let mut answer = String::new();
@@ -148,6 +162,7 @@ pub fn serve(topics: &[TopicSpec]) -> Result<()> {
         match command?.as_str() {
             "kafka down" => kafka.broker_down(BROKER)?,
             "kafka up" => kafka.broker_up(BROKER)?,
+            "kafka fatal" => kafka.request_errors(RDKafkaApiKey::Produce, &[OUT_OF_ORDER]),
             other => bail!("unknown command {other:?}"),
         }
         println!("ok");

@@ -7,6 +7,8 @@
 //! stack     several services with their ports and data: `dev/stack`, or a test's own
 //! embedded  Kafka and MQTT without Java and root, in one helper process
 //! daemon    edge-agent and cloud-sink as processes with a configuration and a status page
+//! link      a TCP connection that is slow, loses, breaks, and a way to make clients take it
+//! wall_clock the time of day as a daemon sees it, wrong on demand
 //! rig       one pipeline: agent, sink, devices, on services that can be taken away
 //! demo      the main job, watched
 //! chaos     plugs pulled in tight loops, and what was promised held against what arrived
@@ -23,12 +25,14 @@ pub mod daemon;
 pub mod demo;
 pub mod embedded;
 pub mod interrupt;
+pub mod link;
 pub mod port;
 pub mod process;
 pub mod rig;
 pub mod service;
 pub mod stack;
 pub mod wait;
+pub mod wall_clock;
 
 use std::path::{Path, PathBuf};
 

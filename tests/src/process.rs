@@ -12,7 +12,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal, prlimit,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::wait;
@@ -240,6 +242,21 @@ impl Process {
             Some(child) => Ok(child.try_wait()?.map(Some)),
             None => Ok((!identity.runs()).then_some(None)),
         })
+    }
+
+    /// From now on the process gets no more than so many bytes for data: heap, stacks, private maps. A
+    /// request beyond fails, as on a small box.
+    ///
+    /// # Errors
+    /// Not permitted.
+    pub fn limit_memory(&self, bytes: u64) -> Result<()> {
+        let pid = Pid::from_raw(self.identity.pid).context("pid 0 is no process")?;
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        prlimit(Some(pid), Resource::Data, limit).context("limit memory")?;
+        Ok(())
     }
 
     /// Bytes of memory it had at most so far.

@@ -140,6 +140,10 @@ impl Rig {
     /// # Errors
     /// It cannot be written.
     pub fn configure_agent(&self, sources: &str) -> Result<()> {
+        self.agent.configure(&self.agent_config(sources))
+    }
+
+    fn agent_config(&self, sources: &str) -> String {
         let Self { name, dir, .. } = self;
         let (kafka, mqtt) = (self.address(Kind::Kafka), self.address(Kind::Mosquitto));
         let config = format!(
@@ -150,11 +154,24 @@ impl Rig {
             self.kafka.readings(),
             self.kafka.control(),
         );
-        let config = config
+        config
             .replace("{{mqtt}}", mqtt)
             .replace("{{dir}}", &dir.display().to_string())
-            .replace("{{rig}}", name);
-        self.agent.configure(&config)
+            .replace("{{rig}}", name)
+    }
+
+    /// One more daemon, in the folder `{{dir}}/NAME`, with the configuration of the first one but for its
+    /// folders and its status page.
+    ///
+    /// # Errors
+    /// The configuration cannot be read or written.
+    pub fn another(&self, of: &Daemon, name: &str) -> Result<Daemon> {
+        let dir = self.dir.join(name);
+        fs::create_dir_all(&dir)?;
+        let config = fs::read_to_string(of.config_file())?
+            .replace(&of.url().replace("http://", ""), "{{status}}")
+            .replace(&self.dir.display().to_string(), &dir.display().to_string());
+        Daemon::new(of.program(), &dir, &config)
     }
 
     /// A serial line `{{dir}}/NAME`, with a device's end.

@@ -615,7 +615,7 @@ proptest! {
         let verdicts = [Verdict::Present(None), Verdict::DeadLettered, Verdict::Conflicting];
         for (sequence, verdict) in &seen {
             let id = format!("gw7:000000000001:{sequence:012x}").parse().unwrap();
-            coverage.note(&id, verdicts[*verdict]);
+            coverage.note(&id, verdicts[*verdict], 0);
         }
         let acknowledged = acknowledged.min(stated);
         let offset = i64::try_from(acknowledged).unwrap() - 1;

@@ -356,3 +356,28 @@ fn secrets_never_show() {
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_a_configuration_or_a_list_of_places_in_it(
+        changes in proptest::collection::vec(
+            (proptest::prelude::any::<proptest::sample::Index>(), "[\\x00-\\x7fä€]{0,3}"),
+            0..6,
+        ),
+    ) {
+        let mut text = uncommented(SAMPLE);
+        for (at, change) in &changes {
+            let mut at = at.index(text.len());
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            text.insert_str(at, change);
+        }
+        if let Err(problems) = read(&text) {
+            proptest::prop_assert!(!problems.is_empty());
+            for (line, _) in problems.iter().filter_map(|problem| problem.at) {
+                proptest::prop_assert!(line <= text.split('\n').count());
+            }
+        }
+    }
+}

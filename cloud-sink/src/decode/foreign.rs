@@ -1,51 +1,57 @@
-//! Records that somebody else's producer wrote: a JSON object with a device and values.
+//! Records that somebody else's producer wrote: an object with a device and values.
 //!
 //! ```json
 //! {"device": "press-4", "time": "2026-11-23T21:04:07Z", "fields": {"temperature_c": 21.5}}
 //! {"device_id": "press-4", "temperature": {"oil": 60.1, "air": 21.5}, "on": true}
 //! ```
 //!
-//! `device` or `device_id` names the device. `time`, `ts` or `timestamp` in RFC 3339 is its time, else
-//! the broker's timestamp. `fields`, else every other member, are the values; nested objects become
-//! `outer_inner`, names become canonical, `null` is no value. Numbers are floats, for many
-//! producers write 21.0 as 21; only integers beyond 2^53 stay such. What cannot be stored whole (an array, an
-//! integer beyond 64 bits, two names that become one) makes the record a dead letter, for half a
-//! reading would look like a whole one.
+//! `device` or `device_id` names the device, else the subject of a CloudEvent. `time`, `ts` or
+//! `timestamp` is its time (a text in RFC 3339, or a timestamp of Avro), else the CloudEvent's, else the
+//! broker's. `fields`, else every other member, are the values; nested objects become `outer_inner`,
+//! names become canonical, `null` is no value. What cannot be stored whole (an array, bytes, an integer
+//! beyond 64 bits, two names that become one) makes the record a dead letter, for half a reading would
+//! look like a whole one.
 
 use protocol::{
     Clock, DeviceId, FieldName, Fields, MAX_FIELDS, Metadata, Reading, Timestamp, Value,
 };
-use serde_json::{Map, Value as Json};
 
-use super::{Reason, Undecodable};
+use super::{
+    Reason, Undecodable,
+    member::{Member, Members},
+};
 use crate::{dead_letter::origin, document::Document, message::Message};
 
 const MAX_DEPTH: usize = 8;
-/// Whole numbers up to this are the same as floats.
-const EXACT: u64 = 1 << 53;
 
-pub(super) fn reading(message: &Message, value: &[u8]) -> Result<Document, Undecodable> {
+/// What a CloudEvent says beside its data.
+#[derive(Debug, Default)]
+pub struct Attributes {
+    /// Whom it is about.
+    pub subject: Option<String>,
+    /// When it happened.
+    pub time: Option<Timestamp>,
+}
+
+pub fn reading(
+    message: &Message,
+    mut object: Members<'_>,
+    attributes: Attributes,
+) -> Result<Document, Undecodable> {
     let failed = |detail: String| Undecodable::new(Reason::DecodeFailed, detail);
-    let mut object: Map<String, Json> = serde_json::from_slice(value)
-        .map_err(|error| failed(format!("no JSON object: {error}")))?;
-
-    let named = ["device", "device_id"]
-        .iter()
-        .find_map(|name| object.remove(*name));
-    let device = match named {
-        Some(Json::String(name)) => {
-            DeviceId::encode(&name).map_err(|error| failed(error.to_string()))?
-        }
+    let device = match (
+        take(&mut object, &["device", "device_id"], text),
+        attributes.subject,
+    ) {
+        (Some(name), _) => name,
+        (None, Some(subject)) if !names(&object, &["device", "device_id"]) => subject,
         _ => {
             let detail = "no text member device or device_id";
             return Err(Undecodable::new(Reason::DeviceMissing, detail));
         }
     };
-    let stated = ["time", "ts", "timestamp"].iter().find_map(|name| {
-        let time: Timestamp = object.get(*name)?.as_str()?.parse().ok()?;
-        object.remove(*name);
-        Some(time)
-    });
+    let device = DeviceId::encode(&device).map_err(|error| failed(error.to_string()))?;
+    let stated = take(&mut object, &["time", "ts", "timestamp"], time).or(attributes.time);
     // Of a replay: when it came first, and where.
     let at = origin(message);
     let arrived = at
@@ -54,13 +60,12 @@ pub(super) fn reading(message: &Message, value: &[u8]) -> Result<Document, Undec
     let Some(time) = stated.or(arrived) else {
         return Err(failed("neither a time nor a broker timestamp".into()));
     };
-    let values = match object.remove("fields") {
-        Some(Json::Object(fields)) => fields,
-        Some(other) => {
-            object.insert("fields".into(), other);
-            object
-        }
-        None => object,
+    let inner = object
+        .iter()
+        .position(|(name, value)| name == "fields" && matches!(value, Member::Object(_)));
+    let values = match inner.map(|at| object.swap_remove(at).1) {
+        Some(Member::Object(fields)) => fields,
+        _ => object,
     };
     let mut fields = Vec::new();
     flatten("", values, 0, &mut fields).map_err(failed)?;
@@ -80,36 +85,66 @@ pub(super) fn reading(message: &Message, value: &[u8]) -> Result<Document, Undec
     Ok(Document::foreign(reading, gateway, at, stated.is_some()))
 }
 
+fn names(object: &Members<'_>, wanted: &[&str]) -> bool {
+    object.iter().any(|(name, _)| wanted.contains(&&**name))
+}
+
+/// Takes the first of the members that is what it should be.
+fn take<T>(
+    object: &mut Members<'_>,
+    wanted: &[&str],
+    read: impl Fn(&Member<'_>) -> Option<T>,
+) -> Option<T> {
+    wanted.iter().find_map(|wanted| {
+        let at = object.iter().position(|(name, _)| name == wanted)?;
+        let value = read(&object[at].1)?;
+        object.remove(at);
+        Some(value)
+    })
+}
+
+fn text(member: &Member<'_>) -> Option<String> {
+    match member {
+        Member::Text(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+fn time(member: &Member<'_>) -> Option<Timestamp> {
+    match member {
+        Member::Text(text) => text.parse().ok(),
+        Member::Time(time) => Some(*time),
+        _ => None,
+    }
+}
+
 fn flatten(
     prefix: &str,
-    object: Map<String, Json>,
+    object: Members<'_>,
     depth: usize,
     fields: &mut Vec<(FieldName, Value)>,
 ) -> Result<(), String> {
     if depth > MAX_DEPTH {
         return Err(format!("objects nested deeper than {MAX_DEPTH}"));
     }
-    for (name, value) in object {
+    for (name, member) in object {
         let path = if prefix.is_empty() {
-            name
+            name.into_owned()
         } else {
             format!("{prefix}_{name}")
         };
-        let value = match value {
-            Json::Null => continue,
-            Json::Object(inner) => {
+        let value = match member {
+            Member::Null => continue,
+            Member::Object(inner) => {
                 flatten(&path, inner, depth + 1, fields)?;
                 continue;
             }
-            Json::Array(_) => return Err(format!("member {path:?} is an array")),
-            Json::Bool(state) => Value::Bool(state),
-            Json::String(text) => Value::Text(text.into()),
-            Json::Number(number) => match (number.as_i64(), number.as_f64()) {
-                (Some(whole), Some(float)) if whole.unsigned_abs() <= EXACT => Value::Float(float),
-                (Some(whole), _) => Value::Int(whole),
-                (None, Some(float)) if number.is_f64() => Value::Float(float),
-                _ => return Err(format!("member {path:?} is an integer beyond 64 bits")),
-            },
+            Member::Unfit(what) => return Err(format!("member {path:?} is {what}")),
+            Member::Bool(state) => Value::Bool(state),
+            Member::Text(text) => Value::Text(text.into()),
+            Member::Time(time) => Value::Text(time.to_string().into()),
+            Member::Float(number) => Value::Float(number),
+            Member::Int(number) => Value::Int(number),
         };
         let name = FieldName::normalise(&path).map_err(|error| error.to_string())?;
         if fields.len() == MAX_FIELDS {

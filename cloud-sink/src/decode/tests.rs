@@ -27,7 +27,7 @@ fn message(key: Option<&str>, value: Option<&[u8]>, headers: &[Header<'_>]) -> M
 }
 
 fn reason(key: Option<&str>, value: &[u8], headers: &[Header<'_>]) -> Option<Reason> {
-    reading(&message(key, Some(value), headers), false)
+    reading(&message(key, Some(value), headers), None, false)
         .err()
         .map(|error| error.reason)
 }
@@ -62,6 +62,20 @@ fn every_record_is_a_reading_or_a_dead_letter_with_its_reason() {
             newer.as_bytes(),
             &[ID, TYPE],
             Some(Reason::VersionUnknown),
+        ),
+        (
+            "newer, headers lost",
+            Some("gw7"),
+            newer.as_bytes(),
+            &[],
+            Some(Reason::VersionUnknown),
+        ),
+        (
+            "somebody else's v",
+            Some("plant"),
+            br#"{"v":230,"device":"guest"}"#,
+            &[],
+            None,
         ),
         (
             "newer type",
@@ -120,9 +134,16 @@ fn every_record_is_a_reading_or_a_dead_letter_with_its_reason() {
             Some(Reason::DecodeFailed),
         ),
         (
-            "schema registry",
+            "schema id without a registry",
             Some("gw7"),
             b"\0\0\0\0\x07x",
+            &[],
+            Some(Reason::SchemaUnknown),
+        ),
+        (
+            "half a schema id",
+            Some("gw7"),
+            b"\0\0\0\x07",
             &[],
             Some(Reason::MagicUnknown),
         ),
@@ -208,7 +229,7 @@ fn every_record_is_a_reading_or_a_dead_letter_with_its_reason() {
     for (name, key, value, headers, expected) in table {
         assert_eq!(reason(*key, value, headers), *expected, "{name}");
     }
-    let tombstone = reading(&message(Some("gw7"), None, &[]), false).unwrap_err();
+    let tombstone = reading(&message(Some("gw7"), None, &[]), None, false).unwrap_err();
     assert_eq!(tombstone.reason, Reason::Empty);
 }
 
@@ -220,10 +241,12 @@ fn both_forms_become_the_same_document() {
     let form = (header::CONTENT_TYPE, record::postcard::CONTENT_TYPE);
     let from_json = reading(
         &message(Some("gw7"), Some(OURS.as_bytes()), &[ID, TYPE, JSON]),
+        None,
         false,
     );
     let from_postcard = reading(
         &message(Some("gw7"), Some(&packed), &[ID, TYPE, form]),
+        None,
         false,
     );
     assert_eq!(from_json.unwrap(), from_postcard.unwrap());
@@ -254,7 +277,7 @@ fn nesting_without_end_is_a_dead_letter() {
 #[test]
 fn details_stay_short_whatever_the_record_holds() {
     let long = format!("{{\"device\":\"{}\",\"a\":1}}", "ä".repeat(100_000));
-    let error = reading(&message(None, Some(long.as_bytes()), &[]), false).unwrap_err();
+    let error = reading(&message(None, Some(long.as_bytes()), &[]), None, false).unwrap_err();
     assert!(error.detail.len() <= MAX_DETAIL);
 }
 
@@ -268,7 +291,7 @@ proptest::proptest! {
         let headers = [TYPE, ID, (header::CONTENT_TYPE, content.as_str())];
         for count in 0..=headers.len() {
             let made = message(key.as_deref(), Some(&value), &headers[..count]);
-            drop(reading(&made, true));
+            drop(reading(&made, None, true));
         }
     }
 }

@@ -144,7 +144,7 @@ impl Consumer {
                 .map(|topic| Arc::from(&**topic))
                 .collect(),
             paused: false,
-            paused_at: 0,
+            paused_at: (0, 0),
         };
         let thread = thread::Builder::new()
             .name("kafka".into())
@@ -207,8 +207,8 @@ struct Poller {
     stop: Arc<AtomicBool>,
     topics: Vec<Arc<str>>,
     paused: bool,
-    /// The generation whose partitions are paused.
-    paused_at: u64,
+    /// The generation, and the stalls, that the partitions were last paused for.
+    paused_at: (u64, u64),
 }
 
 impl Poller {
@@ -255,28 +255,44 @@ impl Poller {
     fn pause_or_resume(&mut self) {
         let pause = self.gate.should_pause(self.paused);
         let generation = self.consumer.context().generation();
-        // Partitions that came while paused are running: pause them as well.
-        if pause == self.paused && (!pause || generation == self.paused_at) {
+        let stalls = self.gate.stalls.load(Ordering::Acquire);
+        let at = (generation, stalls);
+        // Partitions that came while others are paused are running: pause them as well.
+        let may_run = !pause && self.paused_at.1 == stalls && stalls == 0;
+        if pause == self.paused && (may_run || at == self.paused_at) {
             return;
         }
-        let done = self.consumer.assignment().and_then(|assigned| {
-            if pause {
-                self.consumer.pause(&assigned)?;
-            } else {
-                self.consumer.resume(&assigned)?;
-            }
-            Ok(assigned.count())
-        });
-        match done {
+        match self.pause_some(pause) {
             Ok(count) => {
                 self.paused = pause;
-                self.paused_at = generation;
-                let paused = if pause { count } else { 0 };
-                self.gate.paused_partitions.store(paused, Ordering::Release);
+                self.paused_at = at;
+                self.gate.paused_partitions.store(count, Ordering::Release);
             }
             // Tried again at the next poll.
             Err(error) => debug!(%error, pause, "partitions not paused or resumed"),
         }
+    }
+
+    /// Pauses all partitions, or only those that stall; the others run. Returns how many are paused.
+    fn pause_some(&self, all: bool) -> Result<usize, KafkaError> {
+        let stalled = self.gate.stalled();
+        let (mut held, mut free) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for element in self.consumer.assignment()?.elements() {
+            let partition = Partition {
+                topic: element.topic().into(),
+                number: element.partition(),
+            };
+            let list = if all || stalled.contains(&partition) {
+                &mut held
+            } else {
+                &mut free
+            };
+            list.add_partition(&partition.topic, partition.number);
+        }
+        // Neither changes anything where it is so already.
+        self.consumer.pause(&held)?;
+        self.consumer.resume(&free)?;
+        Ok(held.count())
     }
 
     fn copy(&self, record: &BorrowedMessage<'_>) -> Message {

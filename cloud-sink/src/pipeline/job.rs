@@ -1,8 +1,12 @@
 //! What runs beside the loop: one write to MongoDB or to the dead-letter topic.
 
-use std::sync::{Arc, mpsc::SyncSender};
+use std::{
+    sync::{Arc, mpsc::SyncSender},
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, stream};
+use protocol::control::Fact;
 use tracing::{debug, warn};
 
 use super::assignment::Assignments;
@@ -16,13 +20,14 @@ use crate::{
     store::{
         Outage, Store,
         facts::FactEntry,
-        incidents::Incident,
         readings::{Entry, Verdict},
     },
 };
 
 /// Dead letters under way at once, of one job.
 const LETTERS: usize = 100;
+/// Stored documents are put right for so long, then other work has its turn.
+const SWEEP: Duration = Duration::from_secs(2);
 
 /// Where jobs write.
 pub struct Parts {
@@ -32,6 +37,8 @@ pub struct Parts {
     pub producer: Producer,
     /// What is measured.
     pub catalogue: Arc<Catalogue>,
+    /// The collections of readings.
+    pub collections: Vec<Arc<str>>,
 }
 
 /// One write.
@@ -40,10 +47,8 @@ pub enum Job {
     Insert(Arc<str>, Vec<Entry>),
     /// Facts.
     Facts(Vec<FactEntry>),
-    /// Dead letters.
-    Bury(Vec<DeadLetter>),
-    /// An incident without a record of its own.
-    Keep(Box<Incident>),
+    /// Dead letters of a partition.
+    Bury(Partition, Vec<DeadLetter>),
     /// Partitions that are to come, of a cluster; and who waits for where they go on.
     Take(Arc<str>, Vec<Partition>, SyncSender<Vec<Taken>>),
     /// Checkpoints, of a cluster.
@@ -63,8 +68,10 @@ pub enum Finished {
     },
     /// Every fact is applied.
     Applied(Vec<FactEntry>),
-    /// An incident is kept, or MongoDB answered.
-    Kept,
+    /// MongoDB answered.
+    Answered,
+    /// MongoDB answered, and there is more to do than should be done at once.
+    Unfinished(Job),
     /// Partitions are this sink's.
     Taken(Vec<Taken>, SyncSender<Vec<Taken>>),
     /// Every checkpoint is written or refused.
@@ -73,6 +80,8 @@ pub enum Finished {
     Held(Job, Outage),
     /// Dead letters, some of them perhaps not taken.
     Buried {
+        /// Whose.
+        partition: Partition,
         /// Safe.
         done: Vec<DeadLetter>,
         /// To be tried again.
@@ -86,8 +95,8 @@ impl Job {
         match self {
             Self::Insert(_, entries) => entries.is_empty(),
             Self::Facts(entries) => entries.is_empty(),
-            Self::Bury(letters) => letters.is_empty(),
-            Self::Keep(_) | Self::Take(..) | Self::Checkpoint(..) | Self::Ping => false,
+            Self::Bury(_, letters) => letters.is_empty(),
+            Self::Take(..) | Self::Checkpoint(..) | Self::Ping => false,
         }
     }
 
@@ -104,10 +113,22 @@ impl Job {
         match &mut self {
             Self::Insert(_, entries) => entries.retain(|e| keep(&e.message, e.generation)),
             Self::Facts(entries) => entries.retain(|e| keep(&e.message, e.generation)),
-            Self::Bury(letters) => letters.retain(|l| keep(&l.message, l.generation)),
-            Self::Keep(_) | Self::Take(..) | Self::Checkpoint(..) | Self::Ping => {}
+            Self::Bury(_, letters) => letters.retain(|l| keep(&l.message, l.generation)),
+            Self::Take(..) | Self::Checkpoint(..) | Self::Ping => {}
         }
         (self, stale)
+    }
+
+    /// Its first `most` documents, and the rest.
+    pub fn split(self, most: usize) -> (Self, Option<Self>) {
+        match self {
+            Self::Insert(collection, mut entries) if entries.len() > most => {
+                let rest = entries.split_off(most);
+                let first = Self::Insert(collection.clone(), entries);
+                (first, Some(Self::Insert(collection, rest)))
+            }
+            job => (job, None),
+        }
     }
 
     /// Does it.
@@ -119,13 +140,10 @@ impl Job {
                     Err(outage) => Finished::Held(Self::Insert(collection, entries), outage),
                 }
             }
-            Self::Facts(entries) => match parts.store.apply(&entries).await {
-                Ok(()) => Finished::Applied(entries),
+            Self::Facts(entries) => match apply(parts, &entries).await {
+                Ok(true) => Finished::Applied(entries),
+                Ok(false) => Finished::Unfinished(Self::Facts(entries)),
                 Err(outage) => Finished::Held(Self::Facts(entries), outage),
-            },
-            Self::Keep(incident) => match parts.store.keep_incident(&incident).await {
-                Ok(()) => Finished::Kept,
-                Err(outage) => Finished::Held(Self::Keep(incident), outage),
             },
             Self::Take(cluster, partitions, answer) => {
                 match parts.store.take(&cluster, &partitions).await {
@@ -135,10 +153,10 @@ impl Job {
             }
             Self::Checkpoint(cluster, work) => checkpoint(&parts.store, cluster, work).await,
             Self::Ping => match parts.store.ping().await {
-                Ok(()) => Finished::Kept,
+                Ok(()) => Finished::Answered,
                 Err(outage) => Finished::Held(Self::Ping, outage),
             },
-            Self::Bury(letters) => bury(parts, letters).await,
+            Self::Bury(partition, letters) => bury(parts, partition, letters).await,
         }
     }
 }
@@ -152,17 +170,40 @@ async fn write(
         .catalogue
         .fit(&parts.store, collection, entries)
         .await?;
+    let unsynced = parts.store.put_right(entries).await?;
     let now_ms = clock::now_ms();
     for entry in &mut *entries {
         entry.document.writing(now_ms);
     }
-    parts.store.insert(collection, entries).await
+    let verdicts = parts.store.insert(collection, entries).await?;
+    unsynced.check(&parts.store, collection, &verdicts).await?;
+    Ok(verdicts)
+}
+
+/// Keeps facts, and puts right the documents that a clock correction speaks of; `false` when there are more
+/// of those than should be done at once.
+async fn apply(parts: &Parts, entries: &[FactEntry]) -> Result<bool, Outage> {
+    parts.store.apply(entries).await?;
+    let until = Instant::now() + SWEEP;
+    for entry in entries {
+        let Fact::ClockCorrection(correction) = &entry.fact else {
+            continue;
+        };
+        for collection in &parts.collections {
+            while parts.store.correct_some(collection, correction).await? {
+                if Instant::now() > until {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
 }
 
 async fn checkpoint(store: &Store, cluster: Arc<str>, mut work: Vec<Progress>) -> Finished {
     let mut finished = Vec::with_capacity(work.len());
     for at in 0..work.len() {
-        match store.checkpoint(&cluster, &work[at]).await {
+        match store.checkpoint(&cluster, &mut work[at]).await {
             Ok(written) => finished.push(written),
             // All of them again: what was written is written over with the same.
             Err(outage) => return Finished::Held(Job::Checkpoint(cluster, work), outage),
@@ -171,7 +212,7 @@ async fn checkpoint(store: &Store, cluster: Arc<str>, mut work: Vec<Progress>) -
     Finished::Checkpointed(work.drain(..).zip(finished).collect())
 }
 
-async fn bury(parts: &Parts, letters: Vec<DeadLetter>) -> Finished {
+async fn bury(parts: &Parts, partition: Partition, letters: Vec<DeadLetter>) -> Finished {
     let producer = &parts.producer;
     let mut done = Vec::with_capacity(letters.len());
     let mut failed = Vec::new();
@@ -196,7 +237,11 @@ async fn bury(parts: &Parts, letters: Vec<DeadLetter>) -> Finished {
             Err(error) => failed.push((letter, error)),
         }
     }
-    Finished::Buried { done, failed }
+    Finished::Buried {
+        partition,
+        done,
+        failed,
+    }
 }
 
 /// A letter that its topic will never take must not hold its partition for ever.

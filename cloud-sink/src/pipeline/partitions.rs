@@ -12,10 +12,10 @@ use tracing::{info, warn};
 
 use super::{Pipeline, job::Job};
 use crate::{
-    checkpoint::{Progress, Taken, Written},
+    checkpoint::{Gap, Progress, Taken, Written},
     kafka::Event,
     message::Partition,
-    store::incidents::Incident,
+    telemetry,
 };
 
 /// Longest wait for records in flight when partitions go.
@@ -65,13 +65,12 @@ impl Pipeline {
                 to,
             } => {
                 self.telemetry.gap(&partition, from, to);
-                if to < from {
-                    self.checkpoints.remade(&partition, from, to);
-                } else {
+                let gap = Gap { from, to };
+                // Before the offset moves: the checkpoint that passes the gap carries its incident.
+                self.checkpoints.gap(&partition, gap);
+                if !gap.is_new_life() {
                     self.assignments.skip(&partition, to);
                 }
-                let incident = Incident::gap(&partition, from, to);
-                self.waiting.push_back(Job::Keep(Box::new(incident)));
             }
             Event::Revoked {
                 partitions,
@@ -126,6 +125,9 @@ impl Pipeline {
 
     pub(super) fn on_checkpointed(&mut self, written: Vec<(Progress, Written)>) {
         for (progress, written) in written {
+            for missing in &progress.missing {
+                telemetry::missing(missing);
+            }
             if written == Written::Fenced {
                 let Partition { topic, number } = &progress.partition;
                 warn!(%topic, partition = number, "another sink has taken this partition, checkpoint not written");

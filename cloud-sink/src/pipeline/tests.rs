@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     kafka::{Consumer, Producer, Settings, Started},
-    message::{Coordinates, Partition},
+    message::{Coordinates, Message, Partition},
     store::Store,
 };
 
@@ -42,6 +42,7 @@ impl Bench {
                 store: store.await.unwrap(),
                 producer: Producer::new(&settings).unwrap(),
                 catalogue: Arc::default(),
+                collections: Vec::new(),
             }),
         };
         let limits = Limits {

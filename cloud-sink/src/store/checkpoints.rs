@@ -6,23 +6,26 @@
 //!                 lives: [{ next: 5000, ended }] }                          topics made anew, newest last
 //! coverage      { _id: "gw7/topic/1f3a9c04d2be/3/cluster", gateway, lane, epoch, partition: 3, cluster,
 //!                 generation: 7, at, present: [{ day: 20780, ranges: [0, 88100, 88141, 90000] }],
-//!                 dead_lettered: [88101, 88101], conflicting: [], overflowed: false }
+//!                 dead_lettered: [88101, 88101], conflicting: [], overflowed: false, told: 90001 }
 //! ```
 //!
-//! Ranges are pairs of first and last sequence. `day` counts days since 1970, `null` is never.
+//! Ranges are pairs of first and last sequence. `day` counts days since 1970, `null` is never. Gaps below
+//! `told` were named in the log.
 
 use std::collections::HashMap;
 
+use futures_util::TryStreamExt;
 use mongodb::{
     bson::{Bson, DateTime, Document as Fields, doc},
     options::ReturnDocument,
 };
+use protocol::{Epoch, GatewayId};
 use serde::Deserialize;
 
 use super::{Outage, Store, incidents::Incident};
 use crate::{
     checkpoint::{Mark, Progress, Taken, Written},
-    coverage::{Day, Ranges, Stream},
+    coverage::{Day, Missing, Ranges, Stream},
     message::Partition,
 };
 
@@ -35,6 +38,13 @@ const STREAMS: usize = 200;
 const LIVES: i32 = 16;
 /// `E11000`: the filter did not match what is there, so its fence is higher.
 const DUPLICATE_KEY: i32 = 11000;
+
+/// Of the partition that is checkpointed.
+#[derive(Clone, Copy)]
+struct Settled {
+    fence: i64,
+    to: Option<i64>,
+}
 
 #[derive(Deserialize)]
 struct Stored {
@@ -63,6 +73,8 @@ pub(super) struct StoredStream {
     conflicting: Vec<i64>,
     #[serde(default)]
     overflowed: bool,
+    /// `None` in what a sink wrote that told of no gaps.
+    told: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,6 +93,7 @@ impl StoredStream {
             dead_lettered: ranges(&self.dead_lettered),
             conflicting: ranges(&self.conflicting),
             overflowed: self.overflowed,
+            newest_offset: None,
         }
     }
 }
@@ -156,12 +169,21 @@ impl Store {
         Ok(taken)
     }
 
-    /// Writes a checkpoint: coverage, then the offset.
+    /// Writes a checkpoint: incidents and coverage, then the offset. Gaps among the readings that nobody has
+    /// told of are left in `missing`.
     ///
     /// # Errors
     /// [`Outage`]: some may be written; the same again is harmless.
-    pub async fn checkpoint(&self, cluster: &str, progress: &Progress) -> Result<Written, Outage> {
+    pub async fn checkpoint(
+        &self,
+        cluster: &str,
+        progress: &mut Progress,
+    ) -> Result<Written, Outage> {
         let Partition { topic, number } = &progress.partition;
+        for gap in &progress.gaps {
+            let incident = Incident::gap(&progress.partition, *gap);
+            self.keep_incident(&incident).await?;
+        }
         let streams: Vec<(Fields, &Stream)> = progress
             .coverage
             .iter()
@@ -177,8 +199,12 @@ impl Store {
                 (fields, stream)
             })
             .collect();
+        let settled = Settled {
+            fence: progress.fence,
+            to: progress.settled_to,
+        };
         for some in streams.chunks(STREAMS) {
-            if self.cover(progress.fence, some).await? == Written::Fenced {
+            if self.cover(settled, some, &mut progress.missing).await? == Written::Fenced {
                 return Ok(Written::Fenced);
             }
         }
@@ -187,15 +213,27 @@ impl Store {
 
     /// Adds to what is stored. Between reading and writing nobody else writes who has a lower fence; who
     /// has a higher one reads the same records again and adds them itself.
-    async fn cover(&self, fence: i64, streams: &[(Fields, &Stream)]) -> Result<Written, Outage> {
+    async fn cover(
+        &self,
+        Settled { fence, to }: Settled,
+        streams: &[(Fields, &Stream)],
+        missing: &mut Vec<Missing>,
+    ) -> Result<Written, Outage> {
         let mut known = self.covered(streams).await?;
         let mut updates = Vec::with_capacity(streams.len());
         for (fields, stream) in streams {
             let id = fields.get_str("_id").unwrap_or_default();
-            let mut sum = known.remove(id).unwrap_or_default();
+            let (mut sum, mut told) = known.remove(id).unwrap_or_default();
             let was_whole = !sum.overflowed;
             sum.merge(stream);
             let sum = sum.bounded();
+            if stream.is_settled_to(to) {
+                let gaps = sum.gaps(told);
+                told = told.max(sum.end());
+                if !gaps.is_empty() && !sum.overflowed {
+                    self.tell(fields, gaps, missing).await?;
+                }
+            }
             if was_whole && sum.overflowed {
                 self.keep_incident(&Incident::coverage_full(id, fields))
                     .await?;
@@ -203,6 +241,7 @@ impl Store {
             let mut set = fields.clone();
             set.remove("_id");
             set.extend(stored(&sum));
+            set.insert("told", told.cast_signed());
             set.insert("generation", fence);
             set.insert("at", DateTime::now());
             updates.push(Bson::Document(doc! {
@@ -224,10 +263,64 @@ impl Store {
         outcome(&reply)
     }
 
+    /// Notes as missing what no partition has: the gateway may have moved when partitions were added.
+    async fn tell(
+        &self,
+        stream: &Fields,
+        mut gaps: Ranges,
+        missing: &mut Vec<Missing>,
+    ) -> Result<(), Outage> {
+        let text = |name| stream.get_str(name).unwrap_or_default();
+        let (Ok(gateway), Ok(epoch)) = (text("gateway").parse(), text("epoch").parse()) else {
+            return Ok(());
+        };
+        for elsewhere in self.covered_anywhere(&gateway, text("lane"), epoch).await? {
+            gaps = gaps.without(&elsewhere.all_present());
+            gaps = gaps.without(&elsewhere.dead_lettered);
+        }
+        for (first, last) in gaps.iter() {
+            let gap = Missing {
+                gateway: gateway.clone(),
+                epoch,
+                first,
+                last,
+            };
+            // A checkpoint that is written again finds them again.
+            if !missing.contains(&gap) {
+                missing.push(gap);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is noted of one epoch, in whatever partition.
+    ///
+    /// # Errors
+    /// [`Outage`].
+    pub(super) async fn covered_anywhere(
+        &self,
+        gateway: &GatewayId,
+        lane: &str,
+        epoch: Epoch,
+    ) -> Result<Vec<Stream>, Outage> {
+        let prefix = format!("{gateway}/{lane}/{epoch}/");
+        // The slash is followed by the zero in ASCII: everything that begins with the prefix.
+        let end = format!("{gateway}/{lane}/{epoch}0");
+        let coverage = self.database.collection::<StoredStream>(COVERAGE);
+        let found: Vec<StoredStream> = self
+            .within(async {
+                let found = coverage.find(doc! { "_id": { "$gte": prefix, "$lt": end } });
+                found.await?.try_collect().await
+            })
+            .await?;
+        Ok(found.iter().map(StoredStream::stream).collect())
+    }
+
+    /// What is stored of streams, and up to where gaps were told.
     async fn covered(
         &self,
         streams: &[(Fields, &Stream)],
-    ) -> Result<HashMap<String, Stream>, Outage> {
+    ) -> Result<HashMap<String, (Stream, u64)>, Outage> {
         let ids: Vec<&str> = streams
             .iter()
             .filter_map(|(fields, _)| fields.get_str("_id").ok())
@@ -239,7 +332,9 @@ impl Store {
             while found.advance().await? {
                 let stored = found.deserialize_current()?;
                 let stream = stored.stream();
-                known.insert(stored.id, stream);
+                // Of what an older sink noted nothing is told late.
+                let told = stored.told.map_or(stream.end(), i64::cast_unsigned);
+                known.insert(stored.id, (stream, told));
             }
             Ok(known)
         })
@@ -262,7 +357,7 @@ impl Store {
             set.insert("mark", mark);
         }
         let mut update = doc! {};
-        if let Some(next) = progress.ended {
+        if let Some(next) = progress.ended() {
             set.insert("began", now);
             let life = doc! { "next": next, "ended": now };
             update.insert(

@@ -4,7 +4,7 @@
 use mongodb::bson::{Bson, DateTime, Document as Fields, doc, serialize_to_bson};
 
 use super::{Outage, Store, readings::Entry};
-use crate::{catalogue::Misfit, document::Document, message::Partition};
+use crate::{catalogue::Misfit, checkpoint::Gap, document::Document, message::Partition};
 
 /// The collection.
 pub const COLLECTION: &str = "incidents";
@@ -70,12 +70,16 @@ impl Incident {
         Self { key, fields }
     }
 
-    /// Records that were gone from Kafka before they were read; or, with `to` below `from`, a topic that
-    /// was made anew, of whose former life `from` would have been read next.
+    /// Records that were gone from Kafka before they were read, or a topic that was made anew.
     #[must_use]
-    pub fn gap(partition: &Partition, from: i64, to: i64) -> Self {
+    pub fn gap(partition: &Partition, gap: Gap) -> Self {
         let Partition { topic, number } = partition;
-        let kind = if to < from { "topic_recreated" } else { "gap" };
+        let Gap { from, to } = gap;
+        let kind = if gap.is_new_life() {
+            "topic_recreated"
+        } else {
+            "gap"
+        };
         Self {
             key: format!("{kind}:{topic}:{number}:{from}:{to}"),
             fields: doc! {

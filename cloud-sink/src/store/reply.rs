@@ -20,6 +20,9 @@ const SERVER: [i32; 37] = [
     150, 189, 202, 209, 215, 234, 238, 262, 317, 358, 10107, 11600, 11602, 13435, 14031,
 ];
 
+/// Those of them that speak of time: `MaxTimeMSExpired`, `WriteConcernFailed` (its timeout), `ExceededTimeLimit`.
+const LATE: [i32; 3] = [50, 64, 262];
+
 /// Codes by which a whole command is refused for what it holds: bad value, cannot be parsed, type
 /// mismatch, bad key names, invalid BSON, key or object too large, validation.
 const DATA: [i32; 11] = [2, 9, 14, 22, 52, 55, 57, 121, 10334, 17280, 17419];
@@ -56,10 +59,11 @@ pub(super) fn read(error: &Error) -> Reply {
     match error.kind.as_ref() {
         ErrorKind::InsertMany(many) => {
             if let Some(concern) = &many.write_concern_error {
-                return Reply::Outage(Outage::new(format_args!(
+                let text = format!(
                     "write concern not met: {} ({})",
                     concern.message, concern.code
-                )));
+                );
+                return Reply::Outage(trouble(concern.code, text));
             }
             let errors = many.write_errors.iter().flatten().map(|one| WriteError {
                 index: one.index,
@@ -71,10 +75,19 @@ pub(super) fn read(error: &Error) -> Reply {
         ErrorKind::Command(command) if DATA.contains(&command.code) => {
             Reply::Bad(format!("{} ({})", command.message, command.code))
         }
+        ErrorKind::Command(command) => Reply::Outage(trouble(command.code, error)),
         ErrorKind::BsonSerialization(cause) => Reply::Bad(cause.to_string()),
         ErrorKind::Bson(cause) => Reply::Bad(cause.to_string()),
         ErrorKind::InvalidArgument { message, .. } => Reply::Bad(message.clone()),
         _ => Reply::Outage(Outage::new(error)),
+    }
+}
+
+fn trouble(code: i32, text: impl std::fmt::Display) -> Outage {
+    if LATE.contains(&code) {
+        Outage::late(text)
+    } else {
+        Outage::new(text)
     }
 }
 
@@ -88,7 +101,7 @@ fn of_documents<'a>(errors: impl Iterator<Item = WriteError<'a>>) -> Reply {
     {
         let refusal = match code {
             code if SERVER.contains(&code) => {
-                return Reply::Outage(Outage::new(format_args!("{message} ({code})")));
+                return Reply::Outage(trouble(code, format_args!("{message} ({code})")));
             }
             DUPLICATE_KEY if names_id_index(message) => Refusal::IdTaken,
             _ => Refusal::Bad(format!("{message} ({code})")),
@@ -97,7 +110,7 @@ fn of_documents<'a>(errors: impl Iterator<Item = WriteError<'a>>) -> Reply {
     }
     if refused.is_empty() {
         // An error that names no document says nothing about any.
-        return Reply::Outage(Outage("insert failed without a write error".into()));
+        return Reply::Outage(Outage::new("insert failed without a write error"));
     }
     Reply::Done(refused)
 }
@@ -143,6 +156,22 @@ mod tests {
             assert!(matches!(reply, Reply::Outage(_)), "{code}");
         }
         assert!(matches!(judge(&[]), Reply::Outage(_)));
+    }
+
+    #[test]
+    fn only_codes_that_speak_of_time_make_an_outage_late() {
+        for (code, late) in [
+            (91, false),
+            (13, false),
+            (50, true),
+            (64, true),
+            (262, true),
+        ] {
+            let Reply::Outage(outage) = judge(&[(0, code, "trouble")]) else {
+                panic!("{code} is trouble");
+            };
+            assert_eq!(outage.is_late(), late, "{code}");
+        }
     }
 
     #[test]

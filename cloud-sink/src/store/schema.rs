@@ -22,9 +22,12 @@ pub struct Index {
     pub keys: Fields,
     /// MongoDB removes documents when the date under the key is past.
     pub expires: bool,
+    /// Only documents that have a key are in it.
+    pub sparse: bool,
 }
 
-/// What the routes need: by device and time, by time, and expiry where they ask for it; and what a
+/// What the routes need: by device and time, by time, by boot where the time is not known yet, and expiry
+/// where they ask for it; and what a
 /// person asks incidents and losses for.
 #[must_use]
 pub fn plan(routes: &[Route]) -> Vec<Index> {
@@ -33,6 +36,7 @@ pub fn plan(routes: &[Route]) -> Vec<Index> {
         name,
         keys,
         expires,
+        sparse: false,
     };
     let mut plan = Vec::new();
     for route in routes {
@@ -40,6 +44,11 @@ pub fn plan(routes: &[Route]) -> Vec<Index> {
         let by_device = doc! { "meta.gateway": 1, "meta.device": 1, "ts": 1 };
         plan.push(index(collection, "by_device", by_device, false));
         plan.push(index(collection, "by_time", doc! { "ts": 1 }, false));
+        // Documents that wait for a clock correction; in time there are none.
+        plan.push(Index {
+            sparse: true,
+            ..index(collection, "undated", doc! { "uptime.boot": 1 }, false)
+        });
         if route.keep.is_some() {
             plan.push(index(collection, "expiry", doc! { "expires_at": 1 }, true));
         }
@@ -60,6 +69,7 @@ impl Store {
         let options = IndexOptions::builder()
             .name(index.name.to_owned())
             .expire_after(index.expires.then_some(Duration::ZERO))
+            .sparse(index.sparse.then_some(true))
             .build();
         let model = IndexModel::builder()
             .keys(index.keys.clone())

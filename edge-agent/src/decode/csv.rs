@@ -1,4 +1,6 @@
 //! One line of values in the order of configured columns.
+//!
+//! Where `;` separates, `21,5` is the number 21.5: that is how spreadsheets of half of Europe write it.
 
 use super::{DecodeError, Decoded, Members, Scalar};
 use crate::config::Roles;
@@ -14,6 +16,58 @@ pub fn decode(
     columns: &[String],
     roles: &Roles,
 ) -> Result<Decoded, DecodeError> {
+    let record = record(line, separator)?;
+    if record.len() != columns.len() {
+        return Err(DecodeError::Columns {
+            got: record.len(),
+            expected: columns.len(),
+        });
+    }
+    let mut members = Members::new(roles);
+    for (column, value) in columns.iter().zip(&record) {
+        if !column.is_empty() {
+            match (separator == b';').then(|| with_point(value)).flatten() {
+                Some(number) => members.put(column, Scalar::Number(&number))?,
+                None => members.put(column, Scalar::bare(value))?,
+            }
+        }
+    }
+    Ok(members.finish())
+}
+
+/// The names in the first line of a table.
+///
+/// # Errors
+/// [`DecodeError::NotUtf8`].
+pub(crate) fn names(line: &[u8], separator: u8) -> Result<Vec<String>, DecodeError> {
+    let record = record(line, separator)?;
+    Ok(record.iter().map(Into::into).collect())
+}
+
+/// Whether a line gives the names of the columns again. A column without a name may be called anything.
+pub(crate) fn is_header(line: &[u8], separator: u8, columns: &[String]) -> bool {
+    let first = columns.iter().find(|name| !name.is_empty());
+    // Nearly every line is not, and shows it at once.
+    let text = line.trim_ascii_start();
+    let text = text.strip_prefix(b"\"").unwrap_or(text);
+    let may =
+        columns.first() != first || first.is_some_and(|name| text.starts_with(name.as_bytes()));
+    may && first.is_some()
+        && record(line, separator).is_ok_and(|record| {
+            let same = |(name, said): (&String, &str)| name.is_empty() || name == said;
+            record.len() == columns.len() && columns.iter().zip(&record).all(same)
+        })
+}
+
+/// A decimal comma as a point; `None` for anything else.
+fn with_point(value: &str) -> Option<String> {
+    let (whole, fraction) = value.split_once(',')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = digits(whole.strip_prefix(['-', '+']).unwrap_or(whole)) && digits(fraction);
+    number.then(|| format!("{whole}.{fraction}"))
+}
+
+fn record(line: &[u8], separator: u8) -> Result<::csv::StringRecord, DecodeError> {
     let mut reader = ::csv::ReaderBuilder::new()
         .has_headers(false)
         .delimiter(separator)
@@ -28,17 +82,5 @@ pub fn decode(
             ::csv::ErrorKind::Utf8 { err, .. } => DecodeError::NotUtf8(err.valid_up_to()),
             _ => DecodeError::NotUtf8(0),
         })?;
-    if record.len() != columns.len() {
-        return Err(DecodeError::Columns {
-            got: record.len(),
-            expected: columns.len(),
-        });
-    }
-    let mut members = Members::new(roles);
-    for (column, value) in columns.iter().zip(&record) {
-        if !column.is_empty() {
-            members.put(column, Scalar::bare(value))?;
-        }
-    }
-    Ok(members.finish())
+    Ok(record)
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! # What is kept
-//! One reading for the electricity meter, at the telegram's time, from the equipment identifier's device;
+//! One reading for the electricity meter, at the telegram's time, from the equipment identifier's device (or what else names the meter);
 //! and one for each M-Bus slot (gas, water, heat …) that holds a value, with its own identifier and its
 //! own time, for a gas meter reports once an hour. Power becomes W, energy kWh. A numeric object
 //! with a unit that is in no table is kept as `obis_C_D_E_unit`. Logs, messages and switch states of
@@ -139,6 +139,32 @@ fn finish(held: &[u8], mark: usize, crc: &[u8], len: usize, out: &mut Vec<Decode
     Step::Take(len)
 }
 
+/// The electricity meter's own name: the best of the objects that give one.
+#[derive(Debug, Default)]
+struct Identifier<'t> {
+    text: &'t str,
+    rank: u8,
+}
+
+impl<'t> Identifier<'t> {
+    fn take(&mut self, object: &Object<'t>) {
+        let rank = match object.code {
+            // The Netherlands, Belgium.
+            (0, 0, 96, 1, 1) => 4,
+            // Sweden, Hungary, Ireland: the same under E = 0.
+            (_, _, 96, ..) => 3,
+            // The logical device, and the identity number of EN 62056-61.
+            (0, _, 42, ..) => 2,
+            _ => 1,
+        };
+        let text = object.first();
+        let named = text.bytes().any(|b| b != b'0');
+        if named && rank > self.rank {
+            *self = Self { text, rank };
+        }
+    }
+}
+
 /// What one M-Bus slot said.
 #[derive(Debug, Default)]
 struct Slot<'t> {
@@ -152,7 +178,7 @@ struct Slot<'t> {
 fn read(text: &str, out: &mut Vec<Decoded>) {
     let mut values = Values::default();
     let mut slots: Vec<Slot<'_>> = Vec::new();
-    let (mut identifier, mut time) = ("", None);
+    let (mut identifier, mut time) = (Identifier::default(), None);
     let mut lines = text.lines();
     if let Some(header) = lines.next() {
         values.meta("model", header.trim_start_matches('/').trim());
@@ -167,14 +193,16 @@ fn read(text: &str, out: &mut Vec<Decoded>) {
         };
         match object.code {
             (0, 0, 1, 0, 0) => time = Some(object.first()),
-            (0, 0, 96, 1, 1) => identifier = object.first(),
+            (0 | 1, 0, 96, 1, 0 | 1) | (0, 0, 42, 0, 0) | (1, 0, 0, 0, 0) => {
+                identifier.take(&object)
+            }
             (0, channel @ 1..=15, ..) => mbus(&object, channel, &mut slots),
             _ => object.electricity(&mut values),
         }
     }
     if !values.is_empty() {
         let mut decoded = values.finish();
-        decoded.device = identifier_text(identifier);
+        decoded.device = identifier_text(identifier.text);
         decoded.time = time.and_then(instant).map(DeviceTime::At);
         out.push(decoded);
     }

@@ -1,4 +1,4 @@
-//! `temperature_c=21.5 humidity_pct=40`, separated by spaces or commas.
+//! `temperature_c=21.5 humidity_pct=40`, separated by spaces, commas or semicolons.
 //!
 //! Written by hand because no standard says what it is: a value is everything up to the next separator,
 //! or, in double quotes, everything up to the next double quote. There are no escapes.
@@ -8,7 +8,7 @@ use std::str;
 use super::{DecodeError, Decoded, Members, Scalar};
 use crate::config::Roles;
 
-const SEPARATORS: [char; 3] = [' ', '\t', ','];
+const SEPARATORS: [char; 4] = [' ', '\t', ',', ';'];
 
 /// Reads one line.
 ///

@@ -30,7 +30,7 @@ mod tcp;
 use std::sync::Arc;
 
 use super::{
-    DecodeError, Decoded,
+    Decoded,
     crc16::crc16,
     stream::{Cut, Fault, Step},
     values::Values,
@@ -120,7 +120,7 @@ impl Asked {
         map.read(self.request, data, &mut values);
         let mut decoded = values.finish();
         if decoded.fields.is_empty() {
-            return Err(DecodeError::NoFields(decoded.rejected.len()).into());
+            return Err(decoded.nothing().into());
         }
         decoded.device = Some(format!("{}-{}", map.name, self.unit));
         Ok(decoded)

@@ -17,7 +17,8 @@
 //! # What is kept
 //! The date comes from RMC or ZDA and is carried over midnight; without one there is no time. Degrees have
 //! 7 decimals (1 cm). `fix_valid` is false as soon as one sentence says so (status V, quality 0, mode N or
-//! "no fix"); coordinates are kept then if the receiver sends any, marked by it. A sentence without its
+//! "no fix"); coordinates are kept then if the receiver sends any, marked by it, and left out if they are none
+//! (`8960.0000,N` of a receiver that knows nothing). A sentence without its
 //! checksum is rejected; another kind of sentence, proprietary ones included, is none of ours.
 //!
 //! Written by hand: the `nmea` crate (0.8) takes chrono, nom and heapless along, holds 32-bit floats for
@@ -209,9 +210,9 @@ impl Epoch {
         let f = |index: usize| fields.get(index).map_or("", |field| field.trim());
         match kind {
             Kind::Gga => {
+                self.valid_if(f(6), f(6) != "0");
                 self.position(f(2), f(3), f(4), f(5));
                 self.number("fix_quality", f(6));
-                self.valid_if(f(6), !matches!(f(6), "0"));
                 self.number("satellites_used", f(7));
                 self.number("hdop", f(8));
                 self.number("altitude_m", f(9));
@@ -253,9 +254,9 @@ impl Epoch {
             }
             Kind::Gsv => self.in_view(talker, fields),
             Kind::Gll => {
-                self.position(f(1), f(2), f(3), f(4));
                 self.valid_if(f(6), f(6) == "A");
                 self.valid_if(f(7), f(7) != "N");
+                self.position(f(1), f(2), f(3), f(4));
             }
             Kind::Zda => {
                 let part = |index| f(index).parse::<i16>().ok();
@@ -287,7 +288,7 @@ impl Epoch {
         if let Some(number) = decimal(digits, 0) {
             // A millimetre per second is finer than any receiver.
             let speed = (number * metres / 3600.0 * 1000.0).round() / 1000.0;
-            self.once("speed_mps", speed);
+            self.once("speed_m_s", speed);
         }
     }
 
@@ -308,6 +309,7 @@ impl Epoch {
                 self.once("latitude_deg", lat);
                 self.once("longitude_deg", lon);
             }
+            _ if self.valid == Some(false) => {}
             // Half a position is none.
             _ => self.values.reject("latitude_deg", super::Problem::NoNumber),
         }

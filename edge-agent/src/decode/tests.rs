@@ -480,3 +480,87 @@ fn asks_for(topic: &str, filter: &str) -> bool {
     }
     topic.len() == filter.len()
 }
+
+fn pieces(stream: &mut super::stream::Stream, text: &[u8]) -> (Vec<String>, Vec<String>) {
+    let mut pieces = Vec::new();
+    stream.push(text, &mut pieces);
+    stream.finish(&mut pieces);
+    let (mut readings, mut faults) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        match piece {
+            super::stream::Piece::Reading(at, decoded) => {
+                readings.push(format!("{at} {}", shown(&decoded).join(" ")));
+            }
+            super::stream::Piece::Rejected(rejected) => {
+                faults.push(format!("{} {}", rejected.at, rejected.fault));
+            }
+        }
+    }
+    (readings, faults)
+}
+
+#[test]
+fn a_table_names_its_columns_in_its_first_line_whatever_stands_in_front() {
+    let mut csv = "csv".parse::<super::preset::Preset>().unwrap().stream();
+    let table = "\u{feff}temp_c,\"hum, pct\",note\n21.5,45,\"a \"\"b\"\"\"\ntemp_c,\"hum, pct\",note\n1,2\n-1,nan,\n";
+    let (readings, faults) = pieces(&mut csv, table.as_bytes());
+    assert_eq!(
+        readings,
+        [
+            r#"26 hum_pct=Float(45.0) note=Text("a \"b\"") temp_c=Float(21.5)"#,
+            "71 temp_c=Float(-1.0)"
+        ]
+    );
+    assert_eq!(faults, ["67 2 values for 3 columns"]);
+}
+
+#[test]
+fn semicolons_mean_decimal_commas_and_only_there() {
+    let columns = ["a", "b", "c"].map(String::from);
+    let read = |line: &str, separator| {
+        let decoded = csv::decode(line.as_bytes(), separator, &columns, &Roles::default()).unwrap();
+        shown(&decoded)
+    };
+    assert_eq!(
+        read("21,5;-0,25;1,2,3", b';'),
+        ["a=Float(21.5)", "b=Float(-0.25)", r#"c=Text("1,2,3")"#]
+    );
+    assert_eq!(
+        read("21,5\t1\t2", b'\t'),
+        [r#"a=Text("21,5")"#, "b=Float(1.0)", "c=Float(2.0)"]
+    );
+    let pairs = key_value::decode(b"T=1;H=2; P=3", &Roles::default()).unwrap();
+    assert_eq!(pairs.fields.len(), 3);
+}
+
+#[test]
+fn a_line_without_a_usable_value_says_which_one_and_why() {
+    let mut influx = "influx".parse::<super::preset::Preset>().unwrap().stream();
+    let (readings, faults) = pieces(&mut influx, b"m f=0x1\n");
+    assert!(readings.is_empty());
+    assert_eq!(
+        faults,
+        [r#"0 no value that can be kept: "f" is not a number"#]
+    );
+}
+
+#[test]
+fn a_bare_value_may_be_a_state_or_be_quoted_but_is_no_object() {
+    let field = FieldName::new("v").unwrap();
+    let read = |text: &str| number::decode(text.as_bytes(), &field).map(|d| shown(&d).join(" "));
+    for (text, expected) in [
+        (" 21.5\n", "v=Float(21.5)"),
+        ("\"21.5\"", "v=Float(21.5)"),
+        ("ON", "v=Bool(true)"),
+        ("off", "v=Bool(false)"),
+        ("heating", r#"v=Text("heating")"#),
+        ("", ""),
+    ] {
+        assert_eq!(read(text).unwrap(), expected, "{text}");
+    }
+    assert!(matches!(
+        read(r#"{"a":1}"#),
+        Err(DecodeError::NotAsPreset(_))
+    ));
+    assert!(read("[1]").is_err());
+}

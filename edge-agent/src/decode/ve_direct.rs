@@ -7,7 +7,7 @@
 //! block     field … , the sum of all its bytes is 0 modulo 256
 //! field     CR LF label TAB value
 //! the last  CR LF "Checksum" TAB byte            any byte, also CR, LF, TAB or ':'
-//! HEX       ':' hex digits LF                    at any time, also within a field; not in the sum
+//! HEX       ':' hex digits LF (or CR LF)         at any time, also within a field; not in the sum
 //! ```
 //!
 //! A monitor's fields come in two blocks in turn, each a reading of its own. Labels nobody knows keep
@@ -114,12 +114,17 @@ fn gather(held: &[u8]) -> Option<(Text, usize)> {
         if byte == b':' && !last {
             let hex = &held[at + 1..];
             let digits = hex.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-            match hex.get(digits) {
-                Some(b'\n') if digits <= MAX_HEX => {
+            match hex[digits..] {
+                [b'\n', ..] if digits <= MAX_HEX => {
                     at += digits + 2;
                     continue;
                 }
-                None if digits <= MAX_HEX => return None,
+                // Some adapters make CR LF of it.
+                [b'\r', b'\n', ..] if (1..=MAX_HEX).contains(&digits) => {
+                    at += digits + 3;
+                    continue;
+                }
+                [] | [b'\r'] if digits <= MAX_HEX => return None,
                 // A colon and no message: damage, left in so that the sum tells.
                 _ => {}
             }

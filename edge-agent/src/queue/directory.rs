@@ -58,7 +58,7 @@ impl Place {
             source,
         };
         fs::create_dir_all(dir).map_err(io)?;
-        if path.exists() {
+        if path.try_exists().map_err(io)? {
             let place = Self::lock(path.clone(), Some((gateway.clone(), topic.clone())))?;
             if place.gateway == *gateway {
                 return Ok(place);

@@ -91,7 +91,11 @@ impl Head {
     /// Opens the head for writing, making room for it when there is none.
     pub fn open(lane: &Path) -> io::Result<Self> {
         let path = lane.join(FILE);
-        if fs::metadata(&path).map_or(true, |meta| meta.len() < 2 * SLOT_BYTES as u64) {
+        let length = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            other => other?.len(),
+        };
+        if length < 2 * SLOT_BYTES as u64 {
             // Too short is damaged; what could be read of it has been read.
             files::replace(&path, &vec![0; 2 * SLOT_BYTES])?;
         }

@@ -23,7 +23,7 @@ pub struct Seen {
     pub gateway: GatewayId,
     /// Its topic.
     pub topic: Topic,
-    /// How full it is; `max_bytes` and `written_bytes` are not known here and 0.
+    /// How full it is; what counts since a start, and the bound, are not known here and 0.
     pub stat: Stat,
 }
 
@@ -35,7 +35,9 @@ pub fn lanes(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if (entry.path().join("lane").is_file() || entry.path().join("segments").is_dir())
+        if entry.file_type()?.is_dir()
+            && (entry.path().join("lane").try_exists()?
+                || entry.path().join("segments").try_exists()?)
             && let Ok(name) = entry.file_name().into_string()
         {
             names.push(name);

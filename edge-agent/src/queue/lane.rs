@@ -74,6 +74,7 @@ pub(super) struct State {
     /// Numbers of the oldest segment handed out and not forgotten, and of the one being read.
     pub held: Option<(u32, u32)>,
     pub written_bytes: u64,
+    pub reused_numbers: u64,
     pub stated_epochs: BTreeMap<Epoch, EpochEntry>,
     pub stated_losses: Vec<LossEntry>,
 }
@@ -88,6 +89,7 @@ impl State {
             other_bytes,
             held: None,
             written_bytes: 0,
+            reused_numbers: 0,
             stated_epochs: BTreeMap::new(),
             stated_losses: Vec::new(),
         }
@@ -209,7 +211,10 @@ impl Lane {
         match head.write(&book) {
             Ok(bytes) => self.state().written_bytes += bytes,
             Err(error) => {
-                self.state().dirty = true;
+                let mut state = self.state();
+                state.dirty = true;
+                // The same slot again: the other one is whole.
+                state.book.generation -= 1;
                 return Err(error);
             }
         }
@@ -264,6 +269,7 @@ impl Lane {
                 .filter(|loss| !state.stated_losses.contains(loss))
                 .count() as u64,
             written_bytes: state.written_bytes,
+            reused_numbers: state.reused_numbers,
         }
     }
 

@@ -106,15 +106,18 @@ struct Device {
 }
 
 impl Device {
-    /// Notes a number; whether it was there before and said the same.
-    fn note(&mut self, source: SourceId, tag: [u8; 4]) -> bool {
+    /// Notes a number; whether it was there before and what it said.
+    fn note(&mut self, source: SourceId, tag: [u8; 4]) -> Told {
         let ahead = |run: &Window| run.boot == source.boot && run.newest < source.sequence;
         let near = self.runs.iter().position(|run| run.reaches(source));
         match near.or_else(|| self.runs.iter().position(ahead)) {
             Some(at) => match self.runs[at].tag(source.sequence) {
                 // Only an old frame coming again: the order of the runs stays.
-                Some(have) if have == tag => return true,
-                Some(_) => self.begin(source, tag),
+                Some(have) if have == tag => return Told::Again,
+                Some(_) => {
+                    self.begin(source, tag);
+                    return Told::Reused;
+                }
                 None => {
                     self.runs[at].note(source.sequence, tag);
                     self.runs[..=at].rotate_right(1);
@@ -122,13 +125,25 @@ impl Device {
             },
             None => self.begin(source, tag),
         }
-        false
+        Told::New
     }
 
     fn begin(&mut self, source: SourceId, tag: [u8; 4]) {
         self.runs.insert(0, Window::new(source, tag));
         self.runs.truncate(2);
     }
+}
+
+/// What a device's number says of a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Not sent before.
+    New,
+    /// Sent again.
+    Again,
+    /// Not sent before, and the number stood for something else a moment ago: two devices have one id,
+    /// or one has restarted its numbers without a new boot.
+    Reused,
 }
 
 /// Everything remembered.
@@ -165,7 +180,7 @@ impl Memory {
         device: &DeviceId,
         source: SourceId,
         digest: Digest,
-    ) -> bool {
+    ) -> Told {
         let [a, b, c, d, ..] = digest.0.to_le_bytes();
         if !staged.devices.contains_key(device) {
             let known = self.devices.get(device).cloned().unwrap_or(Device {
@@ -174,10 +189,8 @@ impl Memory {
             });
             staged.devices.insert(device.clone(), known);
         }
-        staged
-            .devices
-            .get_mut(device)
-            .is_some_and(|device| device.note(source, [a, b, c, d]))
+        let device = staged.devices.get_mut(device);
+        device.map_or(Told::New, |device| device.note(source, [a, b, c, d]))
     }
 
     /// Whether the broker has delivered this message before.

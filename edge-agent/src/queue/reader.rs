@@ -34,11 +34,20 @@ pub struct Reader {
     pub(super) at: Option<At>,
     /// The last identity read. What comes again below it is passed over.
     pub(super) passed: Option<(Epoch, u64)>,
-    pub(super) open: Option<(u32, Segment)>,
+    pub(super) open: Option<Opened>,
     /// Segments up to this one may have been sent before.
     pub(super) resent_until: u32,
     /// No writer makes the head durable now and then; when this half did, last.
     pub(super) alone: Option<Instant>,
+}
+
+/// The sealed segment that is read.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub number: u32,
+    pub segment: Segment,
+    /// By its log alone: there is nothing else to ask.
+    pub by_log: bool,
 }
 
 #[derive(Debug, Clone, Copy)]

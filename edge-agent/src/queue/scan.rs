@@ -16,7 +16,7 @@ use super::{
     envelope::EnvelopeError,
     files,
     lane::{Life, State},
-    reader::{At, Handed, Pending, ReadError, Reader},
+    reader::{At, Handed, Opened, Pending, ReadError, Reader},
     segment::{Segment, SegmentError},
     summary::{Run, Summary},
 };
@@ -182,15 +182,17 @@ impl Reader {
 
     fn read_sealed(&mut self, at: At, end: u64) -> Result<Vec<(u64, Vec<u8>)>, SegmentError> {
         let dir = self.lane.segment_dir(at.number);
-        let mut fresh = false;
         if self
             .open
             .as_ref()
-            .is_none_or(|(number, _)| *number != at.number)
+            .is_none_or(|open| open.number != at.number)
         {
             self.open = None;
-            self.open = Some((at.number, Segment::open(&dir)?));
-            fresh = true;
+            self.open = Some(Opened {
+                number: at.number,
+                segment: Segment::open(&dir)?,
+                by_log: false,
+            });
         }
         let whole = |found: &Vec<(u64, Vec<u8>)>| {
             let contiguous = (at.next_block..)
@@ -199,19 +201,24 @@ impl Reader {
             let due = usize::try_from(end - at.next_block).unwrap_or(usize::MAX);
             contiguous && found.len() == due.min(READ_BLOCKS)
         };
-        let Some((_, segment)) = &self.open else {
+        let Some(open) = &self.open else {
             return Ok(Vec::new());
         };
-        match segment.blocks(at.next_block, end, READ_BLOCKS) {
-            Ok(found) if whole(&found) || !fresh => Ok(found),
-            // The snapshot may be at fault: the log by itself may know more.
+        match open.segment.blocks(at.next_block, end, READ_BLOCKS) {
+            Ok(found) if whole(&found) || open.by_log => Ok(found),
+            // The snapshot may be at fault, or a read that failed: the log by itself may know more.
             other => {
                 self.open = None;
                 let segment = Segment::open_from_log(&dir)?;
                 let again = segment.blocks(at.next_block, end, READ_BLOCKS);
-                self.open = Some((at.number, segment));
+                self.open = Some(Opened {
+                    number: at.number,
+                    segment,
+                    by_log: true,
+                });
                 match (again, other) {
                     (Err(_), Ok(found)) => Ok(found),
+                    (Ok(again), Ok(found)) if again.len() < found.len() => Ok(found),
                     (again, _) => again,
                 }
             }

@@ -3,6 +3,9 @@
 //! What sled 0.34.7 does not do, this does:
 //! - `flush` does not reach the disk, so each append ends with an fdatasync of a handle of our own on
 //!   sled's `db`; `conf` and the directories are synced once, at creation;
+//! - a read that fails while a store is opened passes for the end of its log, and what comes after is
+//!   overwritten: it is put back and opened once more (see image);
+//! - a flush may sleep for ever after a failed write: it is watched;
 //! - an I/O error stays until the store is reopened, and the destructor of such a store may abort the
 //!   process: a sick handle is never dropped;
 //! - damage may panic instead of failing: every call is caught;
@@ -15,20 +18,32 @@
 
 use std::{
     fs::{self, File},
+    future::Future,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{fault::step, files};
+use super::{
+    fault::step,
+    files,
+    image::{Image, LOCK_WAIT},
+};
 
 /// Page cache of one store; two are open at most.
 const CACHE_BYTES: u64 = 2 * 1024 * 1024;
-/// A dropped store gives its lock back a little later; this is long enough to be sure.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Times a log is opened until two agree, once more than two disagreements can be by chance.
+const TRIES: u32 = 4;
+/// A flush that takes longer may have been forgotten.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Extension of a directory whose store is being created.
 pub const UNFINISHED: &str = "new";
 const CARRY: &[u8] = b"carry";
@@ -85,7 +100,7 @@ impl Segment {
     fn create_as(unfinished: &Path, dir: &Path) -> io::Result<Self> {
         step("segment: create")?;
         files::create_dir(unfinished)?;
-        let mut segment = Self::attempt(unfinished)?;
+        let mut segment = Self::connect(unfinished)?;
         File::open(unfinished.join("conf"))?.sync_all()?;
         segment.file.sync_data()?;
         files::sync_dir(unfinished)?;
@@ -100,35 +115,76 @@ impl Segment {
 
     /// Opens a segment, without its snapshot if that is in the way. What it read is durable afterwards.
     pub fn open(dir: &Path) -> Result<Self, SegmentError> {
-        present(dir)?;
-        let segment = match Self::attempt(dir) {
-            Err(SegmentError::Damaged(reason)) => {
-                tracing::warn!(segment = %dir.display(), reason, "queue segment opened without its snapshot");
-                return Self::open_from_log(dir);
-            }
-            other => other?,
-        };
-        segment.file.sync_data()?;
-        files::sync_dir(dir)?;
-        Ok(segment)
+        Self::recover(dir, false)
     }
 
     /// Opens a segment by its log alone.
     pub fn open_from_log(dir: &Path) -> Result<Self, SegmentError> {
-        present(dir)?;
-        drop_derived(dir)?;
-        let segment = Self::attempt(dir)?;
+        Self::recover(dir, true)
+    }
+
+    /// Tries until nothing of the log was overwritten, or two tries overwrote the same. A log that does
+    /// not open twice by itself is damaged, and stays as it was.
+    fn recover(dir: &Path, mut by_log: bool) -> Result<Self, SegmentError> {
+        let log = present(dir)?;
+        let Ok(image) = Image::of(&log) else {
+            // The card cannot read all of it: what it can, sled finds.
+            return Self::attempt(dir, by_log).or_else(|_| Self::attempt(dir, true));
+        };
+        let mut before = None;
+        let mut failed = false;
+        for _ in 0..TRIES {
+            let attempt = Self::attempt(dir, by_log);
+            let gone = image.overwritten(&log)?;
+            let error = match attempt {
+                Ok(segment) if gone.is_empty() || before.as_ref() == Some(&gone) => {
+                    return Ok(segment);
+                }
+                Ok(segment) => {
+                    drop(segment);
+                    None
+                }
+                Err(error) => Some(error),
+            };
+            if !gone.is_empty() {
+                tracing::warn!(segment = %dir.display(), pages = gone.len(),
+                    "queue segment put back and opened once more");
+                image.put_back(&log)?;
+            }
+            match error {
+                Some(SegmentError::Damaged(reason)) if !by_log => {
+                    tracing::warn!(segment = %dir.display(), reason, "queue segment opened without its snapshot");
+                }
+                Some(SegmentError::Damaged(_)) if !failed => failed = true,
+                Some(error) => return Err(error),
+                None => {}
+            }
+            before = Some(gone);
+            by_log = true;
+        }
+        Err(SegmentError::Damaged(
+            "its log reads differently each time".into(),
+        ))
+    }
+
+    fn attempt(dir: &Path, by_log: bool) -> Result<Self, SegmentError> {
+        if by_log {
+            drop_derived(dir)?;
+        }
+        let segment = Self::connect(dir)?;
+        // What sled means to write, it writes before its log is compared.
+        caught(|| flush(segment.db()?))?;
         segment.file.sync_data()?;
         files::sync_dir(dir)?;
         Ok(segment)
     }
 
-    fn attempt(dir: &Path) -> Result<Self, SegmentError> {
+    fn connect(dir: &Path) -> Result<Self, SegmentError> {
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let db = loop {
             match caught(|| config.open()) {
                 Err(SegmentError::Io(error))
@@ -171,7 +227,7 @@ impl Segment {
         step("append: before batch")?;
         caught(|| self.db()?.apply_batch(batch))?;
         step("append: before flush")?;
-        caught(|| self.db()?.flush())?;
+        caught(|| flush(self.db()?))?;
         step("append: before fdatasync")?;
         self.file.sync_data()?;
         step("append: durable")?;
@@ -254,11 +310,40 @@ impl Drop for Segment {
 }
 
 /// sled would make an empty store where there is none.
-fn present(dir: &Path) -> Result<(), SegmentError> {
-    if dir.join("db").is_file() {
-        Ok(())
-    } else {
-        Err(SegmentError::Damaged("its log is missing".into()))
+fn present(dir: &Path) -> Result<File, SegmentError> {
+    let log = File::options().read(true).write(true).open(dir.join("db"));
+    log.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => {
+            SegmentError::Damaged("its log is missing".into())
+        }
+        _ => SegmentError::Io(error),
+    })
+}
+
+/// sled's flush, which may sleep for ever: a write that fails on one of its threads is noted there, and
+/// nobody is woken. Another flush sees the note and wakes them all.
+fn flush(db: &sled::Db) -> sled::Result<()> {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut flush = pin!(db.flush_async());
+    let begin = Instant::now();
+    let mut patience = PATIENCE;
+    loop {
+        if let Poll::Ready(done) = flush.as_mut().poll(&mut context) {
+            return done.map(drop);
+        }
+        thread::park_timeout(patience.saturating_sub(begin.elapsed()));
+        if begin.elapsed() >= patience {
+            // One thread of sled's each; ever fewer, for a disk may just be slow.
+            patience *= 2;
+            drop(pin!(db.flush_async()).poll(&mut context));
+        }
     }
 }
 

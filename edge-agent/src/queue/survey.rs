@@ -19,6 +19,8 @@ use crate::config;
 
 /// Blocks scanned at a time.
 const SCAN_BLOCKS: usize = 64;
+/// Times a segment is read until two agree.
+const TRIES: u32 = 4;
 
 /// What the directory holds.
 #[derive(Default)]
@@ -62,7 +64,7 @@ pub(super) fn survey(
             survey.segments.insert(number, summary);
             continue;
         }
-        match scan(&dir, limit, survey.memory.is_none()) {
+        match scan(&dir, limit, survey.memory.is_none(), sealed.as_ref()) {
             Err(SegmentError::Io(error)) => return Err(io(error)),
             Err(SegmentError::Damaged(reason)) => {
                 // A disk that takes nothing makes every store look damaged: opening one writes.
@@ -107,12 +109,35 @@ struct Scanned {
     whole: bool,
 }
 
-fn scan(dir: &Path, limit: u64, replay: bool) -> Result<Scanned, SegmentError> {
-    let segment = Segment::open(dir)?;
-    match scan_open(segment, limit, replay) {
-        Err(SegmentError::Damaged(_)) => scan_open(Segment::open_from_log(dir)?, limit, replay),
-        other => other,
+/// Reads a segment until it says what it said when it was sealed, or twice the same: a read that fails
+/// while sled opens a store may leave out a part of it, without an error.
+fn scan(
+    dir: &Path,
+    limit: u64,
+    replay: bool,
+    sealed: Option<&Summary>,
+) -> Result<Scanned, SegmentError> {
+    let mut before = None;
+    let mut failed = false;
+    for _ in 0..TRIES {
+        let segment = match (&before, failed) {
+            (None, false) => Segment::open(dir)?,
+            _ => Segment::open_from_log(dir)?,
+        };
+        match scan_open(segment, limit, replay) {
+            Ok(scanned) => {
+                let summary = Some(&scanned.summary);
+                if summary == sealed || summary == before.as_ref() {
+                    return Ok(scanned);
+                }
+                before = Some(scanned.summary);
+            }
+            Err(SegmentError::Damaged(_)) if !failed => failed = true,
+            Err(error) => return Err(error),
+        }
     }
+    let reason = "it reads differently each time";
+    Err(SegmentError::Damaged(reason.into()))
 }
 
 fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, SegmentError> {

@@ -11,6 +11,7 @@ mod model;
 mod owners;
 mod properties;
 mod rescue;
+mod segments;
 
 use std::{
     collections::BTreeMap,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{Digest, Epoch, RecordId, control::LossReason};
+use protocol::{DeviceId, Digest, Epoch, RecordId, SourceId, control::LossReason};
 
 use super::{
     CommitError, Now,
@@ -16,7 +16,7 @@ use super::{
     block::{self, MqttOrigin, Packed},
     book::{EpochEntry, MAX_EPOCHS},
     lane::{Info, Lane, Life},
-    memory::{Memory, Staged},
+    memory::{Memory, Staged, Told},
     summary::Summary,
 };
 use crate::{
@@ -57,6 +57,9 @@ pub(super) struct Plan {
     pub staged: Staged,
     pub retransmitted: u64,
     pub rejected: u64,
+    /// Numbers that stood for something else before; the last of them.
+    pub reused: u64,
+    pub reused_last: Option<(DeviceId, SourceId)>,
 }
 
 impl Writer {
@@ -82,6 +85,11 @@ impl Writer {
             }
         }
         self.memory.apply(plan.staged);
+        if let Some((device, SourceId { boot, sequence })) = plan.reused_last {
+            let (lane, n) = (self.lane.name(), plan.reused);
+            self.lane.state().reused_numbers += n;
+            tracing::warn!(lane, %device, boot, sequence, n, "number used again for another reading, both are kept");
+        }
         let conservation = &self.lane.conservation;
         conservation.retransmitted(plan.retransmitted);
         conservation.rejected(plan.rejected);
@@ -95,6 +103,8 @@ impl Writer {
             staged: Staged::default(),
             retransmitted: 0,
             rejected: 0,
+            reused: 0,
+            reused_last: None,
         };
         for message in batch {
             let outcome = self.plan_message(message, &mut plan);
@@ -126,13 +136,22 @@ impl Writer {
             return Outcome::Stored;
         }
         for (reading, (bytes, digest)) in message.readings.iter().zip(packed) {
-            if let Some(source) = reading.source
-                && self
+            let told = reading.source.map(|source| {
+                let seen = self
                     .memory
-                    .seen(&mut plan.staged, &reading.device, source, digest)
-            {
-                plan.retransmitted += 1;
-                continue;
+                    .seen(&mut plan.staged, &reading.device, source, digest);
+                (seen, source)
+            });
+            match told {
+                Some((Told::Again, _)) => {
+                    plan.retransmitted += 1;
+                    continue;
+                }
+                Some((Told::Reused, source)) => {
+                    plan.reused += 1;
+                    plan.reused_last = Some((reading.device.clone(), source));
+                }
+                Some((Told::New, _)) | None => {}
             }
             let origin = origin.take();
             if let Some(origin) = origin {

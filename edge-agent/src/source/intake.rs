@@ -76,10 +76,10 @@ impl Intake {
         defaults: &Defaults<'_>,
         at: &Moment,
     ) -> Result<Reading, DecodeError> {
-        let rejected = std::mem::take(&mut decoded.rejected);
         if decoded.fields.is_empty() {
-            return Err(DecodeError::NoFields(rejected.len()));
+            return Err(decoded.nothing());
         }
+        let rejected = std::mem::take(&mut decoded.rejected);
         let reading = decoded.into_reading(defaults, at)?;
         self.note(&reading, &rejected);
         Ok(reading)

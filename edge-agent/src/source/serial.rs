@@ -280,6 +280,12 @@ impl Port {
                 return Ok(());
             }
         };
+        if let LineFormat::Csv { separator, columns } = &lines.format
+            && decode::csv::is_header(&bytes, *separator, columns)
+        {
+            self.intake.counters.skipped();
+            return Ok(());
+        }
         let defaults = Defaults {
             device: lines.device.as_ref(),
             meta: &self.meta,

@@ -227,7 +227,7 @@ impl Snapshot {
     }
 
     fn encode_lanes(&self, out: &mut Writer<'_>) -> fmt::Result {
-        let columns: [Column<LaneStat>; 9] = [
+        let columns: [Column<LaneStat>; 10] = [
             (Gauge, "edge_queue_readings", "Readings waiting", |lane| {
                 lane.stat.readings
             }),
@@ -251,6 +251,12 @@ impl Snapshot {
                 "edge_queue_written_bytes",
                 "Written to the disk since the start",
                 |lane| lane.stat.written_bytes,
+            ),
+            (
+                Counter,
+                "edge_queue_reused_numbers",
+                "Numbers that a device used again for another reading",
+                |lane| lane.stat.reused_numbers,
             ),
             (
                 Counter,

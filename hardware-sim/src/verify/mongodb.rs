@@ -13,15 +13,7 @@ use super::{Comparison, Stored, Verdict};
 use crate::truth::{Exact, Reader, TruthError};
 
 /// Members of a document that are no values and not read here either.
-const NOT_READ: [&str; 7] = [
-    "ts",
-    "clock",
-    "digest",
-    "hops",
-    "uptime",
-    "foreign",
-    "expires_at",
-];
+const NOT_READ: [&str; 5] = ["digest", "hops", "uptime", "foreign", "expires_at"];
 
 /// Where the documents are.
 #[derive(Debug, Clone)]
@@ -104,8 +96,8 @@ async fn read_facts(
     while cursor.advance().await? {
         let loss = cursor.deserialize_current()?;
         let number = |name| integer(loss.get(name)).and_then(|n| u64::try_from(n).ok());
-        if let Some(first) = number("first") {
-            comparison.declare(first, number("last"));
+        if let (Ok(epoch), Some(first)) = (loss.get_str("epoch"), number("first")) {
+            comparison.declare(&format!("{gateway}:{epoch}"), first, number("last"));
         }
     }
     let mut cursor = facts("epochs").find(ours).await?;
@@ -125,8 +117,10 @@ fn stored(document: Document) -> Stored {
         id: String::new(),
         device: String::new(),
         source: None,
+        time_ms: None,
         values: BTreeMap::new(),
     };
+    let mut by_device = false;
     for (name, member) in document {
         match (name.as_str(), member) {
             ("_id", Bson::String(id)) => read.id = id,
@@ -139,6 +133,8 @@ fn stored(document: Document) -> Stored {
                 read.source = integer(src.get("boot")).zip(integer(src.get("seq")));
             }
             ("seq", _) => {}
+            ("ts", Bson::DateTime(time)) => read.time_ms = Some(time.timestamp_millis()),
+            ("clock", Bson::String(clock)) => by_device = clock == "device",
             ("raw", Bson::Document(raw)) => {
                 let values = raw.into_iter().map(|(name, value)| (name, exact(value)));
                 read.values.extend(values);
@@ -148,6 +144,7 @@ fn stored(document: Document) -> Stored {
             }
         }
     }
+    read.time_ms = read.time_ms.filter(|_| by_device);
     read
 }
 
@@ -181,12 +178,14 @@ mod tests {
             "_id": "gw:00000000000a:000000000001",
             "meta": { "gateway": "gw", "device": "d", "model": "m" },
             "seq": 1_i64,
+            "ts": mongodb::bson::DateTime::from_millis(7),
+            "clock": "device",
             "src": { "boot": 9_i64, "seq": 4_i64 },
             "power_w": 1.0,
             "on": true,
             "raw": { "state": "x" },
         });
-        assert_eq!(read.source, Some((9, 4)));
+        assert_eq!((read.source, read.time_ms), (Some((9, 4)), Some(7)));
         assert_eq!((read.device.as_str(), read.values.len()), ("d", 3));
         assert_eq!(read.values["power_w"], Exact::Float(1.0));
         assert_eq!(read.values["state"], Exact::Text("x".into()));

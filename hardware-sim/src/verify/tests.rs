@@ -11,6 +11,7 @@ fn stored(at: u32, seq: u32, power: f64) -> Stored {
         id: format!("{EPOCH}:{at:012x}"),
         device: "d".into(),
         source: Some((9, seq.into())),
+        time_ms: None,
         values: BTreeMap::from([("power_w".into(), Exact::Float(power))]),
     }
 }
@@ -155,14 +156,72 @@ fn order_holds_along_the_chain_of_epochs_that_the_gateway_told() {
 }
 
 #[test]
-fn declared_losses_explain_only_as_many_as_they_name() {
-    for (last, clean) in [(Some(0), false), (Some(1), true), (None, false)] {
+fn a_declared_loss_explains_what_is_missing_at_its_place_and_nothing_else() {
+    // Six readings with the ids 10 to 15; those of sequence 2 and 3 are missing.
+    let documents: Vec<_> = [0, 1, 4, 5]
+        .map(|seq| stored(10 + seq, seq, f64::from(seq)))
+        .into();
+    for (what, declared, explained, clean) in [
+        ("nothing", &[][..], 0, false),
+        ("both", &[(EPOCH, 12, Some(13))][..], 2, true),
+        (
+            "both, in two statements that overlap",
+            &[(EPOCH, 12, Some(13)), (EPOCH, 13, Some(13))],
+            2,
+            true,
+        ),
+        (
+            "one of them, twice",
+            &[(EPOCH, 12, Some(12)), (EPOCH, 12, Some(12))],
+            1,
+            false,
+        ),
+        ("as many, elsewhere", &[(EPOCH, 20, Some(21))], 0, false),
+        (
+            "as many, of another epoch",
+            &[("gw:00000000000b", 12, Some(13))],
+            0,
+            false,
+        ),
+        ("what is there", &[(EPOCH, 10, Some(11))], 0, false),
+        ("more than is missing", &[(EPOCH, 10, Some(15))], 2, true),
+        ("an end that nobody knows", &[(EPOCH, 12, None)], 0, false),
+    ] {
         let mut comparison = Comparison::new(5);
-        acknowledged(2)
+        acknowledged(6)
             .into_iter()
             .for_each(|line| comparison.expect(line));
-        comparison.declare(0, last);
-        assert_eq!(comparison.verdict(true).clean, clean, "{last:?}");
+        documents.iter().for_each(|one| comparison.see(one));
+        for (epoch, first, last) in declared {
+            comparison.declare(epoch, *first, *last);
+        }
+        comparison.follows("gw:00000000000b".into(), EPOCH.into());
+        let verdict = comparison.verdict(true);
+        assert_eq!(
+            (verdict.explained, verdict.clean),
+            (explained, clean),
+            "{what}: {verdict}"
+        );
+        assert_eq!(verdict.lost.count, 2, "{what}");
+    }
+}
+
+#[test]
+fn a_time_that_the_device_told_is_compared_to_the_millisecond() {
+    for (stored_ms, altered) in [
+        (Some(1_700_000_000_250), 0),
+        (Some(1_700_000_000_251), 1),
+        (None, 0),
+    ] {
+        let mut truth = acknowledged(1);
+        truth[0].time = Some(1_700_000_000_250_999);
+        let mut document = stored(0, 0, 0.0);
+        document.time_ms = stored_ms;
+        assert_eq!(
+            compare(&truth, &[document]).altered.count,
+            altered,
+            "{stored_ms:?}"
+        );
     }
 }
 

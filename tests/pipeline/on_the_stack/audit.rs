@@ -18,18 +18,19 @@ use serde_json::Value as Json;
 
 use super::whole_way::Play;
 
-struct Audit {
-    code: Option<i32>,
-    text: String,
+/// What `cloud-sink audit` answered.
+pub struct Audit {
+    pub code: Option<i32>,
+    pub text: String,
 }
 
 impl Audit {
-    fn json(&self) -> Result<Json> {
+    pub fn json(&self) -> Result<Json> {
         serde_json::from_str(&self.text).with_context(|| self.text.clone())
     }
 }
 
-fn audit(rig: &Rig, more: &[&str]) -> Result<Audit> {
+pub fn audit(rig: &Rig, more: &[&str]) -> Result<Audit> {
     let output = Command::new(harness::binary("cloud-sink")?)
         .args(["audit", "-c"])
         .arg(rig.sink.config_file())
@@ -43,7 +44,7 @@ fn audit(rig: &Rig, more: &[&str]) -> Result<Audit> {
 }
 
 /// Waits until so many readings have arrived and been stated: nothing in flight, nothing queued.
-fn wait_settled(rig: &Rig, readings: u64) -> Result<()> {
+pub fn wait_settled(rig: &Rig, readings: u64) -> Result<()> {
     let mut last = String::new();
     let wanted = format!("\n{readings} readings: nothing is missing\n");
     let settled = wait::until_true("an audit without anything under way", PATIENCE, || {
@@ -54,7 +55,7 @@ fn wait_settled(rig: &Rig, readings: u64) -> Result<()> {
     settled.with_context(|| format!("{last}\n{}", rig.sink.end_of_log()))
 }
 
-fn sum(report: &Json, what: &str) -> u64 {
+pub fn sum(report: &Json, what: &str) -> u64 {
     let lanes = report["gateways"].as_array().into_iter().flatten();
     let lanes = lanes.flat_map(|gateway| gateway["lanes"].as_array().into_iter().flatten());
     lanes.filter_map(|lane| lane["totals"][what].as_u64()).sum()

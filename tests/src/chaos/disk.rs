@@ -1,6 +1,6 @@
 //! The n-th I/O call fails, for every n: one run of the agent each, with EIO and with ENOSPC.
 //!
-//! One failing call must cost nothing: no reading, no crash. An agent may end with an error when the
+//! One failing call must cost nothing: no reading, not even a declared one, and no crash. An agent may end with an error when the
 //! call fails while it starts; the service manager starts it again, and so does this.
 
 use std::{
@@ -63,6 +63,10 @@ pub fn fail_one(bench: &mut Bench, disk: &FaultyDisk, number: u64, error: Errno)
     if let Err(error) = one(bench, &mut report) {
         report.unexplained(format!("{error:#}"));
     }
+    if report.declared_lost > 0 {
+        let declared = report.declared_lost;
+        report.unexplained(format!("{declared} readings declared lost"));
+    }
     if disk.failed()? > 0 {
         report.fault(name);
     }
@@ -87,7 +91,11 @@ pub fn run(step: u64) -> Result<Report> {
     for number in (1..=calls).step_by(usize::try_from(step.max(1))?) {
         progress.at(number);
         for error in [Errno::IO, Errno::NO_SPACE] {
-            report.add(fail_one(&mut bench, &disk, number, error)?);
+            let one = fail_one(&mut bench, &disk, number, error)?;
+            if !one.is_clean() {
+                eprintln!("call {number}: {one}");
+            }
+            report.add(one);
         }
     }
     report.seconds = begin.elapsed().as_secs();

@@ -330,11 +330,11 @@ impl Mixture {
         report.obligations += verdict.acknowledged;
         report.stored += verdict.stored;
         report.declared_lost += verdict.declared_lost;
-        report.lost += verdict.lost.count.saturating_sub(verdict.declared_lost);
+        report.lost += verdict.lost.count - verdict.explained;
         report.duplicated += verdict.duplicated.count;
         report.altered += verdict.altered.count;
         report.disordered += verdict.disordered.count;
-        if verdict.declared_lost > verdict.lost.count {
+        if verdict.declared_lost > verdict.explained {
             report.unexplained(format!("false alarm: {verdict}"));
         }
         for (word, finding) in [

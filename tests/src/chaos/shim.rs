@@ -20,12 +20,14 @@ impl Calls {
     pub const SYNCS: Self = Self(2);
     /// Making, renaming and removing files and folders.
     pub const NAMES: Self = Self(4);
-    /// `read`.
+    /// `read` and `readdir`.
     pub const READS: Self = Self(8);
+    /// Opening what is there, and `stat`.
+    pub const LOOKS: Self = Self(16);
     /// Whatever a disk that takes nothing more refuses.
     pub const CHANGES: Self = Self(1 | 2 | 4);
     /// Everything.
-    pub const ALL: Self = Self(15);
+    pub const ALL: Self = Self(31);
 }
 
 /// Errors a disk has, as Linux numbers them.
@@ -57,7 +59,7 @@ impl FaultyDisk {
     /// The C compiler is missing, or a file cannot be written.
     pub fn new(dir: &Path, control: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        let library = built("faultio.c", &["-shared", "-fPIC"])?;
+        let library = library("faultio.c")?;
         let disk = Self {
             library,
             control: File::options()
@@ -183,6 +185,14 @@ impl FaultyDisk {
 /// It cannot be compiled.
 pub fn program(source: &str) -> Result<PathBuf> {
     built(source, &[])
+}
+
+/// A library of `tests/shim`, to be preloaded.
+///
+/// # Errors
+/// It cannot be compiled.
+pub fn library(source: &str) -> Result<PathBuf> {
+    built(source, &["-shared", "-fPIC"])
 }
 
 /// Compiles a file of `tests/shim` into `target/shim`, unless a build newer than it is there.

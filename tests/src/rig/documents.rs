@@ -67,6 +67,17 @@ impl Documents {
         Ok(())
     }
 
+    /// Runs a command of the server as its administrator does, on its database `admin`.
+    ///
+    /// # Errors
+    /// MongoDB does not answer, or refuses it.
+    pub fn administer(&self, command: Document) -> Result<()> {
+        let admin = self.database.client().database("admin");
+        let run = admin.run_command(command);
+        self.runtime.block_on(async { run.await })?;
+        Ok(())
+    }
+
     /// All readings, by `_id`.
     ///
     /// # Errors

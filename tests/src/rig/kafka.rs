@@ -6,7 +6,9 @@ use anyhow::{Context, Result, bail};
 use protocol::Record;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::{Header, Headers, OwnedHeaders},
@@ -165,6 +167,23 @@ impl Kafka {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, error)) => bail!("create topic {topic}: {error}"),
             }
+        }
+        Ok(())
+    }
+
+    /// Changes a setting of a topic; its others go back to their defaults.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub fn configure(&self, topic: &str, name: &str, value: &str) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create()?;
+        let options = AdminOptions::new().operation_timeout(Some(WITHIN));
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        for result in runtime.block_on(admin.alter_configs([&change], &options))? {
+            result.map_err(|(_, error)| anyhow::anyhow!("configure {topic}: {error}"))?;
         }
         Ok(())
     }

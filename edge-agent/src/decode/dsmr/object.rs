@@ -70,6 +70,10 @@ impl<'t> Object<'t> {
     /// An object of the electricity meter itself, put under its name.
     pub(super) fn electricity(&self, values: &mut Values) {
         let (_, _, c, d, e) = self.code;
+        // Logs of past months, and of failures.
+        if matches!(c, 98 | 99) {
+            return;
+        }
         // The newest of several is last: 1.6.0 is (time)(value), logs are longer.
         let value = match self.values[..] {
             [value] | [_, value] => value,
@@ -133,7 +137,7 @@ fn name(c: u8, d: u8, e: u8) -> Option<String> {
         17 => return (d == 0).then(|| "limiter".to_owned()),
         14 => return (d == 7).then(|| "frequency".to_owned()),
         31 | 51 | 71 if d == 4 => return Some(format!("fuse{}", phase(c, d))),
-        1..=4 | 9 | 10 => c,
+        1..=10 | 16 => c,
         21..=80 => c % 20,
         _ => return None,
     };
@@ -142,6 +146,12 @@ fn name(c: u8, d: u8, e: u8) -> Option<String> {
         2 => ("power", "energy", "_export"),
         3 => ("reactive_power", "reactive_energy", "_import"),
         4 => ("reactive_power", "reactive_energy", "_export"),
+        5 => ("reactive_power", "reactive_energy", "_q1"),
+        6 => ("reactive_power", "reactive_energy", "_q2"),
+        7 => ("reactive_power", "reactive_energy", "_q3"),
+        8 => ("reactive_power", "reactive_energy", "_q4"),
+        // Import less export.
+        16 => ("power", "energy_net", ""),
         9 => ("apparent_power", "apparent_energy", "_import"),
         10 => ("apparent_power", "apparent_energy", "_export"),
         11 => ("current", "", ""),

@@ -161,3 +161,47 @@ fn a_line_that_is_no_object_is_rejected_by_name_where_no_crc_protects() {
         .collect();
     assert_eq!(names, ["0-0:96.14.0(0001", "power_import_w"]);
 }
+
+/// Iskraemeco in Ireland, from github.com/ndokter/dsmr_parser, test/example_telegrams.py; shortened, so
+/// without its CRC.
+const IRISH: &str = "/ISk5MIE5T-200\r\n\r\n1-0:0.0.0(00000000)\r\n0-0:96.1.0(09610)\r\n\
+0-0:1.0.0(230202132747S)\r\n1-0:1.8.1(000010.181*kWh)\r\n1-0:41.7.0(00.417*kW)\r\n!\r\n";
+
+/// Sagemcom at E.ON in Hungary, from the same place; shortened.
+const HUNGARIAN: &str = "/SAG5SAG-METER\r\n\r\n0-0:1.0.0(230724150730S)\r\n\
+0-0:42.0.0(53414733303832323030303032313630)\r\n0-0:96.1.0(383930303832323030303032313630)\r\n\
+1-0:5.8.0(000000.668*kvarh)\r\n1-0:8.7.0(00.012*kvar)\r\n1-0:16.7.0(-00.601*kW)\r\n\
+1-0:36.7.0(-00.201*kW)\r\n1-0:13.7.0(4.556)\r\n0-0:98.1.0(230701000000S)(000040.777*kWh)\r\n!\r\n";
+
+/// EasyMeter in Germany: codes with `*255`, and its number under 0.0.0.
+const GERMAN: &str = "/ESY5Q3DA1004 V3.04\r\n\r\n1-0:0.0.0*255(1336001560)\r\n\
+1-0:1.8.0*255(00032549.5061662*kWh)\r\n1-0:1.7.0*255(001688.21*W)\r\n!\r\n";
+
+#[test]
+fn meters_of_other_countries_name_themselves_in_their_own_objects() {
+    for (telegram, expected) in [
+        (
+            IRISH,
+            "09610 @2023-02-02T11:27:47Z energy_import_t1_kwh=10.181 power_import_l2_w=417",
+        ),
+        (
+            HUNGARIAN,
+            "890082200002160 @2023-07-24T13:07:30Z power_factor=4.556 power_l1_w=-201 power_w=-601 \
+             reactive_energy_q1_kvarh=0.668 reactive_power_q4_var=12",
+        ),
+        (
+            GERMAN,
+            "1336001560 energy_import_kwh=32549.5061662 power_import_w=1688.21",
+        ),
+    ] {
+        assert_eq!(clean("dsmr", telegram.as_bytes()), [expected]);
+    }
+}
+
+#[test]
+fn a_gas_meter_that_was_never_heard_gives_no_reading() {
+    // github.com/dsmrreader/dsmr-reader/issues/919: a slot without a unit, at a time that is none.
+    let unheard = "/FLU5\\253769484_A\r\n\r\n1-0:1.7.0(00.638*kW)\r\n0-1:24.1.0(003)\r\n\
+                   0-1:24.4.0(0)\r\n0-1:24.2.3(632525252525W)(00000.000)\r\n!\r\n";
+    assert_eq!(clean("dsmr", unheard.as_bytes()), ["power_import_w=638"]);
+}

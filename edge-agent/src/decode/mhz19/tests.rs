@@ -75,3 +75,12 @@ fn damage_costs_only_the_reply_it_is_in() {
     let (_, rejected) = mixed("mh-z19", &hex(MANUAL)[..5]);
     assert_eq!(rejected, [(0, 5, Fault::Truncated)]);
 }
+
+#[test]
+fn a_capture_of_others_is_read() {
+    // github.com/avaldebe/PyPMS, tests/captured_data/MHZ19B.
+    assert_eq!(
+        clean("mh-z19", &hex("ff 86 02 7c 42 00 00 00 ba")),
+        ["co2_ppm=636 temperature_c=26 warming_up=false"]
+    );
+}

@@ -28,8 +28,9 @@ use super::{
 };
 use crate::decode::{DecodeError, Problem, Scalar};
 
-const COMPONENTS: [&str; 19] = [
+const COMPONENTS: [&str; 20] = [
     "sensor",
+    "text_sensor",
     "binary_sensor",
     "switch",
     "light",
@@ -88,7 +89,7 @@ pub fn decode(message: &Message<'_>) -> Result<Outcome, DecodeError> {
         "select" | "text" | "event" | "date" | "time" | "datetime" => {
             gather.put(&name, word(text))?;
         }
-        component @ ("sensor" | "number") => match Scalar::bare(text) {
+        component @ ("sensor" | "text_sensor" | "number") => match Scalar::bare(text) {
             number @ Scalar::Number(_) => gather.leaf(&name, Unit::Usual, &number)?,
             Scalar::Null => {}
             _ if component == "number" => gather.reject(&name, Problem::Word)?,

@@ -44,6 +44,11 @@ pub fn decode(message: &Message<'_>) -> Result<Outcome, DecodeError> {
     let text = std::str::from_utf8(message.payload)
         .map_err(|error| DecodeError::NotUtf8(error.valid_up_to()))?;
     let name = snake(&quantity).to_ascii_lowercase();
+    // Capitals without an end.
+    let name = match name.strip_prefix("thdl") {
+        Some(phase) => format!("thd_l{phase}"),
+        None => name,
+    };
     let unit = unit(&name).map_or(Unit::Unknown, Unit::Is);
     let mut gather = Gather::of(Some(device));
     match Scalar::bare(text.trim()) {

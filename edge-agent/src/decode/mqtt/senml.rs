@@ -9,7 +9,7 @@
 //! device when the record adds a name of its own; else the part before the last `/`, or, in a
 //! `urn:dev:…`, what follows its identifier (RFC 9039: `_` or `:`). A name that cannot be split is the
 //! field where the topic or the configuration names the device, and the device otherwise; its field is
-//! then `value`.
+//! then `value`, or `latitude` and `longitude` by its unit.
 //!
 //! Refused as a whole, as the RFC demands: a version above 10, and a label that ends with `_`, which must
 //! be understood. In SenML `C` is the coulomb, `F` the farad, `S` the siemens, `H` the henry, `B` the bel.
@@ -27,6 +27,8 @@ use crate::decode::{DecodeError, DeviceTime, Problem, Scalar};
 
 /// Below this a time is relative: RFC 8428, 4.5.3.
 const RELATIVE_BELOW: f64 = 268_435_456.0;
+/// The field of a record whose name is all device.
+const NAMELESS: &str = "value";
 /// Most readings of one message.
 const MAX_READINGS: usize = 1000;
 
@@ -145,9 +147,18 @@ fn one(
         };
     }
     let own = text("n").unwrap_or_default();
-    let (device, field) = split(&base.name, own, message.device.is_some())?;
+    let (device, mut field) = split(&base.name, own, message.device.is_some())?;
     let time = base.time + number("t").unwrap_or(0.0);
     let unit = text("u").or(base.unit.as_deref()).unwrap_or_default();
+    // A position has two values and often no name for either.
+    if field == NAMELESS && matches!(unit, "lat" | "lon") {
+        field = if unit == "lat" {
+            "latitude"
+        } else {
+            "longitude"
+        }
+        .to_owned();
+    }
     let group = group(groups, device, time, &field, message.at);
     values(&mut group.gather, members, &field, unit, base)
 }
@@ -247,7 +258,7 @@ fn split(
         if device_known || !(whole.starts_with("urn:") || own.is_empty()) {
             (None, whole.to_owned())
         } else {
-            (Some(whole.to_owned()), "value".to_owned())
+            (Some(whole.to_owned()), NAMELESS.to_owned())
         },
     )
 }

@@ -108,7 +108,10 @@ fn first(device: &str, rest: &[&str], message: &Message<'_>) -> Result<Outcome, 
         ["status"] => &[][..],
         other => other,
     };
-    let name = rest.join("_");
+    let name = match rest {
+        [above @ .., "pf"] => format!("{}_power_factor", above.join("_")),
+        _ => rest.join("_"),
+    };
     let text = std::str::from_utf8(message.payload)
         .map_err(|error| DecodeError::NotUtf8(error.valid_up_to()))?
         .trim();
@@ -205,16 +208,30 @@ fn state(gather: &mut Gather, path: &str, key: &str, node: &Node<'_>) -> Result<
             Some(node) => gather.node(&join("illuminance"), Unit::Is("lx"), node),
             None => Ok(()),
         },
-        ("tmp", Node::Object(members)) => {
+        ("tmp" | "target_t", Node::Object(members)) => {
+            let name = join(if key == "tmp" {
+                "temperature"
+            } else {
+                "target_temperature"
+            });
             let unit = tree::get(members, "units").and_then(Node::text);
             let in_c = tree::get(members, "tC");
             match (in_c, tree::get(members, "value")) {
-                (Some(node), _) => gather.node(&join("temperature"), Unit::Is("°C"), node),
-                (_, Some(node)) => {
-                    gather.node(&join("temperature"), Unit::Is(unit.unwrap_or("C")), node)
-                }
+                (Some(node), _) => gather.node(&name, Unit::Is("°C"), node),
+                (_, Some(node)) => gather.node(&name, Unit::Is(unit.unwrap_or("C")), node),
                 _ => Ok(()),
             }
+        }
+        // A valve says how far it is open.
+        ("pos", node) => gather.node(&join("position"), Unit::Is("%"), node),
+        ("thermostats", Node::List(valves)) => {
+            valves.iter().enumerate().try_for_each(|(at, valve)| {
+                let path = join(&format!("thermostat_{at}"));
+                let members = valve.members().unwrap_or_default();
+                members
+                    .iter()
+                    .try_for_each(|(key, node)| state(gather, &path, key, node))
+            })
         }
         (_, node) => gather.node(&join(key), Unit::Unknown, node),
     }

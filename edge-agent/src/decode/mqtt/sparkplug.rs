@@ -447,6 +447,8 @@ fn parse(topic: &str) -> Result<Option<Topic<'_>>, DecodeError> {
     let levels: Vec<&str> = topic.split('/').collect();
     let (namespace, rest) = match levels.as_slice() {
         [first, rest @ ..] if first.eq_ignore_ascii_case("spBv1.0") => (*first, rest),
+        // Of a host application, as before version 3.
+        ["STATE", _] => return Ok(None),
         _ => {
             return Err(DecodeError::NotAsPreset(
                 "a Sparkplug topic begins with spBv1.0",

@@ -18,7 +18,7 @@
 //! second sensor renames nothing. `ENERGY`, which exists once, has none (`power_w`, `energy_total_kwh`);
 //! its lists are phases (`voltage_l1_v`). Units: `TempUnit`, `PressureUnit`, `SpeedUnit` of the message,
 //! else Tasmota's own (°C, hPa, km/h). A sensor behind a Zigbee bridge is a device of its own, `X/Name`.
-//! Times have no zone unless the user set one: `timezone`.
+//! With SetOption89 (`tele/X/Name/SENSOR`) it is the same device. Times have no zone unless the user set one: `timezone`.
 
 use std::borrow::Cow;
 
@@ -167,7 +167,11 @@ fn sensor(
     node: &Node<'_>,
     declared: &Declared<'_>,
 ) -> Result<(), DecodeError> {
-    let own = snake(key);
+    let own = match key {
+        "SSId" => "ssid".to_owned(),
+        "BSSId" => "bssid".to_owned(),
+        _ => snake(key),
+    };
     let name = if path.is_empty() {
         own.clone()
     } else {
@@ -188,7 +192,15 @@ fn sensor(
 }
 
 fn quantity<'t>(sensor: &str, name: &str, declared: &Declared<'t>) -> Option<&'t str> {
-    let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    // `TX23":{"Speed":{"Act":14.8,"Max":14.8}`: what, then which of its values.
+    if let ("act" | "avg" | "min" | "max", Some((above, what))) = (name, sensor.rsplit_once('_')) {
+        return quantity(above, &what.to_ascii_lowercase(), declared);
+    }
+    let lightning = sensor.starts_with("AS3935");
+    let name = match name.rsplit_once("_l") {
+        Some((what, "1" | "2" | "3")) => what,
+        _ => name.trim_end_matches(|c: char| c.is_ascii_digit()),
+    };
     let time_of_flight = |s: &str| s.starts_with("VL53") || s.starts_with("VL6180");
     Some(match name {
         "temperature"
@@ -209,6 +221,9 @@ fn quantity<'t>(sensor: &str, name: &str, declared: &Declared<'t>) -> Option<&'t
             "µg/m³"
         }
         "distance" if time_of_flight(sensor) => "mm",
+        // How far the storm is; its energy is a number without a unit.
+        "distance" if lightning => "km",
+        "energy" if lightning => return None,
         "distance" => "cm",
         "gas" if sensor.to_ascii_uppercase().starts_with("BME68") => "kOhm",
         "signal" if sensor == "Wifi" => "dBm",
@@ -238,8 +253,11 @@ fn energy(gather: &mut Gather, key: &str, node: &Node<'_>) -> Result<(), DecodeE
         "Frequency" => ("frequency".into(), "Hz"),
         "Voltage" => ("voltage".into(), "V"),
         "Current" => ("current".into(), "A"),
+        "TotalTariff" => ("energy_total".into(), "kWh"),
+        "ExportTariff" => ("energy_export".into(), "kWh"),
         other => (format!("energy_{}", snake(other)), ""),
     };
+    let part = if key.ends_with("Tariff") { "t" } else { "l" };
     let unit = if unit.is_empty() {
         Unit::Unknown
     } else {
@@ -247,7 +265,7 @@ fn energy(gather: &mut Gather, key: &str, node: &Node<'_>) -> Result<(), DecodeE
     };
     match node {
         Node::List(phases) => phases.iter().enumerate().try_for_each(|(index, node)| {
-            gather.node(&format!("{name}_l{}", index + 1), unit, node)
+            gather.node(&format!("{name}_{part}{}", index + 1), unit, node)
         }),
         node => gather.node(&name, unit, node),
     }
@@ -266,6 +284,12 @@ fn zigbee(
     };
     let said = |name| tree::get(members, name).and_then(Node::text);
     let own = said("Name").or(said("Device")).unwrap_or(address);
+    // With SetOption89 the topic names the sensor already.
+    let short = address.trim_start_matches("0x");
+    let bridge = bridge.map(|bridge| match bridge.rsplit_once('/') {
+        Some((above, last)) if last == own || last == address || last == short => above,
+        _ => bridge,
+    });
     let device = match bridge {
         Some(bridge) => format!("{bridge}/{own}"),
         None => own.to_owned(),

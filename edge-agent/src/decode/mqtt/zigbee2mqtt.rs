@@ -90,6 +90,17 @@ pub fn decode(message: &Message<'_>, options: &Options) -> Result<Outcome, Decod
 
 fn value(gather: &mut Gather, key: &str, node: &Node<'_>) -> Result<(), DecodeError> {
     let name = snake(key);
+    // `power_phase_b` of meters with three phases, as the catalogue has them.
+    let phase = [
+        ("_phase_a", "_l1"),
+        ("_phase_b", "_l2"),
+        ("_phase_c", "_l3"),
+    ];
+    let phase = phase.iter().find_map(|(end, which)| {
+        let what = name.strip_suffix(end)?;
+        Some(format!("{what}{which}"))
+    });
+    let name = phase.unwrap_or(name);
     let millivolts = (name == "voltage" || name == "battery_voltage")
         && node
             .word()

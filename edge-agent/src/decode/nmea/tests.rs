@@ -38,7 +38,7 @@ fn the_sentences_of_one_epoch_are_one_reading() {
         "@2002-12-09T08:35:59Z altitude_m=499.6 course_deg=77.52 fix_mode=3 fix_quality=1 \
          fix_valid=true geoid_separation_m=48 hdop=1.01 latitude_deg=47.2852395 \
          longitude_deg=8.5652537 pdop=1.94 satellites_in_view=13 satellites_used=8 \
-         snr_max_db=49 speed_mps=0.002 vdop=1.54"
+         snr_max_db=49 speed_m_s=0.002 vdop=1.54"
     );
     assert!(readings[1].starts_with("@2002-12-09T08:36:00.2Z "));
 }
@@ -50,7 +50,7 @@ fn the_classic_examples_are_read() {
         clean("nmea", classic.as_bytes()),
         [
             "@1994-03-23T12:35:19Z course_deg=84.4 fix_valid=true latitude_deg=48.1173 \
-          longitude_deg=11.5166667 magnetic_variation_deg=-3.1 speed_mps=11.524"
+          longitude_deg=11.5166667 magnetic_variation_deg=-3.1 speed_m_s=11.524"
         ]
     );
     let south_west = said("INGLL,3723.2475,S,12158.3416,W,161229.487,A,A");
@@ -61,7 +61,7 @@ fn the_classic_examples_are_read() {
     let old = said("GPVTG,054.7,034.4,005.5,010.2");
     assert_eq!(
         clean("nmea", old.as_bytes()),
-        ["course_deg=54.7 course_magnetic_deg=34.4 speed_mps=2.829"]
+        ["course_deg=54.7 course_magnetic_deg=34.4 speed_m_s=2.829"]
     );
 }
 
@@ -148,4 +148,25 @@ fn coordinates_that_are_none_are_rejected_by_name() {
         assert_eq!(readings[0].rejected.len(), 1, "{position}");
         assert_eq!(readings[0].fields.len(), 1, "{position}");
     }
+}
+
+#[test]
+fn coordinates_of_a_receiver_that_knows_nothing_are_no_error() {
+    // MTK MT3329 in a 737A+, from gpsd's test/daemon/tr737A+.log.
+    let lost = "$GPRMC,071733.929,V,8960.0000,N,00000.0000,E,0.00,0.00,111111,,,N*72\r\n\
+                $GPGGA,071733.929,8960.0000,N,00000.0000,E,0,0,,137.0,M,13.0,M,,*40\r\n";
+    assert_eq!(
+        clean("nmea", lost.as_bytes()),
+        [
+            "@2011-11-11T07:17:33.929Z altitude_m=137 course_deg=0 fix_quality=0 fix_valid=false \
+          geoid_separation_m=13 satellites_used=0 speed_m_s=0"
+        ]
+    );
+    // The same receiver a second later: where it was last, marked.
+    let last = "$GPRMC,071734.929,V,4404.1178,N,12118.8608,W,0.10,0.00,111111,,,N*67\r\n";
+    let reading = &clean("nmea", last.as_bytes())[0];
+    assert!(
+        reading.contains("fix_valid=false latitude_deg=44.06863"),
+        "{reading}"
+    );
 }

@@ -88,3 +88,19 @@ fn answers_to_commands_are_no_readings_and_a_cut_frame_is_named() {
     let (_, rejected) = mixed("pms5003", &[&hex(PLAIN)[10..], &hex(PLAIN)].concat());
     assert_eq!(rejected, [(0, 22, Fault::Lead)]);
 }
+
+#[test]
+fn captures_of_others_are_read() {
+    // github.com/avaldebe/PyPMS, tests/captured_data: PMS5003T, 21.2 °C, 22.4 %; PMS3003 in clean air.
+    let climate = "42 4d 00 1c 00 17 00 27 00 29 00 16 00 23 00 29 10 08 04 a9 01 16 00 0c 00 d4 00 e0 9a 00 04 aa";
+    assert_eq!(
+        clean("pms5003t", &hex(climate)),
+        [
+            "error_code=0 humidity_pct=22.4 particles_0_3um_per_dl=4104 particles_0_5um_per_dl=1193 \
+          particles_1_0um_per_dl=278 particles_2_5um_per_dl=12 pm10_cf1_ug_m3=41 pm10_ug_m3=41 \
+          pm1_0_cf1_ug_m3=23 pm1_0_ug_m3=22 pm2_5_cf1_ug_m3=39 pm2_5_ug_m3=35 temperature_c=21.2"
+        ]
+    );
+    let short = "42 4d 00 14 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 51 00 f4";
+    assert_eq!(clean("pms5003", &hex(short).repeat(3)).len(), 3);
+}

@@ -42,3 +42,18 @@ fn header_bytes_within_a_frame_are_data() {
         ["sds011-a160 pm10_ug_m3=4932.2 pm2_5_ug_m3=4932.2"]
     );
 }
+
+#[test]
+fn an_sds198_has_one_value_and_a_header_of_its_own() {
+    // Captured at github.com/avaldebe/PyPMS, tests/captured_data, as is the SDS011 behind it.
+    let captured =
+        "aa cf 0e 00 10 00 e9 05 0c ab aa cf 0c 00 16 00 e9 05 10 ab aa c0 09 00 09 00 58 d9 43 ab";
+    assert_eq!(
+        clean("sds011", &hex(captured)),
+        [
+            "sds198-e905 pm100_ug_m3=16",
+            "sds198-e905 pm100_ug_m3=22",
+            "sds011-58d9 pm10_ug_m3=0.9 pm2_5_ug_m3=0.9"
+        ]
+    );
+}

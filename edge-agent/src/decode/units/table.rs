@@ -296,7 +296,13 @@ pub(super) static QUANTITIES: &[(&str, &[&str])] = &[
     ("lx", &["illuminance", "illuminance_lux", "lux"]),
     ("ppm", &["co2", "carbon_dioxide", "co", "eco2"]),
     ("ppb", &["tvoc"]),
-    ("µg/m³", &["pm1", "pm1_0", "pm2_5", "pm25", "pm4", "pm10"]),
+    (
+        "µg/m³",
+        &[
+            "pm1", "pm1_0", "pm2_5", "pm25", "pm4", "pm10", "pm_1_0", "pm_2_5", "pm_4_0", "pm_10",
+            "pm_10_0",
+        ],
+    ),
     (
         "m/s",
         &["wind_speed", "wind_gust", "windspeed", "gust_speed"],

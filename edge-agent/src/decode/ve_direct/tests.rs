@@ -160,3 +160,35 @@ fn damage_costs_only_its_block() {
         assert!(from == 1 || !rejected.is_empty(), "byte {at} lost");
     }
 }
+
+#[test]
+fn a_hex_message_may_end_as_text_lines_do() {
+    let block = block(&MPPT);
+    let (front, back) = block.split_at(52);
+    let mixed = [front, b":A0002000148\r\n", back, b":7F0ED0071\r\n"].concat();
+    assert_eq!(clean("ve-direct", &mixed), [READ]);
+}
+
+#[test]
+fn an_orion_xs_counts_its_input_in_units_of_its_own() {
+    let xs = block(&[
+        ("PID", "0xA3F0"),
+        ("FWE", "0109FF"),
+        ("SER#", "HQ2343ABCDE"),
+        ("V", "13300"),
+        ("I", "24500"),
+        ("DC_IN_V", "1380"),
+        ("DC_IN_I", "250"),
+        ("DC_IN_P", "345"),
+        ("CS", "3"),
+        ("ERR", "0"),
+        ("OR", "0x00000000"),
+    ]);
+    assert_eq!(
+        clean("ve-direct", &xs),
+        [
+            "HQ2343ABCDE battery_current_a=24.5 battery_voltage_v=13.3 charge_state=3 dc_in_current_a=25 \
+          dc_in_power_w=345 dc_in_voltage_v=13.8 error_code=0 off_reason=0"
+        ]
+    );
+}

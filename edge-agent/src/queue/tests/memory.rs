@@ -44,6 +44,18 @@ fn a_device_without_boot_that_restarts_within_the_window_loses_nothing_that_says
 }
 
 #[test]
+fn two_devices_with_one_id_keep_what_both_say_and_are_counted() {
+    let mut rig = Rig::new(settings());
+    for sequence in 0..20 {
+        for value in [1, 2] {
+            rig.commit(&[saying(sequence, value)]).unwrap();
+        }
+    }
+    assert_eq!(rig.drain().len(), 40);
+    assert_eq!(rig.lane.stat().reused_numbers, 20);
+}
+
+#[test]
 fn a_device_whose_sequence_restarts_far_below_is_recognised_again_at_once() {
     told_apart(&[
         (1000, 1, true),

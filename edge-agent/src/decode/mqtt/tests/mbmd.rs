@@ -77,3 +77,11 @@ fn status_is_a_link() {
         ["bridge down"]
     );
 }
+
+#[test]
+fn distortion_has_its_phase() {
+    check(
+        Preset::Mbmd,
+        &[("mbmd/sdm1-1/THDL1", "2.1", &["sdm1-1 thd_l1_pct=2.1"])],
+    );
+}

@@ -32,9 +32,7 @@ fn records_are_resolved_and_joined_by_device_and_time() {
         (
             r#"[{"bn":"urn:dev:ow:10e2073a01080063","bt":1.320067464e+09,"bu":"%RH","v":20},{"u":"lon","v":24.30621},{"u":"lat","v":60.07965},{"t":60,"v":20.3}]"#,
             vec![
-                "urn:dev:ow:10e2073a01080063 @2011-10-31T13:24:24Z value_pct=20",
-                "urn:dev:ow:10e2073a01080063 @2011-10-31T13:24:24Z value_deg=24.30621",
-                "urn:dev:ow:10e2073a01080063 @2011-10-31T13:24:24Z value_deg=60.07965",
+                "urn:dev:ow:10e2073a01080063 @2011-10-31T13:24:24Z latitude_deg=60.07965 longitude_deg=24.30621 value_pct=20",
                 "urn:dev:ow:10e2073a01080063 @2011-10-31T13:25:24Z value_pct=20.3",
             ],
         ),

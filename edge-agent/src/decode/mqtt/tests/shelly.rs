@@ -67,7 +67,7 @@ fn the_first_generation_has_a_topic_for_each_value() {
             (
                 "shellies/shellyem3-A1/emeter/1/pf",
                 "0.97",
-                &["shellyem3-A1 emeter_1_pf=0.97"],
+                &["shellyem3-A1 emeter_1_power_factor=0.97"],
             ),
             (
                 "shellies/shellyht-F1/sensor/temperature",
@@ -167,4 +167,25 @@ fn the_second_generation_has_components() {
             assert_eq!(read.unwrap(), expected, "{topic}");
         }
     }
+}
+
+#[test]
+fn a_valve_says_what_it_measures_and_what_it_should() {
+    check(
+        Preset::Shelly,
+        &[
+            (
+                "shellies/shellytrv-1/status",
+                r#"{"thermostats":[{"pos":12.5,"target_t":{"enabled":true,"value":21,"units":"C"},"tmp":{"value":68,"units":"F","is_valid":true}}],"bat":{"value":90,"voltage":3.9}}"#,
+                &[
+                    "shellytrv-1 battery_pct=90 battery_v=3.9 thermostat_0_position_pct=12.5 thermostat_0_target_temperature_c=21 thermostat_0_temperature_c=20",
+                ],
+            ),
+            (
+                "shellies/shellyem3-1/emeter/2/pf",
+                "0.97",
+                &["shellyem3-1 emeter_2_power_factor=0.97"],
+            ),
+        ],
+    );
 }

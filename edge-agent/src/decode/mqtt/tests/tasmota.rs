@@ -165,3 +165,70 @@ fn a_time_without_a_zone_is_not_believed_unless_the_zone_is_set() {
     let read = decoder.read(&message).unwrap();
     assert_eq!(super::lines(&read), ["a vcc_v=3.3"]);
 }
+
+#[test]
+fn messages_posted_by_users_are_read() {
+    check(
+        Preset::Tasmota,
+        &[
+            // github.com/arendst/Tasmota/issues/6160: two channels with one voltage.
+            (
+                "tele/shelly25/SENSOR",
+                r#"{"Time":"2019-09-14T16:24:49","ANALOG":{"Temperature":52.5},"ENERGY":{"Total":3.262,"Period":1.34,"Power":[23.63,67.17],"Factor":[1.00,1.00],"Voltage":229.3,"Current":[0.103,0.293]},"TempUnit":"C"}"#,
+                &[
+                    "shelly25 @2019-09-14T14:24:49Z analog_temperature_c=52.5 current_l1_a=0.103 current_l2_a=0.293 energy_period_kwh=0.00134 energy_total_kwh=3.262 power_factor_l1=1 power_factor_l2=1 power_l1_w=23.63 power_l2_w=67.17 voltage_v=229.3",
+                ],
+            ),
+            // github.com/henne49/dbus-opendtu/issues/59: a script's own meter.
+            (
+                "tele/em/SENSOR",
+                r#"{"EM24":{"Voltage_L1":229.4,"Current_L3":0.298,"Power_L1":246.3,"Energy_Tot_Import":3573.3}}"#,
+                &[
+                    "em em24_current_l3_a=0.298 em24_energy_tot_import=3573.3 em24_power_l1_w=246.3 em24_voltage_l1_v=229.4",
+                ],
+            ),
+            // github.com/trucki-eu/Trucki2Shelly-Gateway/issues/17: a sensor without a name.
+            (
+                "tele/reader/SENSOR",
+                r#"{"":{"Total_in":2173.5,"Power_curr":-136.39}}"#,
+                &["reader power_curr=-136.39 total_in=2173.5"],
+            ),
+            // tasmota.github.io/docs, AS3935 and TX2x.
+            (
+                "tele/roof/SENSOR",
+                r#"{"AS3935":{"Event":4,"Distance":12,"Energy":58622,"Stage":2},"TX23":{"Speed":{"Act":14.4,"Max":18},"Dir":{"Card":"WSW","Deg":247.5}},"SpeedUnit":"km/h"}"#,
+                &[
+                    r#"roof as3935_distance_m=12000 as3935_energy=58622 as3935_event=4 as3935_stage=2 tx23_dir_card="WSW" tx23_dir_deg=247.5 tx23_speed_act_m_s=4 tx23_speed_max_m_s=5"#,
+                ],
+            ),
+            (
+                "tele/meter/SENSOR",
+                r#"{"ENERGY":{"TotalTariff":[1.1,2.2],"ExportTariff":[0,0.5],"Tariff":2}}"#,
+                &[
+                    "meter energy_export_t1_kwh=0 energy_export_t2_kwh=0.5 energy_tariff=2 energy_total_t1_kwh=1.1 energy_total_t2_kwh=2.2",
+                ],
+            ),
+            (
+                "tele/plug/STATE",
+                r#"{"Wifi":{"SSId":"net","BSSId":"AA:BB:CC:DD:EE:FF","RSSI":94,"Signal":-53}}"#,
+                &[
+                    r#"plug wifi_bssid="AA:BB:CC:DD:EE:FF" wifi_rssi_pct=94 wifi_signal_dbm=-53 wifi_ssid="net""#,
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_sensor_behind_a_bridge_is_one_device_under_either_topic() {
+    let payload =
+        r#"{"ZbReceived":{"0x4C3D":{"Device":"0x4C3D","Name":"Hall","Temperature":21.5}}}"#;
+    for topic in [
+        "tele/bridge/SENSOR",
+        "tele/bridge/Hall/SENSOR",
+        "tele/bridge/4C3D/SENSOR",
+    ] {
+        let got = read_as(Preset::Tasmota, None, topic, payload.as_bytes()).unwrap();
+        assert_eq!(got, ["bridge/Hall temperature_c=21.5"], "{topic}");
+    }
+}

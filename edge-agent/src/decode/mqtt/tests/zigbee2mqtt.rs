@@ -33,7 +33,7 @@ fn a_device_may_have_slashes_and_its_values_have_units() {
                 "zigbee2mqtt/0x00158d0001",
                 r#"{"temperature":"21.50","humidity":"44","action":"","occupancy":true,"state_left":"ON","power_left":4,"voltage_phase_b":229.5,"update":null}"#,
                 &[
-                    "0x00158d0001 humidity_pct=44 occupancy=true power_left_w=4 state_left=true temperature_c=21.5 voltage_phase_b_v=229.5",
+                    "0x00158d0001 humidity_pct=44 occupancy=true power_left_w=4 state_left=true temperature_c=21.5 voltage_l2_v=229.5",
                 ],
             ),
             (
@@ -91,5 +91,17 @@ fn availability_is_a_link_and_the_rest_of_the_bridge_is_nothing() {
                 &["error: availability that is neither online nor offline"],
             ),
         ],
+    );
+}
+
+#[test]
+fn phases_are_numbered_as_everywhere() {
+    check(
+        Preset::Zigbee2mqtt,
+        &[(
+            "zigbee2mqtt/meter",
+            r#"{"power":1,"power_phase_b":10,"voltage_phase_b":230,"current_phase_c":0.5}"#,
+            &["meter current_l3_a=0.5 power_l2_w=10 power_w=1 voltage_l2_v=230"],
+        )],
     );
 }

@@ -1,0 +1,213 @@
+//! Jobs: when they start, and what follows from how they ended.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Pipeline,
+    job::{Finished, Job},
+};
+use crate::{
+    clock,
+    conservation::Settled,
+    coverage::{self, Day},
+    dead_letter::DeadLetter,
+    decode,
+    kafka::DeadLetterError,
+    message::{Message, Partition},
+    store::readings::{Entry, Verdict},
+};
+
+impl Pipeline {
+    pub(super) fn collect_due(&mut self, now: Instant) {
+        for (collection, batcher) in &mut self.readings {
+            if let Some(entries) = batcher.take_due(now) {
+                self.waiting
+                    .push_back(Job::Insert(collection.clone(), entries));
+            }
+        }
+        if let Some(entries) = self.facts.take_due(now) {
+            self.waiting.push_back(Job::Facts(entries));
+        }
+    }
+
+    /// Everything that is collected, full or not.
+    pub(super) fn collect_all(&mut self) {
+        self.collect_due(Instant::now() + Duration::from_secs(60));
+    }
+
+    pub(super) fn start_jobs(&mut self, now: Instant) {
+        // In an outage one batch at a time asks whether it is over; in silence a ping does.
+        let may_ask = self.next_question().is_some_and(|at| at <= now);
+        if may_ask && self.waiting.is_empty() {
+            self.waiting.push_back(Job::Ping);
+        }
+        let most = match &self.outage {
+            None => self.pace.writes(),
+            Some(_) => usize::from(may_ask),
+        };
+        while self.writing < most
+            && let Some(job) = self.waiting.pop_front()
+        {
+            let (job, stale) = job.without_stale(&self.assignments);
+            self.ends.gate.release(stale);
+            let (job, rest) = job.split(self.pace.size());
+            if let Some(rest) = rest {
+                self.waiting.push_front(rest);
+            }
+            if self.start(job) {
+                self.writing += 1;
+                self.owing_since.get_or_insert(now);
+            }
+        }
+        self.start_burials(now);
+    }
+
+    fn start_burials(&mut self, now: Instant) {
+        while let Some((partition, letters)) = self.letters.next(now) {
+            let job = Job::Bury(partition.clone(), letters);
+            let (job, stale) = job.without_stale(&self.assignments);
+            self.ends.gate.release(stale);
+            if !self.start(job) {
+                self.letters.finished(&partition, Vec::new(), now);
+            }
+        }
+        // Letters that are not taken hold at most half of what may be in flight, shared by the partitions.
+        let share = self.ends.gate.limit() / 2 / self.assignments.len().max(1);
+        self.ends.gate.stall(self.letters.stalled(share));
+    }
+
+    fn start(&mut self, job: Job) -> bool {
+        if job.is_empty() {
+            return false;
+        }
+        let parts = self.ends.parts.clone();
+        self.jobs.spawn(async move { job.run(&parts).await });
+        true
+    }
+
+    pub(super) fn on_finished(&mut self, finished: Finished) {
+        match &finished {
+            Finished::Buried { .. } => {}
+            _ => {
+                self.writing -= 1;
+                self.owing_since = (self.writing > 0).then(Instant::now);
+            }
+        }
+        match finished {
+            Finished::Inserted { entries, verdicts } => {
+                self.mongodb_up();
+                self.pace.in_time(entries.len());
+                let now_ms = clock::now_ms();
+                for (entry, verdict) in entries.into_iter().zip(verdicts) {
+                    self.on_verdict(entry, verdict, now_ms);
+                }
+            }
+            Finished::Applied(entries) => {
+                self.mongodb_up();
+                for entry in entries {
+                    self.settle(&entry.message, entry.generation, Settled::Control);
+                }
+            }
+            Finished::Answered => self.mongodb_up(),
+            Finished::Unfinished(job) => {
+                self.mongodb_up();
+                self.waiting.push_back(job);
+            }
+            Finished::Taken(taken, answer) => {
+                self.mongodb_up();
+                self.on_taken(taken, &answer);
+            }
+            Finished::Checkpointed(written) => {
+                self.mongodb_up();
+                self.on_checkpointed(written);
+            }
+            Finished::Held(job, outage) => {
+                if let Job::Insert(_, entries) = &job
+                    && outage.is_late()
+                {
+                    self.pace.late(entries.len());
+                }
+                if !matches!(job, Job::Ping) {
+                    self.waiting.push_front(job);
+                }
+                self.mongodb_down(outage.to_string());
+            }
+            Finished::Buried {
+                partition,
+                done,
+                failed,
+            } => self.on_buried(&partition, done, failed),
+        }
+        self.store_offsets();
+    }
+
+    fn on_buried(
+        &mut self,
+        partition: &Partition,
+        done: Vec<DeadLetter>,
+        failed: Vec<(DeadLetter, DeadLetterError)>,
+    ) {
+        for letter in done {
+            self.telemetry.dead_letter(&letter);
+            if let Some(id) = decode::identity(&letter.message) {
+                let dead = coverage::Verdict::DeadLettered;
+                self.checkpoints.note(&letter.message.at, &id, dead);
+            }
+            self.settle(&letter.message, letter.generation, Settled::DeadLetter);
+        }
+        if let Some((_, error)) = failed.first() {
+            self.telemetry.dead_letters_held(error, failed.len());
+        }
+        let failed = failed.into_iter().map(|(letter, _)| letter).collect();
+        self.letters.finished(partition, failed, Instant::now());
+    }
+
+    fn on_verdict(&mut self, entry: Entry, verdict: Verdict, now_ms: i64) {
+        let present =
+            |expires_at_ms: Option<i64>| coverage::Verdict::Present(expires_at_ms.map(Day::of));
+        let (how, noted) = match verdict {
+            Verdict::Written => {
+                self.telemetry.written(&entry, now_ms);
+                self.ends.parts.catalogue.stored(&entry.document);
+                let noted = vec![present(entry.document.expires_at_ms())];
+                (Settled::Written, noted)
+            }
+            Verdict::Duplicate(expires_at_ms) => (Settled::Duplicate, vec![present(expires_at_ms)]),
+            Verdict::Conflict(expires_at_ms) => {
+                self.telemetry.conflict(&entry);
+                let noted = vec![present(expires_at_ms), coverage::Verdict::Conflicting];
+                (Settled::Conflict, noted)
+            }
+            Verdict::Refused(cause) => {
+                return self.bury(entry.message, entry.generation, cause);
+            }
+        };
+        // Also of a record that is stale by now: what MongoDB has, it has.
+        if let Some(id) = entry.document.record() {
+            for verdict in noted {
+                self.checkpoints.note(&entry.message.at, id, verdict);
+            }
+        }
+        self.settle(&entry.message, entry.generation, how);
+    }
+
+    pub(super) fn settle(&mut self, message: &Message, generation: u64, how: Settled) {
+        self.ends.gate.release(message.size());
+        if self.assignments.settle(&message.at, generation) {
+            self.kept.settled(how, 1);
+        }
+    }
+
+    /// Kafka's committed offset is a mirror, for its tools; where to go on is in the checkpoints.
+    pub(super) fn store_offsets(&mut self) {
+        let offsets = &self.ends.offsets;
+        let unread = &self.telemetry.unread;
+        let checkpoints = &mut self.checkpoints;
+        self.assignments.advanced(|next| {
+            offsets.store(next.inspect(|(partition, next)| {
+                unread.settled(partition, *next);
+                checkpoints.advanced(partition, *next);
+            }));
+        });
+    }
+}
