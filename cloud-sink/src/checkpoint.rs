@@ -134,8 +134,8 @@ impl Progress {
     /// Where the life before had come to, if the topic was made anew.
     #[must_use]
     pub fn ended(&self) -> Option<i64> {
-        let lives = self.gaps.iter().filter(|gap| gap.is_new_life());
-        lives.last().map(|gap| gap.from)
+        let mut lives = self.gaps.iter().filter(|gap| gap.is_new_life());
+        lives.next_back().map(|gap| gap.from)
     }
 }
 

@@ -4,7 +4,7 @@
 //! makes a reading that can be stored and read back, what is not is refused in few words, and where a
 //! stream is cut depends on its bytes alone.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use protocol::{
     BootId, DeviceId, FieldName, Metadata, Timestamp,
@@ -13,7 +13,7 @@ use protocol::{
 
 use super::{
     DecodeError, Decoded, Defaults,
-    modbus::{self, Asked, profile::BUILT_IN},
+    modbus::{Asked, profile::BUILT_IN},
     mqtt::{Decoder, Message, Options, Preset},
     number, preset,
     stream::{Piece, Stream},
@@ -285,8 +285,6 @@ pub fn modbus(bytes: &[u8]) {
             Err(fault) => refused(&fault),
         }
     }
-    drop(Arc::clone(&map));
-    let _ = modbus::crc(body);
 }
 
 #[cfg(test)]
@@ -322,9 +320,9 @@ mod tests {
     type Property = fn(&[u8]);
 
     fn mqtt_bytes(preset: u8, topic: &str, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![preset, topic.len() as u8];
+        let mut bytes = vec![preset, u8::try_from(topic.len()).unwrap()];
         bytes.extend_from_slice(topic.as_bytes());
-        bytes.extend_from_slice(&(payload.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_le_bytes());
         bytes.extend_from_slice(payload);
         bytes
     }

@@ -1,6 +1,7 @@
 //! A lane's commit thread: collects, commits, answers. What to commit when is [`Batch`]'s decision.
 
 use std::{
+    ops::ControlFlow,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, TryRecvError},
@@ -11,7 +12,7 @@ use std::{
 
 use protocol::Topic;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{
     Admitted, Inbox, Message, Outcome, Rejection, as_json,
@@ -85,7 +86,9 @@ impl Lane {
             }
             match batch.next(now, closed || outside.is_some()) {
                 Next::Commit => {
-                    self.commit(&mut group, stop)?;
+                    if self.commit(&mut group, stop)?.is_break() {
+                        break;
+                    }
                     batch.clear();
                 }
                 Next::Idle if closed => break,
@@ -121,8 +124,9 @@ impl Lane {
         }
     }
 
-    /// Commits the group, however long it takes, and answers. Gives up only when the process ends.
-    fn commit(&mut self, group: &mut Group, stop: &Stop) -> Result<(), String> {
+    /// Commits the group, however long it takes, and answers. Gives up only when the process ends: an
+    /// error if the disk failed, none if the queue was full and held them, as `when_full = "block"` says.
+    fn commit(&mut self, group: &mut Group, stop: &Stop) -> Result<ControlFlow<()>, String> {
         let mut pause = RETRY.0;
         loop {
             let error = match self
@@ -131,7 +135,8 @@ impl Lane {
             {
                 Ok(outcomes) => {
                     self.report(LinkState::Up);
-                    return self.answer(group, outcomes);
+                    self.answer(group, outcomes)?;
+                    return Ok(ControlFlow::Continue(()));
                 }
                 Err(error @ CommitError::Exhausted) => {
                     return Err(format!("lane {}: {error}", self.topic));
@@ -144,6 +149,10 @@ impl Lane {
                 .is_some_and(|at| Instant::now() + pause > at)
             {
                 let (topic, n) = (&self.topic, readings(&group.messages));
+                if let CommitError::Full(_) = error {
+                    warn!(%topic, n, "stopped with readings that the full queue held at its gate");
+                    return Ok(ControlFlow::Break(()));
+                }
                 error!(%topic, n, %error, "stopped with readings that the disk would not take");
                 return Err(format!("lane {topic}: {n} readings not committed: {error}"));
             }

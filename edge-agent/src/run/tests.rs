@@ -117,3 +117,34 @@ async fn the_first_stage_to_end_is_told_by_name() {
     );
     stages[0].stop(Instant::now());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_that_blocks_its_sources_does_not_keep_it_from_an_orderly_end() {
+    let rig = Rig::new();
+    let (mut device, line) = TTYPort::pair().unwrap();
+    device.set_timeout(Duration::from_secs(1)).unwrap();
+    let port = line.name().unwrap();
+    let source = format!(
+        "[[serial]]\nname = \"a\"\nport = {port:?}\n{LINES}\n\
+         [queue]\nmax_bytes = \"4MiB\"\nwhen_full = \"block\"\n"
+    );
+    let config = rig.config(&source, "off");
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(run(config, shutdown.clone()));
+
+    let queue = rig.state().join("queue");
+    let full =
+        || queue::inspect::stat(&queue, "readings").is_ok_and(|seen| seen.stat.bytes > 3 << 20);
+    let fields: Vec<String> = (0..60).map(|n| format!("quantity_{n}={n}.25")).collect();
+    let text = format!("{}\n", fields.join(" "));
+    let deadline = Instant::now() + Duration::from_secs(120);
+    // Nobody reads the line any more once the gate is closed.
+    while device.write_all(text.as_bytes()).is_ok() || !full() {
+        assert!(!running.is_finished(), "{:?}", running.await);
+        assert!(Instant::now() < deadline, "never full");
+        tokio::task::yield_now().await;
+    }
+
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}

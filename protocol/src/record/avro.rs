@@ -31,8 +31,8 @@ pub fn encode(record: &Record, id: SchemaId, schema: &AvroSchema, out: &mut Vec<
     text(reading.device.as_str(), out);
     text(&format!("{}", record.id.epoch), out);
     // Below 2^48, so the sign is never touched.
-    long(record.id.sequence.cast_signed(), out);
-    long(record.digest.0.cast_signed(), out);
+    long(record.id.sequence as i64, out);
+    long(record.digest.0 as i64, out);
     long(reading.time.as_micros(), out);
     long(
         match reading.clock {
@@ -48,19 +48,19 @@ pub fn encode(record: &Record, id: SchemaId, schema: &AvroSchema, out: &mut Vec<
             long(1, out);
             text(&format!("{boot}"), out);
             long(1, out);
-            long(monotonic_us.cast_signed(), out);
+            long(monotonic_us as i64, out);
         }
         _ => out.extend_from_slice(&[0, 0]),
     }
     match reading.source {
         Some(source) => {
             long(1, out);
-            long(source.boot.cast_signed(), out);
-            long(source.sequence.cast_signed(), out);
+            long(source.boot as i64, out);
+            long(source.sequence as i64, out);
         }
         None => long(0, out),
     }
-    map(reading.meta.iter(), out, |value, out| text(value, out));
+    map(reading.meta.iter(), out, text);
     let fields = reading.fields.iter();
     let undeclared: Vec<_> = fields
         .filter(|(name, value)| schema.column(name) != Some(Kind::of(value)))
@@ -127,7 +127,7 @@ fn count(count: usize, out: &mut Vec<u8>) {
 
 /// Zigzag, then seven bits a byte, the lowest first.
 fn long(number: i64, out: &mut Vec<u8>) {
-    let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
+    let mut rest = ((number << 1) ^ (number >> 63)) as u64;
     loop {
         let low = rest.to_le_bytes()[0] & 0x7f;
         rest >>= 7;

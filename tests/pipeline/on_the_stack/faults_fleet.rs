@@ -101,7 +101,7 @@ fn look(sink: &Daemon) -> Result<()> {
 
 #[test]
 fn three_sinks_killed_and_started_in_a_loop_store_each_reading_once() -> Result<()> {
-    let mut rig = Rig::new(&[])?;
+    let rig = Rig::new(&[])?;
     // Kafka gives the partitions of a killed sink to the others after its session.
     let config = std::fs::read_to_string(rig.sink.config_file())?;
     let quick = "properties = { \"session.timeout.ms\" = \"2000\" }\n";

@@ -86,7 +86,7 @@ fn a_write_that_the_majority_did_not_confirm_is_asked_for_again() -> Result<()> 
 #[test]
 fn one_bad_document_is_the_only_dead_letter_of_its_batch_and_its_replay_completes_the_audit()
 -> Result<()> {
-    let mut rig = rig()?;
+    let rig = rig()?;
     let refuse = doc! { "power_w": { "$ne": 123.5 } };
     rig.documents
         .command(doc! { "collMod": "readings", "validator": refuse })?;
