@@ -38,7 +38,7 @@ pub fn record(bytes: &[u8]) {
     let headers = headers.iter().filter(|(name, _)| *name != "key");
     let headers = headers.map(|(name, value)| (*name, Some(value.as_bytes())));
     let message = Message::new(at, key, Some(value), headers);
-    match reading(&message, true) {
+    match reading(&message, None, true) {
         Err(error) => refused(&error),
         Ok(document) => {
             if let Some(gateway) = document.gateway() {
