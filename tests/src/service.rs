@@ -277,7 +277,7 @@ impl Service {
     pub fn wait_ready(&mut self) -> Result<()> {
         let what = format!("{} to be ready", self.kind.name());
         let mut ended = false;
-        let ready = wait::until(&what, Duration::from_secs(90), || {
+        let ready = wait::until(&what, Duration::from_secs(240), || {
             if !self.process.as_mut().is_some_and(Process::runs) {
                 ended = true;
                 return Ok(Some(()));
