@@ -26,6 +26,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("edge-agent run", "every test in `on_the_stack`"),
     ("cloud-sink topics", "`on_the_stack::confluent`"),
+    ("cloud-sink schema", "`on_the_stack::registry`"),
     ("edge-agent check --online", "`on_the_stack::confluent`"),
     ("cloud-sink check --online", "`on_the_stack::confluent`"),
     ("cloud-sink run", "every test in `on_the_stack`"),

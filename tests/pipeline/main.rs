@@ -32,6 +32,7 @@ mod on_the_stack {
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;
+    mod registry;
     mod restarts;
     mod serial;
     mod shutdown;

@@ -34,7 +34,7 @@ fn configurations(dir: &Path, port: u16) -> Result<[(&'static str, String); 2]> 
     );
     let status = "[status]\nlisten = \"{{status}}\"\n";
     let agent = format!(
-        "[agent]\ngateway = \"gw\"\nstate_dir = {:?}\n{kafka}topic = \"readings\"\n{status}\
+        "[agent]\ngateway = \"gw\"\nstate_dir = {:?}\n{kafka}topic = \"readings\"\nvalue = \"avro\"\n{status}\
          [[mqtt]]\nname = \"house\"\nurl = \"mqtt://127.0.0.1:{port}\"\nusername = \"u\"\n\
          password = {{ file = {password:?} }}\nsubscribe = [ {{ topic = \"plant/{{device}}\" }} ]\n",
         dir.join("state"),

@@ -18,6 +18,7 @@ const REGISTRY: &str = "3.3.3";
 const REGISTRY_SHA256: &str = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63";
 const JAVA: &str = "21.0.8.2";
 const MONGODB: &str = "0.7.0b3";
+const CONFLUENT: &str = "2.16.0";
 
 /// Downloads, each made when first asked for.
 #[derive(Debug, Clone)]
@@ -110,6 +111,18 @@ impl Cache {
             entry.join("venv/bin/python"),
             entry.join("venv/bin/secantusd-py"),
         ))
+    }
+
+    /// Confluent's client for Python, with what it reads Avro with: its Python. 80 MB.
+    ///
+    /// # Errors
+    /// pip failed.
+    pub fn confluent_client(&self) -> Result<PathBuf> {
+        let entry = self.provide(&format!("confluent-kafka-{CONFLUENT}"), |dir| {
+            let client = format!("confluent-kafka[avro,schemaregistry]=={CONFLUENT}");
+            pip_install(dir, &[&client])
+        })?;
+        Ok(entry.join("venv/bin/python"))
     }
 
     fn provide(&self, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {

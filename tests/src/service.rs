@@ -81,7 +81,7 @@ pub struct Place {
     port: u16,
     /// For what the service talks to itself about: Kafka's controller, the registry's health page.
     second_port: u16,
-    /// Kafka's listeners with TLS, in the order of [`Door::ALL`].
+    /// Kafka's listeners with TLS, in the order of [`Door::ALL`]; the registry has the first of them.
     #[serde(default)]
     doors: Vec<u16>,
 }
@@ -104,7 +104,10 @@ impl Door {
     pub const ALL: [Self; 4] = [Self::Secured, Self::Expired, Self::Elsewhere, Self::Mutual];
 }
 
-/// The password of every user of Kafka: `AGENT`, `SINK`, and `SCRAM`, who logs in with SCRAM-SHA-512.
+/// The only key of the registry, and its secret.
+pub const REGISTRY_LOGIN: (&str, &str) = ("SRKEY", "hunter2/registry==");
+
+/// The password of every user of Kafka: `AGENT`, `SINK`, and `SCRAM`, who logs in with SCRAM-SHA-256 or -512.
 /// Nobody of them may do anything before [`Service::acls`].
 pub const KAFKA_SECRET: &str = "hunter2/+==";
 
@@ -141,6 +144,7 @@ impl Service {
                     .iter()
                     .map(|_| port::free())
                     .collect::<Result<_>>()?,
+                Kind::Registry => vec![port::free()?],
                 _ => Vec::new(),
             },
         };
@@ -190,24 +194,33 @@ impl Service {
             Kind::Kafka => format!("127.0.0.1:{port}"),
             Kind::Mosquitto => format!("mqtt://127.0.0.1:{port}"),
             Kind::Mongodb => format!("mongodb://127.0.0.1:{port}/?directConnection=true"),
-            Kind::Registry => format!("http://127.0.0.1:{port}/apis/ccompat/v7"),
+            Kind::Registry => format!("http://127.0.0.1:{port}{}", registry::PATH),
         }
     }
 
     /// How Kafka is reached through one of its doors.
     ///
     /// # Errors
-    /// It is not Kafka.
+    /// It has none.
     pub fn door(&self, door: Door) -> Result<String> {
         let at = Door::ALL.iter().position(|known| *known == door);
         let port = at.and_then(|at| self.place.doors.get(at));
         Ok(format!(
             "127.0.0.1:{}",
-            port.context("only Kafka has doors")?
+            port.context("it has no such door")?
         ))
     }
 
-    /// A file of Kafka's authority: `ca.pem`, or `AGENT.pem` with key and certificate of a client.
+    /// How the registry is reached with TLS.
+    ///
+    /// # Errors
+    /// It is not the registry.
+    pub fn secured_url(&self) -> Result<String> {
+        let door = self.door(Door::Secured)?;
+        Ok(format!("https://{door}{}", registry::PATH))
+    }
+
+    /// A file of its authority: `ca.pem`, or `AGENT.pem` with key and certificate of a client.
     #[must_use]
     pub fn certificate(&self, name: &str) -> PathBuf {
         self.place.dir.join("tls").join(name)
@@ -264,7 +277,7 @@ impl Service {
     pub fn wait_ready(&mut self) -> Result<()> {
         let what = format!("{} to be ready", self.kind.name());
         let mut ended = false;
-        let ready = wait::until(&what, Duration::from_secs(90), || {
+        let ready = wait::until(&what, Duration::from_secs(240), || {
             if !self.process.as_mut().is_some_and(Process::runs) {
                 ended = true;
                 return Ok(Some(()));

@@ -60,6 +60,13 @@ fn the_defaults_shown_in_the_sample_are_the_defaults() {
     assert_eq!(shown.status, default.status);
     assert_eq!(shown.kafka.control_topic, default.kafka.control_topic);
     assert_eq!(shown.kafka.value, default.kafka.value);
+    assert_eq!(shown.schemas, default.schemas);
+    let registry = shown.kafka.client.registry.as_ref().unwrap();
+    let plain = protocol_host::config::registry::Settings::new("https://h", None);
+    assert_eq!(
+        (registry.timeout, registry.subject, registry.normalize),
+        (plain.timeout, plain.subject, plain.normalize)
+    );
     assert_eq!(shown.agent.state_dir, default.agent.state_dir);
     assert_eq!(shown.agent.shutdown_timeout, default.agent.shutdown_timeout);
 
@@ -133,8 +140,10 @@ fn the_sample_shows_every_setting() {
 
 #[test]
 fn what_is_shown_reads_back_as_the_same() {
-    let without_secret =
-        full_sample().replace(", \"sasl.password\" = { credential = \"kafka\" }", "");
+    let without_secret = full_sample()
+        .replace(", \"sasl.password\" = { credential = \"kafka\" }", "")
+        .replace("username = \"SRKEY\"", "")
+        .replace("password = { credential = \"schema_registry\" }", "");
     for text in [MINIMAL, &without_secret] {
         let original = config(text);
         assert_eq!(config(&original.show()), original, "{}", original.show());

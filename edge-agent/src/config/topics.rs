@@ -84,13 +84,21 @@ fn unknown(table: &Table<'_, '_>, name: &Topic, known: &BTreeSet<Topic>) {
 
 /// A form with a schema needs a registry.
 pub fn needs_registry(root: &Table<'_, '_>, kafka: &Kafka, topics: &[TopicSettings]) {
-    let forms = topics.iter().filter_map(|topic| topic.value);
-    let registered = forms
-        .chain([kafka.value])
-        .find(|form| form.language().is_some());
-    if let (Some(form), None) = (registered, &kafka.client.registry) {
-        let message = format!("value = \"{}\" needs a schema registry", form.as_str());
-        let fix = "add [registry] with url = \"https://…\", or schema.registry.url to kafka.properties_file";
-        root.doc().note(root.span(), Mistake::fix(message, fix));
+    // A registry that is there and wrong is told already.
+    if kafka.client.registry.is_some() || root.span_of("registry").is_some() {
+        return;
+    }
+    let topics = topics.iter().filter_map(|topic| topic.value);
+    let forms = topics.map(|form| ("topic", form));
+    for (table, form) in forms.chain([("kafka", kafka.value)]) {
+        if form.language().is_some() {
+            let message = format!(
+                "{table}.value = \"{}\" needs a schema registry",
+                form.as_str()
+            );
+            let fix = "add [registry] with url = \"https://…\", or schema.registry.url to kafka.properties_file";
+            let at = root.span_of(table).unwrap_or(root.span());
+            root.doc().note(at, Mistake::fix(message, fix));
+        }
     }
 }

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Between two tries of a topic: at first, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How long the thread sleeps when everything is answered, until it is asked to end.
 const LONG: Duration = Duration::from_secs(3600);
 /// File of numbers that are known, in `agent.state_dir`.

@@ -23,6 +23,7 @@ use rdkafka::{
 
 use super::{
     Counters,
+    schema::{Form, Schemas},
     uplink::{Order, Uplink},
 };
 use crate::{
@@ -103,7 +104,7 @@ impl Rig {
         let topic: Topic = TOPIC.parse().unwrap();
         let clock = Clock::new();
         let (shown, counted) = (links.clone(), Arc::clone(&counters));
-        let schemas = Schemas::always(&topic, schema::Form::Json);
+        let schemas = Schemas::always(&topic, Form::Json);
         let uplink = Uplink::new(kafka, schemas, topic, TOPIC.into(), clock, shown, counted);
         Self {
             cluster,

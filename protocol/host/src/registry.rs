@@ -15,6 +15,7 @@
 
 mod answer;
 pub mod known;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -28,12 +29,12 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use protocol::schema::{self, Declaration, avro::AvroSchema};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use answer::{Asked, judge, transport};
-pub use answer::{Error, excerpt};
+pub use answer::Error;
+use answer::{Asked, excerpt, judge, transport};
+pub use schema::{Language, Registered, Schema, Standing, Verdict, declared};
 pub use tls::SettingsError;
 
 use crate::config::registry::Settings;
@@ -50,114 +51,6 @@ const MAX_KEPT: usize = 1000;
 /// How far references of references are followed, and how many of a schema there may be in all.
 const MAX_DEPTH: usize = 10;
 const MAX_REFERENCES: usize = 100;
-
-/// What a schema is written in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Language {
-    /// Avro.
-    Avro,
-    /// JSON Schema.
-    Json,
-    /// A language nobody here reads, by the registry's word.
-    Other(Box<str>),
-}
-
-impl Language {
-    /// The registry's word.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Avro => "AVRO",
-            Self::Json => "JSON",
-            Self::Other(word) => word,
-        }
-    }
-
-    /// From the registry's word.
-    #[must_use]
-    pub fn from_word(word: &str) -> Self {
-        match word {
-            "AVRO" => Self::Avro,
-            "JSON" => Self::Json,
-            other => Self::Other(other.into()),
-        }
-    }
-}
-
-impl fmt::Display for Language {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A schema as it is registered.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Schema {
-    /// What it is written in.
-    pub language: Language,
-    /// The schema.
-    pub text: String,
-    /// The texts of the schemas it refers to, each after those that it refers to itself.
-    pub references: Vec<String>,
-}
-
-impl Schema {
-    /// One that stands by itself.
-    #[must_use]
-    pub fn new(language: Language, text: impl Into<String>) -> Self {
-        Self {
-            language,
-            text: text.into(),
-            references: Vec::new(),
-        }
-    }
-}
-
-/// A schema's place in the registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
-    /// Its number, for ever.
-    pub id: u32,
-    /// Its number within the subject, from 1; `None` where the registry did not say.
-    pub version: Option<u32>,
-    /// The schema, which may be written otherwise than it was asked for.
-    pub schema: Arc<Schema>,
-}
-
-/// The schema of a declaration, in one of the languages that readings are written in.
-#[must_use]
-pub fn declared(language: &Language, declaration: &Declaration) -> Schema {
-    let text = match language {
-        Language::Json => schema::json::text(declaration),
-        _ => AvroSchema::of(declaration).text().to_owned(),
-    };
-    Schema::new(language.clone(), text)
-}
-
-/// How a subject stands to a schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// It has it.
-    Registered(Registered),
-    /// It would take it; whether the subject is new.
-    Taken {
-        /// No schema is in it yet.
-        is_new: bool,
-    },
-    /// It would not; what the registry says.
-    Refused(String),
-}
-
-/// Whether a subject would take a schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It would.
-    Compatible,
-    /// It would not; what the registry says about it, as far as it does.
-    Incompatible(String),
-    /// The subject is new, and takes whatever is valid.
-    NewSubject,
-}
 
 /// A Schema Registry. Its `Debug` hides the secret.
 pub struct Registry {
@@ -320,7 +213,12 @@ impl Registry {
             Some(false) => {
                 let messages = answer["messages"].as_array().into_iter().flatten();
                 let messages: Vec<&str> = messages.filter_map(Value::as_str).collect();
-                Ok(Verdict::Incompatible(excerpt(&messages.join("; "))))
+                let said = excerpt(&messages.join("; "));
+                Ok(Verdict::Incompatible(if said.is_empty() {
+                    "it says no more, but to who registers it".to_owned()
+                } else {
+                    said
+                }))
             }
             None => Err(self.odd("no is_compatible in the answer")),
         }

@@ -20,13 +20,16 @@ pub(super) fn command(cache: &Cache, place: &Place) -> Result<Command> {
     let class_path = format!("{}/*", cache.kafka()?.display());
     if !place.dir.join("data/meta.properties").exists() {
         sign(place)?;
-        let scram = format!("SCRAM-SHA-512=[name=SCRAM,password=\"{KAFKA_SECRET}\"]");
+        let scram = ["256", "512"]
+            .map(|bits| format!("SCRAM-SHA-{bits}=[name=SCRAM,password=\"{KAFKA_SECRET}\"]"));
         let formatted = java(cache, "256m")?
             .args(["-cp", &class_path, "kafka.tools.StorageTool", "format"])
             .args([
                 "--standalone",
                 "--add-scram",
-                &scram,
+                &scram[0],
+                "--add-scram",
+                &scram[1],
                 "-t",
                 CLUSTER_ID,
                 "-c",
@@ -86,7 +89,7 @@ log.initial.task.delay.ms=500
 # As at a managed cluster: who comes through a door with TLS may do only what was allowed.
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 {secured}",
         dir.join("data").display()
     )
@@ -112,6 +115,7 @@ fn doors_of(place: &Place, ports: &[u16]) -> (String, String) {
         settings += &format!(
             "listener.name.{name}.plain.sasl.jaas.config={class}.plain.PlainLoginModule required \
              user_AGENT=\"{KAFKA_SECRET}\" user_SINK=\"{KAFKA_SECRET}\";\n\
+             listener.name.{name}.scram-sha-256.sasl.jaas.config={class}.scram.ScramLoginModule required;\n\
              listener.name.{name}.scram-sha-512.sasl.jaas.config={class}.scram.ScramLoginModule required;\n"
         );
     }

@@ -110,11 +110,13 @@ fn schema(registry: &Registry, need: &Need) -> Result<String, (String, String)> 
         Standing::Taken { .. } if need.how.auto_register => {
             Ok(format!("will be registered{level}"))
         }
-        Standing::Taken { .. } => {
-            let missing = Error::NotRegistered {
-                subject: subject.clone(),
-            };
-            Err(told(missing))
+        Standing::Taken { is_new } => {
+            let subject = subject.clone();
+            Err(told(if is_new {
+                Error::UnknownSubject { subject }
+            } else {
+                Error::NotRegistered { subject }
+            }))
         }
         Standing::Refused(said) => {
             let subject = subject.clone();
