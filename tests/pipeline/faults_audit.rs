@@ -27,7 +27,10 @@ fn an_audit_without_mongodb_says_so_with_69_and_nothing_about_readings() -> Resu
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(69), "{output:?}");
     ensure!(output.stdout.is_empty(), "{output:?}");
-    ensure!(errors.contains("FAIL") && errors.contains("fix:"), "{errors}");
+    ensure!(
+        errors.contains("FAIL") && errors.contains("fix:"),
+        "{errors}"
+    );
     Ok(())
 }
 

@@ -150,13 +150,20 @@ fn a_clock_that_starts_wrong_jumps_for_years_and_is_set_later_costs_neither_orde
                 }
                 (_, clock) => anyhow::bail!("{k} is not marked: {clock:?}"),
             };
-            ensure!(group.has(right), "{k} came at {:?}, not {right}", group.between_us);
+            ensure!(
+                group.has(right),
+                "{k} came at {:?}, not {right}",
+                group.between_us
+            );
         }
     }
     eprintln!("{corrected} were put right before they were sent");
     for k in known.readings.clone() {
         let (time, clock) = times[&k];
-        ensure!(clock == Clock::Synced && known.has(time), "{k}: {time} {clock:?}");
+        ensure!(
+            clock == Clock::Synced && known.has(time),
+            "{k}: {time} {clock:?}"
+        );
     }
     finish(bench, report)
 }

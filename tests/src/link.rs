@@ -244,7 +244,9 @@ impl Way {
             let count = match self.from.read(&mut piece) {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     0
                 }
                 Err(error) => return Err(error),

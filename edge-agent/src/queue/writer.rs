@@ -16,7 +16,7 @@ use super::{
     block::{self, MqttOrigin, Packed},
     book::{EpochEntry, MAX_EPOCHS},
     lane::{Info, Lane, Life},
-    memory::{Memory, Told, Staged},
+    memory::{Memory, Staged, Told},
     summary::Summary,
 };
 use crate::{
@@ -137,7 +137,9 @@ impl Writer {
         }
         for (reading, (bytes, digest)) in message.readings.iter().zip(packed) {
             let told = reading.source.map(|source| {
-                let seen = self.memory.seen(&mut plan.staged, &reading.device, source, digest);
+                let seen = self
+                    .memory
+                    .seen(&mut plan.staged, &reading.device, source, digest);
                 (seen, source)
             });
             match told {

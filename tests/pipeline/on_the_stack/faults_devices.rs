@@ -199,7 +199,10 @@ fn a_card_cloned_into_two_gateways_costs_nothing_and_the_audit_names_the_fork() 
     for (device, run) in [("old", 1), ("press", 2), ("drill", 3)] {
         for sequence in 0..EACH {
             let key = (device.to_owned(), value(run, sequence).to_string());
-            ensure!(stored.get(&key) == Some(&1), "{device} {sequence}: {stored:?}");
+            ensure!(
+                stored.get(&key) == Some(&1),
+                "{device} {sequence}: {stored:?}"
+            );
         }
     }
     let mut last = String::new();

@@ -7,8 +7,7 @@ use harness::{
     wait,
 };
 use protocol::{
-    Clock, Digest, Epoch, Fields, Metadata, Reading, Record, RecordId, Timestamp, Value,
-    header,
+    Clock, Digest, Epoch, Fields, Metadata, Reading, Record, RecordId, Timestamp, Value, header,
     record::{json, postcard},
 };
 
