@@ -280,6 +280,8 @@ fn producer_config(properties: &BTreeMap<String, String>) -> ClientConfig {
         .set("client.id", "cloud-sink-dead-letters")
         .set("reconnect.backoff.max.ms", "3000")
         .set("queue.buffering.max.kbytes", "16384")
+        // Below the time after which a message is given up, so that a missing topic is told as one.
+        .set("topic.metadata.propagation.max.ms", "5000")
         .set("partitioner", "murmur2_random");
     for (name, value) in properties {
         // One set of properties serves both clients; these only a consumer knows.

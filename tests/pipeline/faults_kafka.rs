@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use harness::{
     chaos::{
-        bench::{Bench, DRAIN},
+        bench::{Bench, DRAIN, log_has},
         dice::Dice,
         report::Report,
     },
@@ -132,6 +132,8 @@ fn an_agent_whose_producer_fails_fatally_goes_on_with_a_new_one() -> Result<()> 
         bench.agent()?.identity() == process,
         "the agent was started again"
     );
+    let told = log_has(&bench.log(), "producer failed, starting a new one");
+    ensure!(told, "{}", harness::end_of(&bench.log()));
     finish(bench, report)
 }
 

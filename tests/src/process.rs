@@ -264,12 +264,24 @@ impl Process {
     /// # Errors
     /// It is gone.
     pub fn peak_memory(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// Bytes that count for [`limit_memory`](Self::limit_memory) now.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn data_memory(&self) -> Result<u64> {
+        self.memory("VmData:")
+    }
+
+    fn memory(&self, what: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.identity.pid))?;
         let kib: u64 = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .find_map(|line| line.strip_prefix(what))
             .and_then(|rest| rest.trim().strip_suffix(" kB"))
-            .context("no VmHWM in the process status")?
+            .with_context(|| format!("no {what} in the process status"))?
             .trim()
             .parse()?;
         Ok(kib * 1024)

@@ -17,9 +17,9 @@ use protocol::{
 };
 
 const SEED: u64 = 34;
-const ROUNDS: u64 = 10;
+const ROUNDS: u64 = 8;
 const GATEWAYS: u64 = 6;
-const BURST: u64 = 60;
+const BURST: u64 = 20;
 
 fn gateway(rig: &Rig, number: u64) -> Result<GatewayId> {
     Ok(format!("{}-{number}", rig.name()).parse()?)
