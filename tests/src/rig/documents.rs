@@ -67,6 +67,17 @@ impl Documents {
         Ok(())
     }
 
+    /// Runs a command of the server on the database of those who run it.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub fn admin(&self, command: Document) -> Result<()> {
+        let admin = self.database.client().database("admin");
+        let run = admin.run_command(command);
+        self.runtime.block_on(async { run.await })?;
+        Ok(())
+    }
+
     /// All readings, by `_id`.
     ///
     /// # Errors
