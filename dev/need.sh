@@ -26,6 +26,20 @@ need_compiler() {
     need perl perl
 }
 
+# What the server with real time series is compiled with, once. Without it its tests are skipped and say so,
+# so it is installed where that is possible without a question, and not asked for elsewhere.
+want_series() {
+    local cache="${STACK_CACHE:-${CARGO_TARGET_DIR:-target}/stack/cache}" wanted=()
+    ls "$cache"/secantus-mdb-*/complete >/dev/null 2>&1 && return 0
+    command -v mongod >/dev/null && return 0
+    command -v cmake >/dev/null || wanted+=(cmake)
+    command -v ninja >/dev/null || wanted+=(ninja-build)
+    ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || wanted+=(libclang-dev)
+    if [ ${#wanted[@]} -gt 0 ] && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
+        missing+=("${wanted[@]}")
+    fi
+}
+
 # A Python that can make virtual environments; Debian splits it in two.
 need_venv() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)

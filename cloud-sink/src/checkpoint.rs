@@ -89,6 +89,8 @@ pub struct Taken {
     pub next: Option<i64>,
     /// A record before it.
     pub mark: Option<Mark>,
+    /// Records of a time series before this offset may have been written by whoever had it before.
+    pub reserved: Option<i64>,
 }
 
 /// Offsets that were gone before they were read; or, with `to` below `from`, a topic that was made anew, of
@@ -124,6 +126,8 @@ pub struct Progress {
     pub mark: Option<Mark>,
     /// Every record before this offset is settled, as far as this assignment knows.
     pub settled_to: Option<i64>,
+    /// The partition is handed over, and nothing of it is in doubt.
+    pub release: bool,
     /// What is passed over with `next`.
     pub gaps: Vec<Gap>,
     /// Readings that this checkpoint found missing; filled while it is written.
@@ -160,11 +164,19 @@ struct State {
     mark: Option<Mark>,
     under_way: bool,
     fenced: bool,
+    /// Something of it was reserved.
+    leased: bool,
+    /// It is to be handed over.
+    ending: bool,
 }
 
 impl State {
     fn is_dirty(&self) -> bool {
-        !self.fenced && (self.next.is_some() || !self.coverage.is_empty() || !self.gaps.is_empty())
+        !self.fenced
+            && (self.next.is_some()
+                || !self.coverage.is_empty()
+                || !self.gaps.is_empty()
+                || self.leased && self.ending)
     }
 }
 
@@ -212,6 +224,20 @@ impl Checkpoints {
         }
     }
 
+    /// Records of a partition were written under a lease, which a handover gives back.
+    pub fn leased(&mut self, partition: &Partition) {
+        if let Some(state) = self.partitions.get_mut(partition) {
+            state.leased = true;
+        }
+    }
+
+    /// These partitions, or all, are about to go.
+    pub fn ending(&mut self, partitions: Option<&[Partition]>) {
+        for (partition, state) in &mut self.partitions {
+            state.ending |= partitions.is_none_or(|some| some.contains(partition));
+        }
+    }
+
     /// A record was read.
     pub fn read(&mut self, message: &Message) {
         if let Some(state) = self.partitions.get_mut(&message.at.partition)
@@ -254,8 +280,8 @@ impl Checkpoints {
         })
     }
 
-    /// Everything that can be written now.
-    pub fn take(&mut self, now: Instant) -> Vec<Progress> {
+    /// Everything that can be written now; `is_settled` says of a partition that nothing of it is in flight.
+    pub fn take(&mut self, now: Instant, is_settled: impl Fn(&Partition) -> bool) -> Vec<Progress> {
         self.next_at = now + EVERY;
         let mut work = Vec::new();
         for (partition, state) in &mut self.partitions {
@@ -263,6 +289,8 @@ impl Checkpoints {
                 state.under_way = true;
                 // What cannot be judged yet comes again, even if nothing more is noted of it.
                 let unsettled = state.coverage.unsettled(state.settled_to);
+                let release = state.leased && state.ending && is_settled(partition);
+                state.leased &= !release;
                 work.push(Progress {
                     partition: partition.clone(),
                     fence: state.fence,
@@ -270,6 +298,7 @@ impl Checkpoints {
                     next: state.next.take(),
                     mark: state.mark,
                     settled_to: state.settled_to,
+                    release,
                     gaps: std::mem::take(&mut state.gaps),
                     missing: Vec::new(),
                 });
@@ -349,7 +378,7 @@ mod tests {
         }
         checkpoints.advanced(&partition(), 2);
         assert_eq!(checkpoints.due(start), Some(start + EVERY));
-        let first = only(checkpoints.take(start));
+        let first = only(checkpoints.take(start, |_| true));
         assert_eq!((first.fence, first.next), (3, Some(2)));
         assert_eq!(first.mark, Some(Mark::of(&message(1))));
         assert_eq!(first.coverage.len(), 1);
@@ -358,9 +387,9 @@ mod tests {
         // One at a time for a partition.
         checkpoints.advanced(&partition(), 3);
         assert_eq!(checkpoints.due(start), None);
-        assert!(checkpoints.take(start).is_empty());
+        assert!(checkpoints.take(start, |_| true).is_empty());
         checkpoints.finished(&first, Written::Yes);
-        let second = only(checkpoints.take(start));
+        let second = only(checkpoints.take(start, |_| true));
         // Nothing new of the stream, but whether it has a gap could not be told before.
         assert_eq!((second.next, second.coverage.len()), (Some(3), 1));
         assert_eq!(second.mark, Some(Mark::of(&message(2))));
@@ -373,16 +402,16 @@ mod tests {
         let mut checkpoints = Checkpoints::new(Instant::now());
         checkpoints.taken(partition(), 3);
         checkpoints.advanced(&partition(), 5);
-        let old = only(checkpoints.take(Instant::now()));
+        let old = only(checkpoints.take(Instant::now(), |_| true));
         checkpoints.finished(&old, Written::Fenced);
         checkpoints.advanced(&partition(), 6);
-        assert!(checkpoints.take(Instant::now()).is_empty());
+        assert!(checkpoints.take(Instant::now(), |_| true).is_empty());
         assert!(checkpoints.all_settled());
 
         // Taken again, it has a higher fence; the end of the former life changes nothing.
         checkpoints.taken(partition(), 8);
         checkpoints.advanced(&partition(), 6);
-        let new = only(checkpoints.take(Instant::now()));
+        let new = only(checkpoints.take(Instant::now(), |_| true));
         checkpoints.finished(&old, Written::Fenced);
         assert!(!checkpoints.is_settled(&partition()));
         checkpoints.finished(&new, Written::Yes);
@@ -396,9 +425,32 @@ mod tests {
         checkpoints.read(&message(4));
         checkpoints.advanced(&partition(), 5);
         checkpoints.gap(&partition(), Gap { from: 5, to: 0 });
-        let progress = only(checkpoints.take(Instant::now()));
+        let progress = only(checkpoints.take(Instant::now(), |_| true));
         let found = (progress.next, progress.mark, progress.ended());
         assert_eq!(found, (Some(0), None, Some(5)));
+    }
+
+    #[test]
+    fn a_lease_is_given_back_with_the_last_checkpoint_and_only_when_nothing_is_in_flight() {
+        let now = Instant::now();
+        let mut checkpoints = Checkpoints::new(now);
+        checkpoints.taken(partition(), 1);
+        checkpoints.leased(&partition());
+        checkpoints.advanced(&partition(), 5);
+        let usual = only(checkpoints.take(now, |_| true));
+        assert!(!usual.release);
+        checkpoints.finished(&usual, Written::Yes);
+        assert!(checkpoints.all_settled());
+
+        checkpoints.ending(None);
+        assert!(!checkpoints.is_settled(&partition()), "the lease");
+        let early = only(checkpoints.take(now, |_| false));
+        assert!(!early.release, "a record is in flight");
+        checkpoints.finished(&early, Written::Yes);
+        let last = only(checkpoints.take(now, |_| true));
+        assert!(last.release);
+        checkpoints.finished(&last, Written::Yes);
+        assert!(checkpoints.all_settled());
     }
 
     #[test]
@@ -410,12 +462,12 @@ mod tests {
         checkpoints.gap(&partition(), gap);
         assert_eq!(checkpoints.due(start), Some(start), "a person should know");
         checkpoints.advanced(&partition(), 90);
-        let progress = only(checkpoints.take(start));
+        let progress = only(checkpoints.take(start, |_| true));
         assert_eq!((progress.next, progress.ended()), (Some(90), None));
         assert_eq!(progress.gaps, [gap]);
         assert!(!checkpoints.is_settled(&partition()), "not durable yet");
         checkpoints.finished(&progress, Written::Yes);
-        assert!(checkpoints.take(start).is_empty(), "once");
+        assert!(checkpoints.take(start, |_| true).is_empty(), "once");
     }
 
     #[test]

@@ -237,10 +237,10 @@ async fn init(config: &Config, dry_run: bool) -> Ended {
     let database = &config.mongodb.database;
     for index in store::schema::plan(&config.routes) {
         let keys: Vec<&String> = index.keys.keys().collect();
-        let kind = if index.expires {
-            " (removes what is past)"
-        } else {
-            ""
+        let kind = match (index.expires, index.series) {
+            (true, _) => " (removes what is past)",
+            (false, Some(_)) => " (time series)",
+            (false, None) => "",
         };
         if !dry_run && let Err(outage) = store.make(&index).await {
             println!(

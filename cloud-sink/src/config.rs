@@ -111,10 +111,33 @@ pub struct Route {
     pub topic: Topic,
     /// Collection; required.
     pub collection: String,
-    /// MongoDB removes a document this long after it was written; default never.
+    /// What the collection is; default `regular`.
+    pub kind: Kind,
+    /// MongoDB removes a document this long after it was written (of a time series: measured); default
+    /// never.
     pub keep: Option<Duration>,
     /// Whether documents carry the gateway's hop times; default false.
     pub hops: bool,
+}
+
+/// What a collection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `"regular"`: each reading once, at any moment.
+    Regular,
+    /// `"timeseries"`: a time series of MongoDB, smaller on disk, each reading once after it has settled.
+    TimeSeries,
+}
+
+impl Kind {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Regular => "regular",
+            Self::TimeSeries => "timeseries",
+        }
+    }
 }
 
 /// One of `[[topic]]`. What is not declared is left as it is found.
@@ -167,6 +190,9 @@ pub struct Batch {
     pub max_bytes: usize,
     /// Longest wait of a record for company; default 200 ms.
     pub max_wait: Duration,
+    /// Most bytes between Kafka and MongoDB, beside librdkafka's own; default 16 MiB. A record counts for
+    /// about three times what it is in Kafka.
+    pub max_in_flight: usize,
 }
 
 /// `[status]`.

@@ -71,6 +71,7 @@ pub struct Document {
     arrived_ms: Option<i64>,
     passage: Option<Box<Passage>>,
     expires_at_ms: Option<i64>,
+    ends_at_ms: Option<i64>,
     /// Of each field; empty while all are stored as they are.
     fits: Vec<Fit>,
 }
@@ -98,6 +99,7 @@ impl Document {
             arrived_ms: None,
             passage: None,
             expires_at_ms: None,
+            ends_at_ms: None,
             fits: Vec::new(),
         }
     }
@@ -126,6 +128,7 @@ impl Document {
             arrived_ms: None,
             passage: None,
             expires_at_ms: None,
+            ends_at_ms: None,
             fits: Vec::new(),
         }
     }
@@ -134,6 +137,13 @@ impl Document {
     #[must_use]
     pub fn expiring(mut self, at_ms: Option<i64>) -> Self {
         self.expires_at_ms = at_ms;
+        self
+    }
+
+    /// Sets when the time series it goes to will have removed it. Nothing of that is in the document.
+    #[must_use]
+    pub fn ending(mut self, at_ms: Option<i64>) -> Self {
+        self.ends_at_ms = at_ms;
         self
     }
 
@@ -174,6 +184,12 @@ impl Document {
         }
     }
 
+    /// `ts`, in milliseconds since 1970.
+    #[must_use]
+    pub fn time_ms(&self) -> i64 {
+        self.reading.time.as_millis()
+    }
+
     /// Dates a reading of a boot that began at that time, in microseconds since 1970. A time that no
     /// calendar has changes nothing.
     pub fn date(&mut self, boot_time_us: i64) {
@@ -199,7 +215,7 @@ impl Document {
     /// When it may be removed, in milliseconds since 1970.
     #[must_use]
     pub fn expires_at_ms(&self) -> Option<i64> {
-        self.expires_at_ms
+        self.expires_at_ms.or(self.ends_at_ms)
     }
 
     /// `gateway/device`, for logs.

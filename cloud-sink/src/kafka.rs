@@ -258,8 +258,10 @@ fn consumer_config(properties: &BTreeMap<String, String>, group: &str) -> Client
         .set("session.timeout.ms", "10000")
         // A rebalance is noticed at the next heartbeat, and waits for the last to notice it.
         .set("heartbeat.interval.ms", "1000")
-        .set("queued.max.messages.kbytes", "16384")
+        // What is fetched ahead, and what one answer may add to it: memory, beside the gate's.
+        .set("queued.max.messages.kbytes", "8192")
         .set("fetch.message.max.bytes", "1048576")
+        .set("fetch.max.bytes", "4194304")
         .set("topic.metadata.refresh.interval.ms", "30000")
         .set("reconnect.backoff.max.ms", "3000")
         .set("statistics.interval.ms", "1000");

@@ -19,6 +19,7 @@ pub mod document;
 mod excerpt;
 pub mod kafka;
 pub mod latency;
+pub mod lease;
 pub mod link;
 pub mod message;
 pub mod outage;

@@ -37,7 +37,7 @@ use self::{
     job::{Finished, Job, Parts},
     letters::Letters,
     pace::Pace,
-    partitions::Handover,
+    partitions::{Handover, Takeover},
 };
 use crate::{
     batch::{Batcher, Limits},
@@ -70,6 +70,8 @@ pub enum Destination {
         keep: Option<Duration>,
         /// With the gateway's hop times.
         hops: bool,
+        /// Into a time series.
+        series: bool,
     },
     /// Facts.
     Control,
@@ -109,6 +111,8 @@ pub struct Pipeline {
     waiting: VecDeque<Job>,
     /// Of the jobs, those at MongoDB.
     writing: usize,
+    /// One of them is for a time series.
+    series_under_way: bool,
     pace: Pace,
     answered_at: Instant,
     /// Since when MongoDB owes an answer.
@@ -117,6 +121,7 @@ pub struct Pipeline {
     letters: Letters,
     jobs: JoinSet<Finished>,
     handover: Option<Handover>,
+    takeover: Option<Takeover>,
     stopping: Option<Instant>,
 }
 
@@ -149,6 +154,7 @@ impl Pipeline {
             cluster: Arc::from(""),
             waiting: VecDeque::new(),
             writing: 0,
+            series_under_way: false,
             pace: Pace::new(limits.max_records),
             answered_at: Instant::now(),
             owing_since: None,
@@ -156,6 +162,7 @@ impl Pipeline {
             letters: Letters::default(),
             jobs: JoinSet::new(),
             handover: None,
+            takeover: None,
             stopping: None,
         }
     }
@@ -188,6 +195,7 @@ impl Pipeline {
             self.collect_due(now);
             self.start_checkpoint(now);
             self.start_jobs(now);
+            self.finish_takeover(now);
             self.finish_handover(now);
             if self
                 .stopping
@@ -212,6 +220,7 @@ impl Pipeline {
             self.owing_since.map(|since| since + TOO_LONG),
             self.letters.wake(),
             self.handover.as_ref().map(|handover| handover.until),
+            self.takeover.as_ref().map(|takeover| takeover.at),
             self.stopping,
         ];
         batches.chain(others).flatten().min().unwrap_or(idle)
@@ -223,6 +232,7 @@ impl Pipeline {
         info!(in_flight = self.kept.snapshot().in_flight, "stopping");
         self.ends.gate.hold(true);
         self.collect_all();
+        self.checkpoints.ending(None);
         self.stopping = Some(Instant::now() + STOP);
     }
 

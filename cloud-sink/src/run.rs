@@ -17,19 +17,19 @@ use tracing::{debug, info, warn};
 use crate::{
     batch::Limits,
     catalogue::{self, Catalogue},
-    config::{Config, Uri},
+    config::{Config, Kind, Uri},
     conservation::Conservation,
     kafka::{Consumer, Gate, Producer, Settings, Started, Topics},
     link::{LinkKind, LinkState, Links},
     outage::Outage,
     pipeline::{Destination, Ends, Outlets, Pipeline},
     status::{self, Watched},
-    store::{Store, schema},
+    store::{
+        Store, schema,
+        series::{self, Series},
+    },
     telemetry::{self, Telemetry},
 };
-
-/// Bytes between Kafka and MongoDB, beside librdkafka's own 16 MiB.
-const IN_FLIGHT_BYTES: usize = 32 << 20;
 
 /// Longest wait for the catalogue at the end.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -48,20 +48,22 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let watched = Watched {
         kept: Arc::new(Conservation::default()),
         links: Links::new(servers.unwrap_or_default(), store.name().to_owned()),
-        gate: Arc::new(Gate::new(IN_FLIGHT_BYTES)),
+        gate: Arc::new(Gate::new(config.batch.max_in_flight)),
         telemetry: Arc::new(Telemetry::new(settings.group.clone())),
     };
     let stages = Stages {
-        config,
         settings,
         store,
         catalogue: Arc::default(),
+        series: Arc::new(series_of(&config)),
+        config,
         watched: watched.clone(),
     };
     tokio::select! {
         result = stages.run(stop) => result,
         result = serve_status(&stages.config, watched.clone()) => result.context("status"),
         () = catalogue::keep_flushing(&stages.catalogue, &stages.store) => bail!("the catalogue ended by itself"),
+        () = series::keep_sweeping(&stages.store, &stages.series) => bail!("the sweep ended by itself"),
         result = stages.watch_topics() => result,
         () = telemetry::report(&watched.kept, &watched.gate, &watched.telemetry) => bail!("the report ended by itself"),
     }
@@ -72,6 +74,7 @@ struct Stages {
     settings: Settings,
     store: Store,
     catalogue: Arc<Catalogue>,
+    series: Arc<Series>,
     watched: Watched,
 }
 
@@ -80,6 +83,9 @@ impl Stages {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = self.prepare() => {}
+        }
+        for mistake in self.store.mismatches(&self.config.routes).await? {
+            bail!("{mistake}");
         }
         let producer = Producer::new(&self.settings)?;
         let ended = CancellationToken::new();
@@ -104,6 +110,7 @@ impl Stages {
                 producer,
                 catalogue: self.catalogue.clone(),
                 collections: collections(&self.config),
+                series: self.series.clone(),
             }),
         };
         let pipeline = Pipeline::new(
@@ -221,6 +228,7 @@ fn destinations(config: &Config) -> HashMap<Arc<str>, Destination> {
             collection: Arc::from(&*route.collection),
             keep: route.keep,
             hops: route.hops,
+            series: route.kind == Kind::TimeSeries,
         };
         (Arc::from(route.topic.as_str()), destination)
     });
@@ -231,6 +239,12 @@ fn destinations(config: &Config) -> HashMap<Arc<str>, Destination> {
 fn collections(config: &Config) -> Vec<Arc<str>> {
     let names: BTreeSet<&str> = config.routes.iter().map(|r| &*r.collection).collect();
     names.into_iter().map(Arc::from).collect()
+}
+
+fn series_of(config: &Config) -> Series {
+    let routes = config.routes.iter();
+    let series = routes.filter(|route| route.kind == Kind::TimeSeries);
+    Series::new(series.map(|route| Arc::from(&*route.collection)))
 }
 
 fn limits(config: &Config) -> Limits {

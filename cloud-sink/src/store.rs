@@ -6,11 +6,12 @@
 //! fields, devices                             what is measured, catalogue.rs
 //! epochs, losses, clock_corrections, gateways         facts of the control topic, newest by offset
 //! coverage, checkpoints                               how far the sink is, and what it has seen
+//! series_doubts                                       what a time series may have twice, series.rs
 //! ```
 //!
 //! Every write asks for `w: majority, j: true` and has a deadline: a write that is not known to be
-//! durable is an [`Outage`], tried again as it was, and `_id` makes that harmless. A second kind of readings
-//! collection (time series) will stand beside [`readings`].
+//! durable is an [`Outage`], tried again as it was, and `_id` makes that harmless; in a time series, [`series`]
+//! does.
 
 mod audit;
 mod catalogue;
@@ -22,6 +23,7 @@ pub mod incidents;
 pub mod readings;
 mod reply;
 pub mod schema;
+pub mod series;
 mod trace;
 
 use std::time::Duration;

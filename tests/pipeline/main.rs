@@ -38,6 +38,8 @@ mod on_the_stack {
     mod shutdown;
     mod sink_catalogue;
     mod sink_dead_letters;
+    mod sink_memory;
+    mod timeseries;
     mod whole_way;
 
     use anyhow::{Result, ensure};

@@ -53,7 +53,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A rig on the shared services, except `own`, which it starts for itself.
+    /// A rig on the shared services, except `own`, which it starts for itself; [`Kind::Series`] is its MongoDB
+    /// then.
     ///
     /// # Errors
     /// A service is missing or did not start.
@@ -75,9 +76,12 @@ impl Rig {
         let addresses = [Kind::Kafka, Kind::Mosquitto, Kind::Mongodb]
             .into_iter()
             .map(|kind| {
-                let address = match own.service(kind) {
-                    Ok(service) => service.address(),
-                    Err(_) => shared(kind)?,
+                let series = matches!(kind, Kind::Mongodb).then_some(Kind::Series);
+                let kinds = series.into_iter().chain([kind]);
+                let mine = kinds.filter_map(|kind| Some(own.service(kind).ok()?.address()));
+                let address = match { mine }.next() {
+                    Some(address) => address,
+                    None => shared(kind)?,
                 };
                 Ok((kind, address))
             })

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+pub use self::mongodb::no_series;
 use crate::{
     cache::Cache,
     end_of, port,
@@ -43,10 +44,13 @@ pub enum Kind {
     Mongodb,
     /// A Schema Registry with Confluent's API.
     Registry,
+    /// `mongod` where there is one, else a server that has real time series as well. Not started unless
+    /// somebody asks for it.
+    Series,
 }
 
 impl Kind {
-    /// All of them, in the order in which people think of them.
+    /// All that a stack has, in the order in which people think of them.
     pub const ALL: [Self; 4] = [Self::Kafka, Self::Mosquitto, Self::Mongodb, Self::Registry];
 
     /// The environment variable by which the suite and the tools find the service.
@@ -57,6 +61,7 @@ impl Kind {
             Self::Mosquitto => "MQTT_URL",
             Self::Mongodb => "MONGODB_URI",
             Self::Registry => "SCHEMA_REGISTRY_URL",
+            Self::Series => "MONGODB_SERIES_URI",
         }
     }
 
@@ -68,6 +73,7 @@ impl Kind {
             Self::Mosquitto => "mosquitto",
             Self::Mongodb => "mongodb",
             Self::Registry => "registry",
+            Self::Series => "series",
         }
     }
 }
@@ -193,7 +199,9 @@ impl Service {
         match self.kind {
             Kind::Kafka => format!("127.0.0.1:{port}"),
             Kind::Mosquitto => format!("mqtt://127.0.0.1:{port}"),
-            Kind::Mongodb => format!("mongodb://127.0.0.1:{port}/?directConnection=true"),
+            Kind::Mongodb | Kind::Series => {
+                format!("mongodb://127.0.0.1:{port}/?directConnection=true")
+            }
             Kind::Registry => format!("http://127.0.0.1:{port}{}", registry::PATH),
         }
     }
@@ -262,6 +270,7 @@ impl Service {
             Kind::Kafka => kafka::command(&cache, &self.place),
             Kind::Mosquitto => mosquitto::command(&self.place),
             Kind::Mongodb => mongodb::command(&cache, &self.place),
+            Kind::Series => mongodb::series_command(&cache, &self.place),
             Kind::Registry => registry::command(&cache, &self.place),
         }
         .with_context(|| format!("prepare {}", self.kind.name()))?;
@@ -285,7 +294,7 @@ impl Service {
             let answered = match self.kind {
                 Kind::Kafka => kafka::answers(&self.place),
                 Kind::Mosquitto => mosquitto::answers(&self.place),
-                Kind::Mongodb => mongodb::answers(&self.address()),
+                Kind::Mongodb | Kind::Series => mongodb::answers(&self.address()),
                 Kind::Registry => registry::answers(&self.place, &self.address()),
             };
             answered.map(|()| Some(()))

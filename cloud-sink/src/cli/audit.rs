@@ -9,12 +9,12 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{Span, SpanRelativeTo};
-use protocol::{GatewayId, Timestamp, Topic};
+use protocol::{GatewayId, Timestamp};
 
 use super::{Ended, exit};
 use crate::{
     audit::{self, GatewayReport, Report},
-    config::Config,
+    config::{Config, Kind, Route},
     run::open_store,
     store::{Outage, Store},
 };
@@ -94,14 +94,17 @@ async fn gather(store: &Store, config: &Config, options: &Options) -> Result<Rep
         let micros = i64::try_from(since.as_micros()).ok()?;
         Timestamp::from_micros(at.as_micros().checked_sub(micros)?).ok()
     });
-    let collections: BTreeMap<&str, &Topic> = if options.full {
+    let collections: BTreeMap<&str, &Route> = if options.full {
         let routes = config.routes.iter().rev();
-        routes.map(|r| (&*r.collection, &r.topic)).collect()
+        routes.map(|r| (&*r.collection, r)).collect()
     } else {
         BTreeMap::new()
     };
     let names: Vec<&str> = collections.keys().copied().collect();
-    let gateways = store.gateways(&names).await?;
+    // A time series has no index of ids; of what is in it, something is in coverage.
+    let indexed = collections.values().filter(|r| r.kind == Kind::Regular);
+    let indexed: Vec<&str> = indexed.map(|r| &*r.collection).collect();
+    let gateways = store.gateways(&indexed).await?;
     let progress = progress(store, &names, gateways.len()).await?;
 
     let (mut reports, mut left_out, mut foreign) = (Vec::new(), 0, 0);
@@ -153,7 +156,7 @@ async fn progress(
 async fn one(
     store: &Store,
     gateway: &GatewayId,
-    collections: &BTreeMap<&str, &Topic>,
+    collections: &BTreeMap<&str, &Route>,
     since: Option<Timestamp>,
     progress: &ProgressBar,
 ) -> Result<(Option<GatewayReport>, u64), Outage> {
@@ -162,8 +165,8 @@ async fn one(
     if !collections.is_empty() {
         // Last of all: what was noted as stored before must be there now.
         let mut found = Vec::new();
-        for (collection, lane) in collections {
-            let counted = store.count(gateway, collection, lane, |n| progress.inc(n));
+        for route in collections.values() {
+            let counted = store.count(gateway, route, |n| progress.inc(n));
             let (epochs, others) = counted.await?;
             found.extend(epochs);
             foreign += others;

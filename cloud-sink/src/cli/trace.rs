@@ -39,7 +39,7 @@ pub(super) async fn trace(config: &Config, id: &str) -> Ended {
     let names = STATIONS.map(|(name, _)| name);
     let mut found = None;
     for route in &config.routes {
-        if let Some(way) = store.way_of(&route.collection, id, &names).await? {
+        if let Some(way) = store.way_of(route, id, &names).await? {
             found = Some((route, way));
             break;
         }

@@ -10,7 +10,7 @@ use protocol_host::config::registry;
 use toml::de::DeValue;
 
 use super::{
-    Batch, Config, Kafka, Mongodb, Route, Secrets, Status, Uri,
+    Batch, Config, Kafka, Kind, Mongodb, Route, Secrets, Status, Uri,
     document::{Document, Mistake, Table, Value},
     kafka, topics, value,
 };
@@ -114,7 +114,7 @@ fn database(value: &Value<'_>) -> Result<String, Mistake> {
 }
 
 /// Collections that the sink keeps for itself.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "incidents",
     "epochs",
     "losses",
@@ -124,6 +124,7 @@ const OWN: [&str; 9] = [
     "devices",
     "coverage",
     "checkpoints",
+    "series_doubts",
 ];
 
 fn collection(value: &Value<'_>) -> Result<String, Mistake> {
@@ -175,11 +176,24 @@ fn routes(root: &Table<'_, '_>, kafka: Option<&Kafka>) -> Option<Vec<Route>> {
     read.into_iter().collect()
 }
 
+fn kind(value: &Value<'_>) -> Result<Kind, Mistake> {
+    let given = value::text(value)?;
+    let known = [Kind::Regular, Kind::TimeSeries];
+    let found = known.into_iter().find(|kind| kind.as_str() == given);
+    found.ok_or_else(|| {
+        Mistake::fix(
+            format!("is no kind of collection: \"{given}\""),
+            "write \"regular\" or \"timeseries\"",
+        )
+    })
+}
+
 fn route(table: &Table<'_, '_>) -> Option<Route> {
     let remedy = "write topic = \"telemetry.readings.v1\"";
     let topic = table.required("topic", remedy, value::parsed::<Topic>);
     let remedy = "write collection = \"readings\"";
     let collection = table.required("collection", remedy, collection);
+    let kind = table.or("kind", Kind::Regular, kind);
     let keep = table.optional(
         "keep",
         value::duration(Duration::from_secs(1)..=36_500 * DAY),
@@ -188,6 +202,7 @@ fn route(table: &Table<'_, '_>) -> Option<Route> {
     Some(Route {
         topic: topic?,
         collection: collection?,
+        kind,
         keep,
         hops,
     })
@@ -199,6 +214,7 @@ impl Default for Batch {
             max_records: 1000,
             max_bytes: 4 << 20,
             max_wait: Duration::from_millis(200),
+            max_in_flight: 16 << 20,
         }
     }
 }
@@ -221,6 +237,11 @@ fn batch(table: &Table<'_, '_>) -> Batch {
             "max_wait",
             default.max_wait,
             value::duration(Duration::from_millis(1)..=Duration::from_secs(10)),
+        ),
+        max_in_flight: table.or(
+            "max_in_flight",
+            default.max_in_flight,
+            value::bytes(1 << 20..=4 << 30),
         ),
     }
 }

@@ -18,7 +18,8 @@ impl Config {
         let batch = Keys::default()
             .set("max_records", whole(self.batch.max_records))
             .set("max_bytes", show_bytes(self.batch.max_bytes as u64))
-            .set("max_wait", show_duration(self.batch.max_wait));
+            .set("max_wait", show_duration(self.batch.max_wait))
+            .set("max_in_flight", show_bytes(self.batch.max_in_flight as u64));
         let listen = match self.status.listen {
             Some(address) => address.to_string(),
             None => "off".to_owned(),
@@ -70,6 +71,7 @@ fn show_route(route: &Route) -> Table {
     Keys::default()
         .set("topic", route.topic.as_str())
         .set("collection", route.collection.clone())
+        .set("kind", route.kind.as_str())
         .maybe("keep", route.keep.map(show_duration))
         .set("hops", route.hops)
         .0

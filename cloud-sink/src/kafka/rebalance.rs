@@ -48,6 +48,7 @@ pub struct Context {
     started_at: Mutex<HashMap<Partition, Option<i64>>>,
     failure: Mutex<Option<ConsumerError>>,
     settings: Settings,
+    cluster: Mutex<Option<Arc<str>>>,
 }
 
 impl Context {
@@ -65,6 +66,7 @@ impl Context {
             generation: AtomicU64::new(0),
             started_at: Mutex::default(),
             failure: Mutex::default(),
+            cluster: Mutex::default(),
         }
     }
 
@@ -91,6 +93,15 @@ impl Context {
     /// Consumption goes on behind a gap. Forward, what was read before it is still in flight and counts:
     /// nobody can read it again. Backward, the partition begins a new life.
     pub(super) fn restarted(&self, partition: &Partition, from: i64, to: i64) {
+        if to < from {
+            // It was given back with its former life; whoever has none can keep no checkpoint.
+            let cluster = self.cluster.lock();
+            let cluster = cluster.unwrap_or_else(PoisonError::into_inner).clone();
+            let taken = self.take(cluster.unwrap_or_default(), vec![partition.clone()]);
+            if let Err(error) = taken {
+                return self.fail(error);
+            }
+        }
         self.send(Event::Gap {
             partition: partition.clone(),
             from,
@@ -165,18 +176,7 @@ impl Context {
             let id = consumer.client().fetch_cluster_id(ASK);
             id.ok_or_else(|| "no answer".into())
         })?;
-        let (answer, answered) = sync_channel(1);
-        self.send(Event::Taking {
-            cluster: cluster.into(),
-            partitions,
-            answer,
-        });
-        let taken = answered
-            .recv_timeout(CHECKPOINTS)
-            .map_err(|error| match error {
-                RecvTimeoutError::Timeout => ConsumerError::NoStart("mongodb is away"),
-                RecvTimeoutError::Disconnected => ConsumerError::Pipeline,
-            })?;
+        let taken = self.take(cluster.into(), partitions)?;
         let remade = patiently("records before the checkpoints are not readable", || {
             marks::remade(&self.settings, &taken).map_err(|error| error.to_string())
         })?;
@@ -198,6 +198,27 @@ impl Context {
             }
         });
         Ok(starts.collect())
+    }
+
+    /// Asks the pipeline to take partitions.
+    fn take(
+        &self,
+        cluster: Arc<str>,
+        partitions: Vec<Partition>,
+    ) -> Result<Vec<Taken>, ConsumerError> {
+        let (answer, answered) = sync_channel(1);
+        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = Some(cluster.clone());
+        self.send(Event::Taking {
+            cluster,
+            partitions,
+            answer,
+        });
+        answered
+            .recv_timeout(CHECKPOINTS)
+            .map_err(|error| match error {
+                RecvTimeoutError::Timeout => ConsumerError::NoStart("mongodb is away"),
+                RecvTimeoutError::Disconnected => ConsumerError::Pipeline,
+            })
     }
 
     pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {

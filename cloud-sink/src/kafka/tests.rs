@@ -55,6 +55,7 @@ async fn begin(started: &mut Started, next: Option<i64>, mark: Option<Mark>) {
         panic!("{event:?}");
     };
     let taken = partitions.into_iter().map(|partition| Taken {
+        reserved: None,
         partition,
         fence: 1,
         next,

@@ -42,9 +42,18 @@ impl Pipeline {
                 collection,
                 keep,
                 hops,
+                series,
             }) => match decode::reading(&message, None, *hops) {
                 Ok(document) => {
-                    let mut document = document.expiring(keep.map(clock::after));
+                    // A time series counts from the reading's time, where there is one.
+                    let mut document = match keep {
+                        Some(keep) if *series && document.undated().is_none() => {
+                            let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+                            let end = document.time_ms().saturating_add(keep);
+                            document.ending(Some(end))
+                        }
+                        keep => document.expiring(keep.map(clock::after)),
+                    };
                     document.consumed(clock::now_ms);
                     let bytes = message.size();
                     let entry = Entry {

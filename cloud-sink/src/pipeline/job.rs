@@ -21,6 +21,7 @@ use crate::{
         Outage, Store,
         facts::FactEntry,
         readings::{Entry, Verdict},
+        series::Series,
     },
 };
 
@@ -39,6 +40,8 @@ pub struct Parts {
     pub catalogue: Arc<Catalogue>,
     /// The collections of readings.
     pub collections: Vec<Arc<str>>,
+    /// Those of them that are time series.
+    pub series: Arc<Series>,
 }
 
 /// One write.
@@ -61,6 +64,8 @@ pub enum Job {
 pub enum Finished {
     /// Every document has its verdict.
     Inserted {
+        /// Where.
+        collection: Arc<str>,
         /// The documents.
         entries: Vec<Entry>,
         /// In the same order.
@@ -136,7 +141,11 @@ impl Job {
         match self {
             Self::Insert(collection, mut entries) => {
                 match write(parts, &collection, &mut entries).await {
-                    Ok(verdicts) => Finished::Inserted { entries, verdicts },
+                    Ok(verdicts) => Finished::Inserted {
+                        collection,
+                        entries,
+                        verdicts,
+                    },
                     Err(outage) => Finished::Held(Self::Insert(collection, entries), outage),
                 }
             }
@@ -175,8 +184,17 @@ async fn write(
     for entry in &mut *entries {
         entry.document.writing(now_ms);
     }
-    let verdicts = parts.store.insert(collection, entries).await?;
-    unsynced.check(&parts.store, collection, &verdicts).await?;
+    let (store, series) = (&parts.store, &*parts.series);
+    let verdicts = if series.has(collection) {
+        let places = unsynced.places();
+        store
+            .insert_series(series, collection, entries, &places)
+            .await?
+    } else {
+        let entries: Vec<&Entry> = entries.iter().collect();
+        store.insert(collection, &entries).await?
+    };
+    unsynced.check(store, series, collection, &verdicts).await?;
     Ok(verdicts)
 }
 
@@ -190,7 +208,11 @@ async fn apply(parts: &Parts, entries: &[FactEntry]) -> Result<bool, Outage> {
             continue;
         };
         for collection in &parts.collections {
-            while parts.store.correct_some(collection, correction).await? {
+            while parts
+                .store
+                .correct_some(&parts.series, collection, correction)
+                .await?
+            {
                 if Instant::now() > until {
                     return Ok(false);
                 }

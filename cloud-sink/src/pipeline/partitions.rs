@@ -14,6 +14,7 @@ use super::{Pipeline, job::Job};
 use crate::{
     checkpoint::{Gap, Progress, Taken, Written},
     kafka::Event,
+    lease::LEASE,
     message::Partition,
     telemetry,
 };
@@ -27,6 +28,13 @@ pub(super) struct Handover {
     /// When they go, finished or not.
     pub(super) until: Instant,
     done: SyncSender<()>,
+}
+
+/// Partitions that come, once the lease of whoever had them has run out.
+pub(super) struct Takeover {
+    taken: Vec<Taken>,
+    answer: SyncSender<Vec<Taken>>,
+    pub(super) at: Instant,
 }
 
 impl Pipeline {
@@ -79,6 +87,7 @@ impl Pipeline {
             } => {
                 info!(partitions = partitions.len(), lost, "partitions revoked");
                 self.collect_all();
+                self.checkpoints.ending(Some(&partitions));
                 // What cannot be finished in time is read again by the next owner.
                 let wait = if lost || self.outage.is_some() {
                     Duration::ZERO
@@ -107,15 +116,46 @@ impl Pipeline {
         let at_once = self.handover.as_ref().is_some_and(is_settled)
             || self.stopping.is_some() && self.nothing_under_way();
         if due.is_some_and(|due| at_once || due <= now) {
-            let work = self.checkpoints.take(now);
+            let assignments = &self.assignments;
+            let work = self.checkpoints.take(now, |p| assignments.is_settled(p));
             let checkpoint = Job::Checkpoint(self.cluster.clone(), work);
             self.waiting.push_front(checkpoint);
         }
     }
 
-    pub(super) fn on_taken(&mut self, taken: Vec<Taken>, answer: &SyncSender<Vec<Taken>>) {
+    /// A partition of a time series that was not handed over in order may still be written by whoever had
+    /// it: the consumer thread waits for the answer until that is over.
+    pub(super) fn on_taken(&mut self, taken: Vec<Taken>, answer: SyncSender<Vec<Taken>>) {
+        let now = Instant::now();
+        let in_doubt = taken
+            .iter()
+            .filter(|taken| taken.reserved.is_some())
+            .count();
+        let wait = if in_doubt > 0 { LEASE } else { Duration::ZERO };
+        if in_doubt > 0 {
+            info!(
+                partitions = in_doubt,
+                ?wait,
+                "partitions were not handed over, their leases have to run out"
+            );
+        }
+        self.takeover = Some(Takeover {
+            taken,
+            answer,
+            at: now + wait,
+        });
+        self.finish_takeover(now);
+    }
+
+    pub(super) fn finish_takeover(&mut self, now: Instant) {
+        let is_due = |takeover: &mut Takeover| takeover.at <= now;
+        let Some(Takeover { taken, answer, .. }) = self.takeover.take_if(is_due) else {
+            return;
+        };
         for taken in &taken {
             self.checkpoints.taken(taken.partition.clone(), taken.fence);
+            let mut leases = self.ends.parts.series.leases();
+            leases.taken(&self.cluster, taken);
         }
         // Nobody waits any more only if the consumer thread has given up, and then the process ends.
         if answer.send(taken).is_err() {
@@ -152,6 +192,7 @@ impl Pipeline {
             let left = self.assignments.revoke(partition);
             self.kept.revoked(left);
             self.checkpoints.dropped(partition);
+            self.ends.parts.series.leases().dropped(partition);
         }
         // The thread has given up waiting only if this took longer than both deadlines.
         if handover.done.send(()).is_err() {

@@ -43,6 +43,7 @@ impl Bench {
                 producer: Producer::new(&settings).unwrap(),
                 catalogue: Arc::default(),
                 collections: Vec::new(),
+                series: Arc::default(),
             }),
         };
         let limits = Limits {

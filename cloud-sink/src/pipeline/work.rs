@@ -46,7 +46,7 @@ impl Pipeline {
             Some(_) => usize::from(may_ask),
         };
         while self.writing < most
-            && let Some(job) = self.waiting.pop_front()
+            && let Some(job) = self.next_job()
         {
             let (job, stale) = job.without_stale(&self.assignments);
             self.ends.gate.release(stale);
@@ -54,12 +54,26 @@ impl Pipeline {
             if let Some(rest) = rest {
                 self.waiting.push_front(rest);
             }
+            let series = self.series_of(&job);
             if self.start(job) {
+                self.series_under_way |= series;
                 self.writing += 1;
                 self.owing_since.get_or_insert(now);
             }
         }
         self.start_burials(now);
+    }
+
+    /// The next job that may start. A time series takes one batch after the other, in the order of their
+    /// offsets: what the first brings, the second has to know.
+    fn next_job(&mut self) -> Option<Job> {
+        let is_free = |job: &Job| !self.series_under_way || !self.series_of(job);
+        let at = self.waiting.iter().position(is_free)?;
+        self.waiting.remove(at)
+    }
+
+    fn series_of(&self, job: &Job) -> bool {
+        matches!(job, Job::Insert(collection, _) if self.ends.parts.series.has(collection))
     }
 
     fn start_burials(&mut self, now: Instant) {
@@ -94,8 +108,18 @@ impl Pipeline {
             }
         }
         match finished {
-            Finished::Inserted { entries, verdicts } => {
+            Finished::Inserted {
+                collection,
+                entries,
+                verdicts,
+            } => {
                 self.mongodb_up();
+                if self.ends.parts.series.has(&collection) {
+                    self.series_under_way = false;
+                    for entry in &entries {
+                        self.checkpoints.leased(&entry.message.at.partition);
+                    }
+                }
                 self.pace.in_time(entries.len());
                 let now_ms = clock::now_ms();
                 for (entry, verdict) in entries.into_iter().zip(verdicts) {
@@ -115,13 +139,14 @@ impl Pipeline {
             }
             Finished::Taken(taken, answer) => {
                 self.mongodb_up();
-                self.on_taken(taken, &answer);
+                self.on_taken(taken, answer);
             }
             Finished::Checkpointed(written) => {
                 self.mongodb_up();
                 self.on_checkpointed(written);
             }
             Finished::Held(job, outage) => {
+                self.series_under_way &= !self.series_of(&job);
                 if let Job::Insert(_, entries) = &job
                     && outage.is_late()
                 {
@@ -181,6 +206,8 @@ impl Pipeline {
             Verdict::Refused(cause) => {
                 return self.bury(entry.message, entry.generation, cause);
             }
+            // Its partition is about to go, and it with it.
+            Verdict::Fenced => return self.ends.gate.release(entry.message.size()),
         };
         // Also of a record that is stale by now: what MongoDB has, it has.
         if let Some(id) = entry.document.record() {

@@ -21,9 +21,11 @@ use super::{
     Outage, Store,
     checkpoints::{CHECKPOINTS, COVERAGE},
     incidents,
+    series::aside,
 };
 use crate::{
     audit::{Evidence, Found, Position, Positions},
+    config::{Kind, Route},
     coverage::Ranges,
 };
 
@@ -200,27 +202,38 @@ impl Store {
     pub async fn count(
         &self,
         gateway: &GatewayId,
-        collection: &str,
-        lane: &Topic,
+        route: &Route,
         mut tick: impl FnMut(u64),
     ) -> Result<(Vec<Found>, u64), Outage> {
-        let ids = self.database.collection::<Id>(collection);
-        let query = ids
-            .find(of(gateway.as_str(), ':'))
-            .sort(doc! { "_id": 1 })
-            .projection(doc! { "_id": 1 })
-            .batch_size(10_000);
-        let mut found = self.within(async { query.await }).await?;
         let mut counted = Counted::default();
-        let mut seen = 0;
-        while let Some(Id { id }) = self.within(found.try_next()).await? {
-            counted.add(&id);
-            seen += 1;
-            if seen % 1000 == 0 {
-                tick(1000);
+        let is_series = route.kind == Kind::TimeSeries;
+        // What waits for its time beside a time series is there as well.
+        let beside = is_series.then(|| aside(&route.collection));
+        for collection in beside.iter().chain([&route.collection]) {
+            let ids = self.database.collection::<Id>(collection);
+            let mut mine = of(gateway.as_str(), ':');
+            if is_series {
+                // It has no index of ids, but one of what is in `meta`.
+                mine.insert("meta.gateway", gateway.as_str());
             }
+            let query = ids
+                .find(mine)
+                .sort(doc! { "_id": 1 })
+                .allow_disk_use(true)
+                .projection(doc! { "_id": 1 })
+                .batch_size(10_000);
+            let mut found = self.within(async { query.await }).await?;
+            let mut seen = 0;
+            while let Some(Id { id }) = self.within(found.try_next()).await? {
+                counted.add(&id);
+                seen += 1;
+                if seen % 1000 == 0 {
+                    tick(1000);
+                }
+            }
+            counted.end_run();
         }
-        Ok((counted.found(lane), counted.foreign))
+        Ok((counted.found(&route.topic), counted.foreign))
     }
 
     /// How many documents a collection has, about.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! checkpoints   { _id: "cluster/topic/3", cluster, topic, partition: 3, generation: 7, next: 118822,
-//!                 mark: { offset: 118821, timestamp_ms, crc }, began, at,
+//!                 mark: { offset: 118821, timestamp_ms, crc }, began, at, reserved (see lease.rs),
 //!                 lives: [{ next: 5000, ended }] }                          topics made anew, newest last
 //! coverage      { _id: "gw7/topic/1f3a9c04d2be/3/cluster", gateway, lane, epoch, partition: 3, cluster,
 //!                 generation: 7, at, present: [{ day: 20780, ranges: [0, 88100, 88141, 90000] }],
@@ -51,6 +51,7 @@ struct Stored {
     generation: i64,
     next: Option<i64>,
     mark: Option<StoredMark>,
+    reserved: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -111,7 +112,7 @@ fn pairs(ranges: &Ranges) -> Vec<i64> {
     ends.map(u64::cast_signed).collect()
 }
 
-fn checkpoint_id(cluster: &str, partition: &Partition) -> String {
+pub(super) fn checkpoint_id(cluster: &str, partition: &Partition) -> String {
     format!("{cluster}/{}/{}", partition.topic, partition.number)
 }
 
@@ -164,6 +165,7 @@ impl Store {
                 fence: stored.generation,
                 next: stored.next,
                 mark,
+                reserved: stored.reserved,
             });
         }
         Ok(taken)
@@ -366,6 +368,9 @@ impl Store {
             );
         }
         update.insert("$set", set);
+        if progress.release {
+            update.insert("$unset", doc! { "reserved": "" });
+        }
         let mine = doc! {
             "_id": checkpoint_id(cluster, &progress.partition),
             "generation": progress.fence,

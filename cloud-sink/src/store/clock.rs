@@ -21,6 +21,7 @@ use serde::Deserialize;
 use super::{
     Outage, Store,
     readings::{Entry, Verdict},
+    series::Series,
 };
 
 const CORRECTIONS: &str = "clock_corrections";
@@ -85,23 +86,22 @@ impl Store {
     /// [`Outage`]: some may be put right; all of it again is harmless.
     pub async fn correct_some(
         &self,
+        series: &Series,
         collection: &str,
         correction: &ClockCorrection,
     ) -> Result<bool, Outage> {
         if Timestamp::from_micros(correction.boot_time_us).is_err() {
             return Ok(false);
         }
-        let undated = doc! {
-            "uptime.boot": correction.boot.to_string(),
-            "meta.gateway": correction.gateway.as_str(),
-            "clock": "unsynced",
-            // What no machine has run for is no uptime, and perhaps no date either.
-            "uptime.us": { "$gte": 0, "$lt": LONGEST_US },
-        };
+        if series.has(collection) {
+            return self.date_some(series, collection, correction).await;
+        }
         let readings = self.database.collection::<Undated>(collection);
         let found: Vec<Undated> = self
             .within(async {
-                let found = readings.find(undated).projection(doc! { "_id": 1 });
+                let found = readings
+                    .find(undated(correction))
+                    .projection(doc! { "_id": 1 });
                 found.limit(SOME as i64).await?.try_collect().await
             })
             .await?;
@@ -141,6 +141,12 @@ impl Store {
 }
 
 impl Unsynced {
+    /// Their places in the batch.
+    #[must_use]
+    pub fn places(&self) -> BTreeSet<usize> {
+        self.0.values().flatten().copied().collect()
+    }
+
     /// Looks again, after the insert: a correction that came meanwhile may have found nothing to put right,
     /// and one that was known may not have reached what an earlier try had stored.
     ///
@@ -149,6 +155,7 @@ impl Unsynced {
     pub async fn check(
         self,
         store: &Store,
+        series: &Series,
         collection: &str,
         verdicts: &[Verdict],
     ) -> Result<(), Outage> {
@@ -174,9 +181,20 @@ impl Unsynced {
                 boot_time_us,
                 at: Timestamp::UNIX_EPOCH,
             };
-            while store.correct_some(collection, &correction).await? {}
+            while store.correct_some(series, collection, &correction).await? {}
         }
         Ok(())
+    }
+}
+
+/// Documents of that boot that wait for their date.
+pub(super) fn undated(correction: &ClockCorrection) -> Fields {
+    doc! {
+        "uptime.boot": correction.boot.to_string(),
+        "meta.gateway": correction.gateway.as_str(),
+        "clock": "unsynced",
+        // What no machine has run for is no uptime, and perhaps no date either.
+        "uptime.us": { "$gte": 0, "$lt": LONGEST_US },
     }
 }
 

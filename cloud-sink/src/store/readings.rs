@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use mongodb::bson::{Bson, DateTime, Document as Fields, doc};
+use mongodb::bson::{DateTime, Document as Fields, doc};
 use serde::Deserialize;
 
 use super::{
@@ -38,14 +38,28 @@ pub enum Verdict {
     Conflict(Option<i64>),
     /// MongoDB refuses this document.
     Refused(Undecodable),
+    /// Not written: the partition is another sink's by now, which reads the record itself.
+    Fenced,
 }
 
+/// What is stored under an id, as far as it matters here.
 #[derive(Deserialize)]
-struct Existing {
+pub(super) struct Existing {
     #[serde(rename = "_id")]
     id: String,
     digest: Option<i64>,
     expires_at: Option<DateTime>,
+}
+
+impl Existing {
+    /// A document that was just stored.
+    pub(super) fn of(document: &Document) -> Self {
+        Self {
+            id: document.id.clone(),
+            digest: Some(document.digest.0.cast_signed()),
+            expires_at: document.expires_at_ms().map(DateTime::from_millis),
+        }
+    }
 }
 
 impl Store {
@@ -56,7 +70,7 @@ impl Store {
     pub async fn insert(
         &self,
         collection: &str,
-        entries: &[Entry],
+        entries: &[&Entry],
     ) -> Result<Vec<Verdict>, Outage> {
         let mut verdicts = vec![Verdict::Written; entries.len()];
         let mut taken = Vec::new();
@@ -91,7 +105,7 @@ impl Store {
         Ok(verdicts)
     }
 
-    async fn insert_once(&self, collection: &str, entries: &[Entry]) -> Reply {
+    async fn insert_once(&self, collection: &str, entries: &[&Entry]) -> Reply {
         let collection = self.database.collection::<Document>(collection);
         let documents = entries.iter().map(|entry| &entry.document);
         let insert = async { collection.insert_many(documents).ordered(false).await };
@@ -107,47 +121,49 @@ impl Store {
     async fn compare(
         &self,
         collection: &str,
-        entries: &[Entry],
+        entries: &[&Entry],
         taken: &[usize],
         verdicts: &mut [Verdict],
     ) -> Result<(), Outage> {
         let ids: Vec<&str> = taken.iter().map(|&at| &*entries[at].document.id).collect();
-        let known = self.existing(collection, &ids).await?;
-        let mut incidents = Vec::new();
+        let known = self
+            .existing(collection, doc! { "_id": { "$in": ids } })
+            .await?;
         for &at in taken {
-            let document = &entries[at].document;
-            let verdict = match known.get(&document.id) {
-                Some(there) if there.digest == Some(document.digest.0.cast_signed()) => {
-                    Verdict::Duplicate(there.expires_at.map(DateTime::timestamp_millis))
-                }
-                Some(there) => {
-                    let entry = &entries[at];
-                    incidents.push(Incident::conflict(collection, entry, there.digest));
-                    Verdict::Conflict(there.expires_at.map(DateTime::timestamp_millis))
-                }
-                None => {
-                    return Err(Outage::new(
-                        "an id is taken but not confirmed by the majority yet",
-                    ));
-                }
+            let Some(there) = known.get(&entries[at].document.id) else {
+                return Err(Outage::new(
+                    "an id is taken but not confirmed by the majority yet",
+                ));
             };
+            let verdict = self.judge(collection, entries[at], there).await?;
             set(verdicts, at, verdict);
-        }
-        // The second payload must be safe before its offset may be stored.
-        for incident in incidents {
-            self.keep_incident(&incident).await?;
         }
         Ok(())
     }
 
-    async fn existing(
+    /// Tells a duplicate from a conflict. The second payload of a conflict is safe before its offset may be
+    /// stored.
+    pub(super) async fn judge(
         &self,
         collection: &str,
-        ids: &[&str],
+        entry: &Entry,
+        there: &Existing,
+    ) -> Result<Verdict, Outage> {
+        let expires_at_ms = there.expires_at.map(DateTime::timestamp_millis);
+        if there.digest == Some(entry.document.digest.0.cast_signed()) {
+            return Ok(Verdict::Duplicate(expires_at_ms));
+        }
+        let incident = Incident::conflict(collection, entry, there.digest);
+        self.keep_incident(&incident).await?;
+        Ok(Verdict::Conflict(expires_at_ms))
+    }
+
+    pub(super) async fn existing(
+        &self,
+        collection: &str,
+        filter: Fields,
     ) -> Result<HashMap<String, Existing>, Outage> {
         let collection = self.database.collection::<Existing>(collection);
-        let ids: Vec<Bson> = ids.iter().map(|id| Bson::from(*id)).collect();
-        let filter: Fields = doc! { "_id": { "$in": ids } };
         self.within(async {
             let mut found = collection
                 .find(filter)
@@ -170,6 +186,6 @@ fn set(verdicts: &mut [Verdict], at: usize, verdict: Verdict) {
     }
 }
 
-fn refused_as(text: String) -> Verdict {
+pub(super) fn refused_as(text: String) -> Verdict {
     Verdict::Refused(Undecodable::new(Reason::Refused, text))
 }

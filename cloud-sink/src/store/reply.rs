@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use mongodb::error::{Error, ErrorKind};
+use mongodb::{
+    bson::Document as Fields,
+    error::{Error, ErrorKind},
+};
 
 use super::Outage;
 
@@ -52,6 +55,33 @@ struct WriteError<'a> {
     index: usize,
     code: i32,
     message: &'a str,
+}
+
+/// Reads the server's answer to an insert command.
+pub(super) fn read_answer(answer: &Fields) -> Reply {
+    let code = |error: &Fields| error.get_i32("code").unwrap_or_default();
+    let message = |error: &Fields| error.get_str("errmsg").unwrap_or_default().to_owned();
+    if let Ok(concern) = answer.get_document("writeConcernError") {
+        let (code, message) = (code(concern), message(concern));
+        let text = format!("write concern not met: {message} ({code})");
+        return Reply::Outage(trouble(code, text));
+    }
+    let Ok(errors) = answer.get_array("writeErrors") else {
+        return Reply::Done(BTreeMap::new());
+    };
+    let errors: Vec<(usize, i32, String)> = errors
+        .iter()
+        .filter_map(|error| {
+            let error = error.as_document()?;
+            let index = usize::try_from(error.get_i32("index").ok()?).ok()?;
+            Some((index, code(error), message(error)))
+        })
+        .collect();
+    of_documents(errors.iter().map(|(index, code, message)| WriteError {
+        index: *index,
+        code: *code,
+        message,
+    }))
 }
 
 /// Reads the driver's error.
@@ -179,6 +209,25 @@ mod tests {
         let io = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
         assert!(matches!(read(&io), Reply::Outage(_)));
         assert!(matches!(read(&Error::custom("anything")), Reply::Outage(_)));
+    }
+
+    #[test]
+    fn the_answer_to_a_command_is_read_as_the_drivers_error_is() {
+        use mongodb::bson::doc;
+        let done = doc! { "n": 2, "ok": 1.0 };
+        assert_eq!(read_answer(&done), Reply::Done(BTreeMap::new()));
+        let bad =
+            doc! { "n": 1, "ok": 1.0, "writeErrors": [{ "index": 1, "code": 2, "errmsg": "bad" }] };
+        let Reply::Done(refused) = read_answer(&bad) else {
+            panic!("one was refused");
+        };
+        assert!(matches!(&refused[&1], Refusal::Bad(text) if text.contains("bad")));
+        let unsure =
+            doc! { "n": 1, "ok": 1.0, "writeConcernError": { "code": 64, "errmsg": "late" } };
+        let Reply::Outage(outage) = read_answer(&unsure) else {
+            panic!("nothing is known");
+        };
+        assert!(outage.is_late());
     }
 
     #[test]

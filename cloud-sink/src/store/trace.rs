@@ -3,7 +3,8 @@
 use mongodb::bson::{Document as Fields, doc};
 use protocol::RecordId;
 
-use super::{Outage, Store};
+use super::{Outage, Store, series::aside};
+use crate::config::{Kind, Route};
 use crate::message::{Coordinates, Partition};
 
 /// What the document of a reading says of its way; times are milliseconds since 1970.
@@ -24,13 +25,26 @@ impl Store {
     /// [`Outage`].
     pub async fn way_of(
         &self,
-        collection: &str,
+        route: &Route,
         id: &str,
         stations: &[&str],
     ) -> Result<Option<Found>, Outage> {
-        let readings = self.database.collection::<Fields>(collection);
-        let one = self.within(async { readings.find_one(doc! { "_id": id }).await });
-        Ok(one.await?.map(|document| {
+        let mut one = doc! { "_id": id };
+        let mut places = vec![route.collection.clone()];
+        if route.kind == Kind::TimeSeries {
+            places.push(aside(&route.collection));
+            // It has no index of ids, but one of what is in `meta`.
+            if let Ok(id) = id.parse::<RecordId>() {
+                one.insert("meta.gateway", id.gateway.as_str());
+            }
+        }
+        let mut found = None;
+        for place in places {
+            let readings = self.database.collection::<Fields>(&place);
+            let looked = async { readings.find_one(one.clone()).await };
+            found = found.or(self.within(looked).await?);
+        }
+        Ok(found.map(|document| {
             let hops = document.get_document("hops").ok();
             let time =
                 |of: &Fields, name: &str| of.get_datetime(name).ok().map(|t| t.timestamp_millis());
