@@ -96,7 +96,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         report.add(rot::run(count, seed)?);
     }
     if let Some(step) = options.io_errors {
-        report.add(disk::run(step)?);
+        report.add(disk::run(step, seed)?);
     }
     if let Some(count) = options.sink_kills {
         report.add(sinks::run(count, seed, None)?);

@@ -323,6 +323,11 @@ fn present(dir: &Path) -> Result<File, SegmentError> {
 /// sled's flush, which may sleep for ever: a write that fails on one of its threads is noted there, and
 /// nobody is woken. Another flush sees the note and wakes them all.
 fn flush(db: &sled::Db) -> sled::Result<()> {
+    insisted(|| db.flush_async()).map(drop)
+}
+
+/// Waits for the first answer, and asks again while there is none.
+pub(super) fn insisted<F: Future>(ask: impl Fn() -> F) -> F::Output {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -331,18 +336,18 @@ fn flush(db: &sled::Db) -> sled::Result<()> {
     }
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
-    let mut flush = pin!(db.flush_async());
+    let mut first = pin!(ask());
     let begin = Instant::now();
     let mut patience = PATIENCE;
     loop {
-        if let Poll::Ready(done) = flush.as_mut().poll(&mut context) {
-            return done.map(drop);
+        if let Poll::Ready(done) = first.as_mut().poll(&mut context) {
+            return done;
         }
         thread::park_timeout(patience.saturating_sub(begin.elapsed()));
         if begin.elapsed() >= patience {
             // One thread of sled's each; ever fewer, for a disk may just be slow.
             patience *= 2;
-            drop(pin!(db.flush_async()).poll(&mut context));
+            drop(pin!(ask()).poll(&mut context));
         }
     }
 }

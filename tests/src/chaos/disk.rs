@@ -78,17 +78,19 @@ pub fn fail_one(bench: &mut Bench, disk: &FaultyDisk, number: u64, error: Errno)
     Ok(report)
 }
 
-/// Every `step`-th call of a run fails, in a run of its own, with both errors.
+/// Every `step`-th call of a run fails, in a run of its own, with both errors; the seed says which of them
+/// is the first, so that `step` seeds that follow each other are all of them.
 ///
 /// # Errors
 /// The bench failed; what the agent did wrong is in the report.
-pub fn run(step: u64) -> Result<Report> {
-    let mut report = Report::new(0);
+pub fn run(step: u64, seed: u64) -> Result<Report> {
+    let mut report = Report::new(seed);
     let (mut bench, disk) = bench()?;
     let calls = count_calls(&mut bench, &disk)?;
     let progress = Progress::new("failing calls", calls);
     let begin = Instant::now();
-    for number in (1..=calls).step_by(usize::try_from(step.max(1))?) {
+    let step = step.max(1);
+    for number in (1 + seed % step..=calls).step_by(usize::try_from(step)?) {
         progress.at(number);
         for error in [Errno::IO, Errno::NO_SPACE] {
             let one = fail_one(&mut bench, &disk, number, error)?;

@@ -109,7 +109,7 @@ impl Mutant {
             let entry = entry?;
             let name = entry.file_name();
             let hidden = name.as_encoded_bytes().starts_with(b".");
-            if hidden || name == "target" {
+            if hidden || name == "target" || name == "fuzz" {
                 continue;
             }
             if entry.file_type()?.is_dir() {
