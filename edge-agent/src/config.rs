@@ -65,6 +65,39 @@ pub fn lines(path: &Path, text: &str, format: &'static str) -> Result<Lines, Vec
     }
 }
 
+/// What may be said of one MQTT message that is read by itself: the keys of `[[mqtt.subscribe]]` that are about
+/// reading.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MessageKeys {
+    /// The template its topic is of.
+    pub topic: Option<String>,
+    /// The zone of times that name none.
+    pub timezone: Option<jiff::tz::TimeZone>,
+    /// Which members of JSON are not values.
+    pub roles: Roles,
+    /// Only these members of JSON, by path.
+    pub fields: Vec<(FieldName, String)>,
+    /// The device, where nothing else names it.
+    pub device: Option<DeviceId>,
+    /// The field of a `number`.
+    pub field: Option<FieldName>,
+}
+
+/// Reads the keys of a `[[mqtt.subscribe]]` from the top of a file; none is required.
+///
+/// # Errors
+/// Every problem there is, in the order of the file.
+pub fn message(path: &Path, text: &str) -> Result<MessageKeys, Vec<Problem>> {
+    let doc = Document::new(path, text);
+    let root = doc.parse();
+    let keys = sources::message(&document::Table::root(&doc, &root));
+    if doc.is_clean() {
+        Ok(keys)
+    } else {
+        Err(doc.into_problems())
+    }
+}
+
 /// Everything.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -72,6 +105,8 @@ pub struct Config {
     pub agent: Agent,
     /// `[[serial]]`: serial lines.
     pub serial: Vec<Serial>,
+    /// `[[modbus]]`: Modbus TCP servers.
+    pub modbus: Vec<ModbusTcp>,
     /// `[[mqtt]]`: brokers.
     pub mqtt: Vec<Mqtt>,
     /// `[queue]`: the disk between sources and Kafka.
@@ -86,15 +121,18 @@ impl Config {
     /// Every topic that a source writes to, each once: the lanes.
     pub fn lanes(&self) -> impl Iterator<Item = &Topic> {
         let serial = self.serial.iter().map(|serial| &serial.topic);
+        let modbus = self.modbus.iter().map(|modbus| &modbus.topic);
         let mqtt = self.mqtt.iter().flat_map(|mqtt| &mqtt.subscribe);
-        let topics = serial.chain(mqtt.map(|subscription| &subscription.kafka_topic));
+        let topics = serial
+            .chain(modbus)
+            .chain(mqtt.map(|subscription| &subscription.kafka_topic));
         topics.collect::<BTreeSet<_>>().into_iter()
     }
 
     /// Nothing will be read. No mistake: an agent that only drains its queue is of use.
     #[must_use]
     pub fn has_no_source(&self) -> bool {
-        self.serial.is_empty() && self.mqtt.is_empty()
+        self.serial.is_empty() && self.modbus.is_empty() && self.mqtt.is_empty()
     }
 }
 
@@ -122,8 +160,28 @@ pub struct Serial {
     pub baud: u32,
     /// Data bits, parity and stop bits, default `8N1`; meters of DSMR 2.2 and 3 speak `7E1`.
     pub framing: Framing,
+    /// Whether the driver switches the direction of an RS-485 line; default false, for most adapters do it
+    /// themselves.
+    pub rs485: bool,
     /// How the line speaks; required.
     pub mode: SerialMode,
+    /// Where its readings go; default `kafka.topic`.
+    pub topic: Topic,
+    /// Static metadata of its readings; default none.
+    pub meta: Metadata,
+}
+
+/// One of `[[modbus]]`: a Modbus TCP server, or a gateway to a serial line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModbusTcp {
+    /// Names the source in logs and metrics; required, unique.
+    pub name: String,
+    /// Name or address, from `address = "10.0.0.7:502"`; required.
+    pub host: String,
+    /// Default 502.
+    pub port: u16,
+    /// Who is asked, and how: `[[modbus.device]]`; `timeout` is 1 s by default.
+    pub polled: Polled,
     /// Where its readings go; default `kafka.topic`.
     pub topic: Topic,
     /// Static metadata of its readings; default none.

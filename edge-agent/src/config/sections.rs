@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use protocol::{GatewayId, Metadata};
 
 use super::{
-    Agent, Config, Mqtt, Queue, Secrets, Serial, Status, WhenFull,
+    Agent, Config, ModbusTcp, Mqtt, Queue, Secrets, Serial, Status, WhenFull,
     document::{Document, Mistake, Table},
     kafka,
     sources::Sources,
@@ -49,9 +49,11 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
         sessions: Unique::default(),
     };
     let serial: Option<Vec<Serial>> = each(root, "serial", |table| sources.serial(table));
+    let modbus: Option<Vec<ModbusTcp>> = each(root, "modbus", |table| sources.modbus(table));
     let mqtt: Option<Vec<Mqtt>> = each(root, "mqtt", |table| sources.mqtt(table));
     Some(Config {
         serial: serial?,
+        modbus: modbus?,
         mqtt: mqtt?,
         agent: agent?,
         queue,

@@ -7,8 +7,8 @@ use protocol_host::config::show::{self, Keys};
 use toml::{Table, Value};
 
 use super::{
-    Config, LineFormat, Mqtt, Polled, PolledDevice, Roles, Serial, SerialMode, Subscription,
-    TimeFormat, ValueFormat, WhenFull,
+    Config, LineFormat, ModbusTcp, Mqtt, Polled, PolledDevice, Roles, Serial, SerialMode,
+    Subscription, TimeFormat, ValueFormat, WhenFull,
     value::{show_bytes, show_duration},
 };
 use crate::decode::preset::Preset;
@@ -59,10 +59,12 @@ impl Config {
             None => "off".to_owned(),
         };
         let serial: Vec<Value> = self.serial.iter().map(|s| show_serial(s).into()).collect();
+        let modbus: Vec<Value> = self.modbus.iter().map(|m| show_modbus(m).into()).collect();
         let mqtt: Vec<Value> = self.mqtt.iter().map(|m| show_mqtt(m).into()).collect();
         Keys::default()
             .set("agent", agent.0)
             .maybe("serial", (!serial.is_empty()).then_some(serial))
+            .maybe("modbus", (!modbus.is_empty()).then_some(modbus))
             .maybe("mqtt", (!mqtt.is_empty()).then_some(mqtt))
             .set("queue", self.show_queue())
             .set("kafka", self.show_kafka())
@@ -118,6 +120,7 @@ fn show_serial(serial: &Serial) -> Table {
         .set("port", text(&serial.port))
         .set("baud", i64::from(serial.baud))
         .set("framing", serial.framing.to_string())
+        .set("rs485", serial.rs485)
         .set("topic", serial.topic.as_str())
         .maybe("meta", meta(&serial.meta));
     let lines = match &serial.mode {
@@ -128,7 +131,7 @@ fn show_serial(serial: &Serial) -> Table {
                 .set("device", device.device.as_str())
                 .0;
         }
-        SerialMode::Polled(polled) => return show_polled(keys, polled),
+        SerialMode::Polled(polled) => return show_polled(keys.set("mode", polled.name), polled),
         SerialMode::Lines(lines) => lines,
     };
     let keys = roles(keys.set("mode", "lines"), &lines.roles)
@@ -158,14 +161,26 @@ fn show_serial(serial: &Serial) -> Table {
     }
 }
 
+fn show_modbus(modbus: &ModbusTcp) -> Table {
+    let host = match modbus.host.contains(':') {
+        true => format!("[{}]", modbus.host),
+        false => modbus.host.clone(),
+    };
+    let keys = Keys::default()
+        .set("name", modbus.name.clone())
+        .set("address", format!("{host}:{}", modbus.port))
+        .set("topic", modbus.topic.as_str())
+        .maybe("meta", meta(&modbus.meta));
+    show_polled(keys, &modbus.polled)
+}
+
 fn show_polled(keys: Keys, polled: &Polled) -> Table {
     let keys = keys
-        .set("mode", polled.name)
         .set("timeout", show_duration(polled.timeout))
         .set("turnaround", show_duration(polled.turnaround))
         .set("retries", i64::from(polled.retries));
     let device = |device: &PolledDevice| match &device.preset {
-        Preset::Modbus(map) => {
+        Preset::Modbus(map) | Preset::ModbusTcp(map) => {
             Keys::default()
                 .set("id", device.id.as_str())
                 .set("unit", i64::from(device.unit))
@@ -176,7 +191,7 @@ fn show_polled(keys: Keys, polled: &Polled) -> Table {
         _ => Table::new(),
     };
     match &polled.devices[..] {
-        [only] if !matches!(only.preset, Preset::Modbus(_)) => keys
+        [only] if !matches!(only.preset, Preset::Modbus(_) | Preset::ModbusTcp(_)) => keys
             .set("device", only.id.as_str())
             .set("every", show_duration(only.every)),
         devices => keys.set("device", devices.iter().map(device).collect::<Vec<Table>>()),

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use protocol::{GatewayId, Metadata, Topic};
 
 use super::{
-    Framing, Mqtt, MqttPreset, Roles, Secrets, Serial, Subscription, WhenFull,
+    Framing, MessageKeys, ModbusTcp, Mqtt, MqttPreset, Roles, Secrets, Serial, Subscription,
+    WhenFull,
     document::{Mistake, Table},
-    payload::{ROLE_KEYS, roles, serial_mode},
+    payload::{ROLE_KEYS, modbus_tcp, roles, serial_mode},
     sections::{Unique, each},
     value,
 };
@@ -76,6 +77,7 @@ impl Sources<'_> {
                 .parse()
                 .map_err(|rule: String| Mistake::new(rule))
         });
+        let rs485 = table.or("rs485", false, value::boolean);
         let mode = serial_mode(table);
         let topic = self.lane(table, "topic");
         let meta = table.or("meta", Metadata::default(), value::metadata);
@@ -84,7 +86,32 @@ impl Sources<'_> {
             port: port?,
             baud,
             framing,
+            rs485,
             mode: mode?,
+            topic: topic?,
+            meta,
+        })
+    }
+
+    /// One of `[[modbus]]`.
+    pub fn modbus(&mut self, table: &Table<'_, '_>) -> Option<ModbusTcp> {
+        let name = self.name(table, "write name = \"inverter\"");
+        let remedy = "write address = \"10.0.0.7:502\"";
+        let address = table.required("address", remedy, value::host_and_port(502));
+        if let Some((host, port)) = &address {
+            // Many servers serve one client at a time.
+            self.ports
+                .check(table, "address", &format!("{host}:{port}"));
+        }
+        let polled = modbus_tcp(table);
+        let topic = self.lane(table, "topic");
+        let meta = table.or("meta", Metadata::default(), value::metadata);
+        let (host, port) = address?;
+        Some(ModbusTcp {
+            name: name?,
+            host,
+            port,
+            polled: polled?,
             topic: topic?,
             meta,
         })
@@ -214,6 +241,21 @@ impl Sources<'_> {
             kafka_topic: kafka_topic?,
             meta,
         })
+    }
+}
+
+/// What a file says of one message.
+pub fn message(table: &Table<'_, '_>) -> MessageKeys {
+    let (device, roles) = roles(table);
+    MessageKeys {
+        topic: table
+            .optional("topic", value::template)
+            .map(|(text, _)| text),
+        timezone: table.optional("timezone", value::timezone),
+        roles,
+        fields: table.or("fields", Vec::new(), value::paths),
+        device,
+        field: table.optional("field", value::parsed),
     }
 }
 

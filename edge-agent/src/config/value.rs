@@ -23,6 +23,34 @@ pub fn columns(value: &Value<'_>) -> Result<Vec<String>, Mistake> {
     }
 }
 
+/// `host`, `host:port` or `[v6]:port`; the port is `usual` where none is written.
+pub fn host_and_port(usual: u16) -> impl Fn(&Value<'_>) -> Result<(String, u16), Mistake> {
+    move |value| {
+        let text = text(value)?;
+        let shape = || Mistake::fix("must be host:port", format!("write \"10.0.0.7:{usual}\""));
+        let (host, port) = match text.strip_prefix('[') {
+            Some(v6) => {
+                let (host, rest) = v6.split_once(']').ok_or_else(shape)?;
+                host.parse::<std::net::Ipv6Addr>().map_err(|_| shape())?;
+                (
+                    host,
+                    rest.strip_prefix(':').or((!rest.is_empty()).then_some("")),
+                )
+            }
+            None => match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text.as_str(), None),
+            },
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        let port = port.map_or(Ok(usual), |port| port.parse().map_err(|_| shape()))?;
+        if host.is_empty() || port == 0 || !host.chars().all(plain) {
+            return Err(shape());
+        }
+        Ok((host.to_owned(), port))
+    }
+}
+
 /// One character between CSV values.
 pub fn separator(value: &Value<'_>) -> Result<u8, Mistake> {
     match text(value)?.as_bytes() {
