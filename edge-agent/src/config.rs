@@ -391,12 +391,30 @@ pub struct Mqtt {
     pub password: Option<Secret>,
     /// PEM file of the authority that signed the broker's certificate; default the system's.
     pub tls_ca: Option<PathBuf>,
+    /// PEM file of our own certificate, where the broker asks for one; default none.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of its key, PKCS#8 without a password; default none.
+    pub tls_key: Option<PathBuf>,
+    /// Of the protocol: `3.1.1` (default) or `5`.
+    pub version: MqttVersion,
+    /// Version 5: how long the broker keeps messages for us while we are away; default 30 d.
+    pub session_expiry: Duration,
     /// Largest packet taken; larger ones are refused without stopping the others; default 1 MiB.
     pub max_packet_bytes: usize,
     /// Messages taken but not yet acknowledged; default 1000.
     pub max_inflight: u16,
     /// What to listen to; at least one.
     pub subscribe: Vec<Subscription>,
+}
+
+/// Version of MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MqttVersion {
+    /// 3.1.1.
+    #[default]
+    V3,
+    /// 5.
+    V5,
 }
 
 /// Where a broker is.
@@ -435,6 +453,11 @@ pub struct Subscription {
     pub device: Option<DeviceId>,
     /// The field of a `number`, when the topic does not name it.
     pub field: Option<FieldName>,
+    /// A shared subscription: of all clients with this group, the broker gives each message to one; default
+    /// none. Order is then nobody's promise.
+    pub share: Option<String>,
+    /// Version 5: user properties that become metadata; default none.
+    pub user_properties: Vec<FieldName>,
     /// Where its readings go; default `kafka.topic`.
     pub kafka_topic: Topic,
     /// Static metadata of its readings; default none.

@@ -22,6 +22,7 @@ mod on_the_stack {
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;
+    mod mqtt_brokers;
     mod restarts;
     mod serial;
     mod shutdown;

@@ -7,8 +7,8 @@ use protocol_host::config::show::{self, Keys};
 use toml::{Table, Value};
 
 use super::{
-    Config, LineFormat, ModbusTcp, Mqtt, Polled, PolledDevice, Roles, Serial, SerialMode,
-    Subscription, TimeFormat, ValueFormat, WhenFull,
+    Config, LineFormat, ModbusTcp, Mqtt, MqttVersion, Polled, PolledDevice, Roles, Serial,
+    SerialMode, Subscription, TimeFormat, ValueFormat, WhenFull,
     value::{show_bytes, show_duration},
 };
 use crate::decode::preset::Preset;
@@ -202,6 +202,7 @@ fn show_polled(keys: Keys, polled: &Polled) -> Table {
 fn show_mqtt(mqtt: &Mqtt) -> Table {
     let url = &mqtt.url;
     let scheme = if url.tls { "mqtts" } else { "mqtt" };
+    let v5 = mqtt.version == MqttVersion::V5;
     let host = if url.host.contains(':') {
         format!("[{}]", url.host)
     } else {
@@ -219,6 +220,13 @@ fn show_mqtt(mqtt: &Mqtt) -> Table {
         .maybe("username", mqtt.username.clone())
         .maybe("password", mqtt.password.as_ref().map(show::secret))
         .maybe("tls_ca", mqtt.tls_ca.as_deref().map(text))
+        .maybe("tls_cert", mqtt.tls_cert.as_deref().map(text))
+        .maybe("tls_key", mqtt.tls_key.as_deref().map(text))
+        .set("version", if v5 { "5" } else { "3.1.1" })
+        .maybe(
+            "session_expiry",
+            v5.then(|| show_duration(mqtt.session_expiry)),
+        )
         .set("max_packet_bytes", show_bytes(mqtt.max_packet_bytes as u64))
         .set("max_inflight", i64::from(mqtt.max_inflight))
         .set("subscribe", subscribe)
@@ -252,6 +260,14 @@ fn show_subscription(subscription: &Subscription) -> Table {
         )
         .set("qos", i64::from(subscription.qos))
         .set("retained", subscription.retained)
+        .maybe("share", subscription.share.clone())
+        .maybe(
+            "user_properties",
+            (!subscription.user_properties.is_empty()).then(|| {
+                let names = subscription.user_properties.iter();
+                names.map(ToString::to_string).collect::<Vec<_>>()
+            }),
+        )
         .set("kafka_topic", subscription.kafka_topic.as_str())
         .maybe("meta", meta(&subscription.meta))
         .0

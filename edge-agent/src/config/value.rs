@@ -51,6 +51,26 @@ pub fn host_and_port(usual: u16) -> impl Fn(&Value<'_>) -> Result<(String, u16),
     }
 }
 
+/// The name of a group of clients that share a subscription.
+pub fn share_group(value: &Value<'_>) -> Result<String, Mistake> {
+    let group = text(value)?;
+    if group.is_empty() || group.len() > 64 || group.contains(['/', '+', '#', '\0']) {
+        return Err(Mistake::new(
+            "must be 1 to 64 bytes without / + # and NUL: a group of clients",
+        ));
+    }
+    Ok(group)
+}
+
+/// Names of fields, as `["line", "shift"]`.
+pub fn field_names(value: &Value<'_>) -> Result<Vec<FieldName>, Mistake> {
+    let names = texts(value)?.into_iter().map(|name| {
+        let wrong = |error| Mistake::new(format!("has {name:?}, which is no field name: {error}"));
+        FieldName::new(name.as_str()).map_err(wrong)
+    });
+    names.collect()
+}
+
 /// One character between CSV values.
 pub fn separator(value: &Value<'_>) -> Result<u8, Mistake> {
     match text(value)?.as_bytes() {
