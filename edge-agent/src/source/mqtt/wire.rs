@@ -378,6 +378,10 @@ fn with_remedy(error: String) -> String {
             "the broker does not accept ours: see tls_cert and tls_key",
         ),
         (
+            "unexpected EOF",
+            "the broker ends the connection, its log says why",
+        ),
+        (
             "unknown ca",
             "the broker does not know who signed ours: see tls_cert",
         ),
