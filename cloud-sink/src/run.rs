@@ -84,8 +84,9 @@ impl Stages {
             () = stop.cancelled() => return Ok(()),
             () = self.prepare() => {}
         }
-        for mistake in self.store.mismatches(&self.config.routes).await? {
-            bail!("{mistake}");
+        let mismatches = self.store.mismatches(&self.config.routes).await?;
+        if !mismatches.is_empty() {
+            bail!("{}", mismatches.join("; "));
         }
         let producer = Producer::new(&self.settings)?;
         let ended = CancellationToken::new();

@@ -71,6 +71,39 @@ pub fn lines(path: &Path, text: &str, format: &'static str) -> Result<Lines, Vec
     }
 }
 
+/// What may be said of one MQTT message that is read by itself: the keys of `[[mqtt.subscribe]]` that are about
+/// reading.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MessageKeys {
+    /// The template its topic is of.
+    pub topic: Option<String>,
+    /// The zone of times that name none.
+    pub timezone: Option<jiff::tz::TimeZone>,
+    /// Which members of JSON are not values.
+    pub roles: Roles,
+    /// Only these members of JSON, by path.
+    pub fields: Vec<(FieldName, String)>,
+    /// The device, where nothing else names it.
+    pub device: Option<DeviceId>,
+    /// The field of a `number`.
+    pub field: Option<FieldName>,
+}
+
+/// Reads the keys of a `[[mqtt.subscribe]]` from the top of a file; none is required.
+///
+/// # Errors
+/// Every problem there is, in the order of the file.
+pub fn message(path: &Path, text: &str) -> Result<MessageKeys, Vec<Problem>> {
+    let doc = Document::new(path, text);
+    let root = doc.parse();
+    let keys = sources::message(&document::Table::root(&doc, &root));
+    if doc.is_clean() {
+        Ok(keys)
+    } else {
+        Err(doc.into_problems())
+    }
+}
+
 /// Everything.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -78,6 +111,8 @@ pub struct Config {
     pub agent: Agent,
     /// `[[serial]]`: serial lines.
     pub serial: Vec<Serial>,
+    /// `[[modbus]]`: Modbus TCP servers.
+    pub modbus: Vec<ModbusTcp>,
     /// `[[mqtt]]`: brokers.
     pub mqtt: Vec<Mqtt>,
     /// `[queue]`: the disk between sources and Kafka.
@@ -96,8 +131,11 @@ impl Config {
     /// Every topic that a source writes to, each once: the lanes.
     pub fn lanes(&self) -> impl Iterator<Item = &Topic> {
         let serial = self.serial.iter().map(|serial| &serial.topic);
+        let modbus = self.modbus.iter().map(|modbus| &modbus.topic);
         let mqtt = self.mqtt.iter().flat_map(|mqtt| &mqtt.subscribe);
-        let topics = serial.chain(mqtt.map(|subscription| &subscription.kafka_topic));
+        let topics = serial
+            .chain(modbus)
+            .chain(mqtt.map(|subscription| &subscription.kafka_topic));
         topics.collect::<BTreeSet<_>>().into_iter()
     }
 
@@ -113,7 +151,7 @@ impl Config {
     /// Nothing will be read. No mistake: an agent that only drains its queue is of use.
     #[must_use]
     pub fn has_no_source(&self) -> bool {
-        self.serial.is_empty() && self.mqtt.is_empty()
+        self.serial.is_empty() && self.modbus.is_empty() && self.mqtt.is_empty()
     }
 }
 
@@ -141,8 +179,28 @@ pub struct Serial {
     pub baud: u32,
     /// Data bits, parity and stop bits, default `8N1`; meters of DSMR 2.2 and 3 speak `7E1`.
     pub framing: Framing,
+    /// Whether the driver switches the direction of an RS-485 line; default false, for most adapters do it
+    /// themselves.
+    pub rs485: bool,
     /// How the line speaks; required.
     pub mode: SerialMode,
+    /// Where its readings go; default `kafka.topic`.
+    pub topic: Topic,
+    /// Static metadata of its readings; default none.
+    pub meta: Metadata,
+}
+
+/// One of `[[modbus]]`: a Modbus TCP server, or a gateway to a serial line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModbusTcp {
+    /// Names the source in logs and metrics; required, unique.
+    pub name: String,
+    /// Name or address, from `address = "10.0.0.7:502"`; required.
+    pub host: String,
+    /// Default 502.
+    pub port: u16,
+    /// Who is asked, and how: `[[modbus.device]]`; `timeout` is 1 s by default.
+    pub polled: Polled,
     /// Where its readings go; default `kafka.topic`.
     pub topic: Topic,
     /// Static metadata of its readings; default none.
@@ -352,12 +410,30 @@ pub struct Mqtt {
     pub password: Option<Secret>,
     /// PEM file of the authority that signed the broker's certificate; default the system's.
     pub tls_ca: Option<PathBuf>,
+    /// PEM file of our own certificate, where the broker asks for one; default none.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of its key, PKCS#8 without a password; default none.
+    pub tls_key: Option<PathBuf>,
+    /// Of the protocol: `3.1.1` (default) or `5`.
+    pub version: MqttVersion,
+    /// Version 5: how long the broker keeps messages for us while we are away; default 30 d.
+    pub session_expiry: Duration,
     /// Largest packet taken; larger ones are refused without stopping the others; default 1 MiB.
     pub max_packet_bytes: usize,
     /// Messages taken but not yet acknowledged; default 1000.
     pub max_inflight: u16,
     /// What to listen to; at least one.
     pub subscribe: Vec<Subscription>,
+}
+
+/// Version of MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MqttVersion {
+    /// 3.1.1.
+    #[default]
+    V3,
+    /// 5.
+    V5,
 }
 
 /// Where a broker is.
@@ -396,6 +472,11 @@ pub struct Subscription {
     pub device: Option<DeviceId>,
     /// The field of a `number`, when the topic does not name it.
     pub field: Option<FieldName>,
+    /// A shared subscription: of all clients with this group, the broker gives each message to one; default
+    /// none. Order is then nobody's promise.
+    pub share: Option<String>,
+    /// Version 5: user properties that become metadata; default none.
+    pub user_properties: Vec<FieldName>,
     /// Where its readings go; default `kafka.topic`.
     pub kafka_topic: Topic,
     /// Static metadata of its readings; default none.

@@ -27,6 +27,8 @@ struct Link {
 pub enum LinkKind {
     /// A serial line.
     Serial,
+    /// A Modbus server.
+    Modbus,
     /// An MQTT broker.
     Mqtt,
     /// Kafka.
@@ -43,6 +45,7 @@ impl LinkKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Serial => "serial",
+            Self::Modbus => "modbus",
             Self::Mqtt => "mqtt",
             Self::Kafka => "kafka",
             Self::Disk => "disk",

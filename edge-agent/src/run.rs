@@ -172,14 +172,14 @@ impl Pipeline {
         info!(
             gateway = %config.agent.gateway,
             version = env!("CARGO_PKG_VERSION"),
-            sources = config.serial.len() + config.mqtt.len(),
+            sources = config.serial.len() + config.modbus.len() + config.mqtt.len(),
             lanes = forwarders.len(),
             queued = recovered,
             clock_synced = clock.now().synced,
             "ready"
         );
         if config.has_no_source() {
-            warn!("no source is configured, only draining; add [[serial]] or [[mqtt]]");
+            warn!("no source is configured, only draining; add [[serial]], [[modbus]] or [[mqtt]]");
         }
         Ok(Self {
             sources,
@@ -277,6 +277,9 @@ fn lanes_to_drain(config: &Config, dir: &Path) -> anyhow::Result<Vec<String>> {
 fn expect_links(config: &Config, links: &Links) {
     for serial in &config.serial {
         links.set(LinkKind::Serial, &serial.name, LinkState::Connecting);
+    }
+    for modbus in &config.modbus {
+        links.set(LinkKind::Modbus, &modbus.name, LinkState::Connecting);
     }
     for mqtt in &config.mqtt {
         links.set(LinkKind::Mqtt, &mqtt.name, LinkState::Connecting);

@@ -1,6 +1,6 @@
 //! Sources: each owns its link, turns bytes into messages, and tells the device once they are durable.
 //!
-//! A serial port has a thread of its own, a broker a task. Both are a thin driver around pure parts: the
+//! A serial port and a Modbus server have a thread each, a broker a task. Both are a thin driver around pure parts: the
 //! conversation with a framed device (`serial/session.rs`), the order of acknowledgements
 //! (`mqtt/acks.rs`), what a topic means (`mqtt/routes.rs`), and everything in [`crate::decode`].
 //!
@@ -10,7 +10,11 @@
 mod backoff;
 mod counters;
 mod intake;
+mod keep;
+mod modbus;
 mod mqtt;
+mod poll;
+mod polled;
 mod serial;
 
 use std::{sync::Arc, thread};
@@ -99,6 +103,12 @@ pub fn spawn_all(
         let port = serial::Port::new(settings, &config.agent, intake, shutdown.clone())?;
         ports.push((settings.name.clone(), port));
     }
+    let mut servers = Vec::new();
+    for settings in &config.modbus {
+        let intake = intake(&settings.name, LinkKind::Modbus);
+        let server = modbus::Server::new(settings, &config.agent, intake, shutdown.clone())?;
+        servers.push((settings.name.clone(), server));
+    }
     let mut brokers = Vec::new();
     for settings in &config.mqtt {
         let intake = intake(&settings.name, LinkKind::Mqtt);
@@ -106,18 +116,10 @@ pub fn spawn_all(
         brokers.push((settings.name.clone(), broker));
     }
     for (name, port) in ports {
-        let (tell, ended) = oneshot::channel();
-        thread::Builder::new()
-            .name(format!("serial {name}"))
-            .spawn(move || {
-                // Nobody listens any more: the process is already going down.
-                drop(tell.send(port.run()));
-            })?;
-        sources.running.spawn(async move {
-            // A thread that panics drops its end without a word.
-            let result = ended.await.unwrap_or(Err(SourceError::Panicked));
-            (name, result)
-        });
+        sources.thread("serial", name, || port.run())?;
+    }
+    for (name, server) in servers {
+        sources.thread("modbus", name, || server.run())?;
     }
     for (name, broker) in brokers {
         sources
@@ -128,6 +130,27 @@ pub fn spawn_all(
 }
 
 impl Sources {
+    fn thread(
+        &mut self,
+        kind: &str,
+        name: String,
+        run: impl FnOnce() -> Result<(), SourceError> + Send + 'static,
+    ) -> Result<(), SourceError> {
+        let (tell, ended) = oneshot::channel();
+        thread::Builder::new()
+            .name(format!("{kind} {name}"))
+            .spawn(move || {
+                // Nobody listens any more: the process is already going down.
+                drop(tell.send(run()));
+            })?;
+        self.running.spawn(async move {
+            // A thread that panics drops its end without a word.
+            let result = ended.await.unwrap_or(Err(SourceError::Panicked));
+            (name, result)
+        });
+        Ok(())
+    }
+
     /// The next source that ended, with its name; `None` when all have. Before the shutdown any end is a
     /// failure of the process. Cancel safe.
     pub async fn ended(&mut self) -> Option<(String, Result<(), SourceError>)> {

@@ -32,6 +32,7 @@ mod on_the_stack {
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;
+    mod mqtt_brokers;
     mod registry;
     mod restarts;
     mod serial;

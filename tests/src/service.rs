@@ -1,6 +1,6 @@
 //! How each service is prepared, started and known to be ready; nothing about when.
 
-mod certificates;
+pub mod certificates;
 mod kafka;
 mod mongodb;
 mod mosquitto;

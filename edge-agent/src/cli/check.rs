@@ -77,6 +77,12 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
         let (name, port, baud) = (&serial.name, serial.port.display(), serial.baud);
         writeln!(out, "serial     {name}  {port}  {baud} {mode}{there}")?;
     }
+    for modbus in &config.modbus {
+        let (name, host, port) = (&modbus.name, &modbus.host, modbus.port);
+        let devices = modbus.polled.devices.len();
+        let what = if devices == 1 { "device" } else { "devices" };
+        writeln!(out, "modbus     {name}  {host}:{port}  {devices} {what}")?;
+    }
     for mqtt in &config.mqtt {
         let scheme = if mqtt.url.tls { "mqtts" } else { "mqtt" };
         let (name, host, port) = (&mqtt.name, &mqtt.url.host, mqtt.url.port);
@@ -93,7 +99,7 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
     if config.has_no_source() {
         writeln!(
             out,
-            "sources    none: nothing will be read; add [[serial]] or [[mqtt]]"
+            "sources    none: nothing will be read; add [[serial]], [[modbus]] or [[mqtt]]"
         )?;
     }
     for lane in config.lanes() {

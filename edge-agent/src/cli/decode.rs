@@ -113,8 +113,16 @@ fn what(arguments: &Arguments) -> Result<What, Exit> {
     if let Some(kind) = message::kind(&arguments.preset) {
         return message::Message::new(arguments, kind).map(What::Message);
     }
-    if arguments.preset.eq_ignore_ascii_case("json") && arguments.config.is_none() {
-        return Ok(What::Json);
+    if arguments.preset.eq_ignore_ascii_case("json") {
+        let text = arguments.config.as_deref().map(fs::read_to_string);
+        let about = |text: String| message::is_about_a_message(&text);
+        if arguments.topic.is_some() || text.is_some_and(|text| text.is_ok_and(about)) {
+            let message = message::Message::new(arguments, message::Kind::Json);
+            return message.map(What::Message);
+        }
+        if arguments.config.is_none() {
+            return Ok(What::Json);
+        }
     }
     stream(arguments).map(What::Stream)
 }
@@ -357,6 +365,32 @@ mod tests {
         let (out, _, rejected) = told(number, b"21.5", None);
         let expected = r#"{"device":"house/kitchen","time":null,"fields":{"temperature_c":21.5}}"#;
         assert_eq!((out.trim_end(), rejected), (expected, 0));
+    }
+
+    #[test]
+    fn json_of_a_topic_is_read_as_its_subscription_would() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("plant.toml");
+        fs::write(
+            &config,
+            "topic = \"plant/{device}\"\nfields = { temperature_c = \"main.temp\" }\ntime = \"ts\"\n",
+        )
+        .unwrap();
+        let message = what(&Arguments {
+            preset: "json".into(),
+            topic: Some("plant/boiler".into()),
+            received_at: None,
+            config: Some(config),
+            format: Format::Json,
+            file: "-".into(),
+        })
+        .unwrap();
+        let payload = br#"{"ts":"2026-01-01T01:00:00+01:00","main":{"temp":21.5},"x":1}"#;
+        let (out, problems, rejected) = told(message, payload, None);
+        let expected =
+            r#"{"device":"boiler","time":"2026-01-01T00:00:00Z","fields":{"temperature_c":21.5}}"#;
+        assert_eq!(out.trim_end(), expected, "{problems}");
+        assert_eq!(rejected, 0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How a payload is read: which members are not values, and the text modes of a serial line.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use protocol::DeviceId;
 
@@ -11,6 +11,7 @@ use super::{
     value,
 };
 use crate::decode::{
+    modbus::Map,
     preset::{self, Preset},
     time::TimePattern,
 };
@@ -106,6 +107,7 @@ const LINES_KEYS: [&str; 6] = [
 ];
 
 const POLL_KEYS: [&str; 4] = ["timeout", "turnaround", "retries", "every"];
+const SERIAL_TIMEOUT: Duration = Duration::from_millis(300);
 const SHORTEST: Duration = Duration::from_millis(1);
 
 fn every(table: &Table<'_, '_>) -> Duration {
@@ -116,29 +118,58 @@ fn every(table: &Table<'_, '_>) -> Duration {
 fn polled(
     table: &Table<'_, '_>,
     name: &'static str,
+    usual: Duration,
     devices: Option<Vec<PolledDevice>>,
-) -> Option<SerialMode> {
+) -> Option<Polled> {
     let timeout = value::duration(SHORTEST..=Duration::from_secs(10));
     let turnaround = value::duration(SHORTEST..=Duration::from_secs(1));
-    let timeout = table.or("timeout", Duration::from_millis(300), timeout);
+    let timeout = table.or("timeout", usual, timeout);
     let turnaround = table.or("turnaround", Duration::from_millis(20), turnaround);
     let retries = table.or("retries", 1, value::integer(0..=5));
-    Some(SerialMode::Polled(Polled {
+    Some(Polled {
         name,
         timeout,
         turnaround,
         retries,
         devices: devices?,
-    }))
+    })
 }
 
-/// One of `[[serial.device]]`.
-fn modbus_device(table: &Table<'_, '_>, ids: &mut Unique) -> Option<PolledDevice> {
+/// What `[[modbus]]` asks. The unit of a server that is a device itself is 1 by custom; 255 and 0 by rule.
+pub fn modbus_tcp(table: &Table<'_, '_>) -> Option<Polled> {
+    let fix = "add [[modbus.device]] with id, unit and profile";
+    let devices = modbus_devices(table, fix, 0..=255, Preset::ModbusTcp);
+    polled(table, "modbus-tcp", Duration::from_secs(1), devices)
+}
+
+/// The list `device`, which has to have one at least.
+fn modbus_devices(
+    table: &Table<'_, '_>,
+    fix: &str,
+    units: RangeInclusive<u8>,
+    preset: fn(Arc<Map>) -> Preset,
+) -> Option<Vec<PolledDevice>> {
+    let mut ids = Unique::default();
+    let read = |entry: &Table<'_, '_>| modbus_device(entry, &mut ids, units.clone(), preset);
+    let devices = each(table, "device", read);
+    if table.span_of("device").is_none() || table.is_empty_list("device") {
+        table.wrong("device", Mistake::fix("is missing", fix));
+    }
+    devices
+}
+
+/// One of `[[serial.device]]` or `[[modbus.device]]`.
+fn modbus_device(
+    table: &Table<'_, '_>,
+    ids: &mut Unique,
+    units: RangeInclusive<u8>,
+    preset_of: fn(Arc<Map>) -> Preset,
+) -> Option<PolledDevice> {
     let id = table.required("id", "write id = \"meter-1\"", value::parsed::<DeviceId>);
     if let Some(id) = &id {
         ids.check(table, "id", id.as_str());
     }
-    let unit = table.or("unit", 1, value::integer(1..=248));
+    let unit = table.or("unit", 1, value::integer(units));
     let preset = table.required("profile", "write profile = \"sdm120\"", |value| {
         let name = value::text(value)?;
         let map = match name.ends_with(".toml") {
@@ -149,7 +180,7 @@ fn modbus_device(table: &Table<'_, '_>, ids: &mut Unique) -> Option<PolledDevice
                 preset::profile(&name, &text)
             }
         };
-        map.map(Preset::Modbus)
+        map.map(preset_of)
             .map_err(|error| Mistake::new(format!("cannot be used: {error}")))
     });
     let every = every(table);
@@ -211,13 +242,9 @@ pub fn serial_mode(table: &Table<'_, '_>) -> Option<SerialMode> {
         Some(Mode::Modbus) => {
             refuse(&["device"], "needs mode = \"lines\"");
             table.refuse("every", "belongs to each [[serial.device]]");
-            let mut ids = Unique::default();
-            let devices = each(table, "device", |entry| modbus_device(entry, &mut ids));
-            if table.span_of("device").is_none() || table.is_empty_list("device") {
-                let fix = "add [[serial.device]] with id, unit and profile";
-                table.wrong("device", Mistake::fix("is missing", fix));
-            }
-            polled(table, "modbus", devices)
+            let fix = "add [[serial.device]] with id, unit and profile";
+            let devices = modbus_devices(table, fix, 1..=248, Preset::Modbus);
+            polled(table, "modbus", SERIAL_TIMEOUT, devices).map(SerialMode::Polled)
         }
         Some(Mode::MhZ19) => {
             refuse(&["device"], "needs mode = \"lines\"");
@@ -229,7 +256,8 @@ pub fn serial_mode(table: &Table<'_, '_>) -> Option<SerialMode> {
                 preset: Preset::MhZ19,
                 every,
             });
-            polled(table, "mh-z19", device.map(|device| vec![device]))
+            let devices = device.map(|device| vec![device]);
+            polled(table, "mh-z19", SERIAL_TIMEOUT, devices).map(SerialMode::Polled)
         }
         Some(Mode::Device(name)) => {
             refuse(&["device"], "needs mode = \"lines\"");

@@ -12,7 +12,7 @@ use std::{
 use protocol::{GatewayId, Metadata};
 
 use super::{
-    Agent, Config, Mqtt, Queue, Secrets, Serial, Status, WhenFull,
+    Agent, Config, ModbusTcp, Mqtt, Queue, Secrets, Serial, Status, WhenFull,
     document::{Document, Mistake, Table},
     kafka,
     sources::Sources,
@@ -54,6 +54,7 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
         sessions: Unique::default(),
     };
     let serial: Option<Vec<Serial>> = each(root, "serial", |table| sources.serial(table));
+    let modbus: Option<Vec<ModbusTcp>> = each(root, "modbus", |table| sources.modbus(table));
     let mqtt: Option<Vec<Mqtt>> = each(root, "mqtt", |table| sources.mqtt(table));
     let mut known: BTreeSet<_> = kafka.iter().map(|kafka| kafka.topic.clone()).collect();
     known.extend(serial.iter().flatten().map(|serial| serial.topic.clone()));
@@ -65,6 +66,7 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
     }
     Some(Config {
         serial: serial?,
+        modbus: modbus?,
         mqtt: mqtt?,
         agent: agent?,
         queue,

@@ -7,8 +7,8 @@ use protocol_host::config::show::{self, Keys};
 use toml::{Table, Value};
 
 use super::{
-    Config, LineFormat, Mqtt, Polled, PolledDevice, Roles, Serial, SerialMode, Subscription,
-    TimeFormat, TopicSettings, WhenFull,
+    Config, LineFormat, ModbusTcp, Mqtt, MqttVersion, Polled, PolledDevice, Roles, Serial,
+    SerialMode, Subscription, TimeFormat, TopicSettings, WhenFull,
     value::{show_bytes, show_duration},
 };
 use crate::decode::preset::Preset;
@@ -59,11 +59,13 @@ impl Config {
             None => "off".to_owned(),
         };
         let serial: Vec<Value> = self.serial.iter().map(|s| show_serial(s).into()).collect();
+        let modbus: Vec<Value> = self.modbus.iter().map(|m| show_modbus(m).into()).collect();
         let mqtt: Vec<Value> = self.mqtt.iter().map(|m| show_mqtt(m).into()).collect();
         let topics: Vec<Value> = self.topics.iter().map(|t| show_topic(t).into()).collect();
         Keys::default()
             .set("agent", agent.0)
             .maybe("serial", (!serial.is_empty()).then_some(serial))
+            .maybe("modbus", (!modbus.is_empty()).then_some(modbus))
             .maybe("mqtt", (!mqtt.is_empty()).then_some(mqtt))
             .set("queue", self.show_queue())
             .set("kafka", self.show_kafka())
@@ -133,6 +135,7 @@ fn show_serial(serial: &Serial) -> Table {
         .set("port", text(&serial.port))
         .set("baud", i64::from(serial.baud))
         .set("framing", serial.framing.to_string())
+        .set("rs485", serial.rs485)
         .set("topic", serial.topic.as_str())
         .maybe("meta", meta(&serial.meta));
     let lines = match &serial.mode {
@@ -143,7 +146,7 @@ fn show_serial(serial: &Serial) -> Table {
                 .set("device", device.device.as_str())
                 .0;
         }
-        SerialMode::Polled(polled) => return show_polled(keys, polled),
+        SerialMode::Polled(polled) => return show_polled(keys.set("mode", polled.name), polled),
         SerialMode::Lines(lines) => lines,
     };
     let keys = roles(keys.set("mode", "lines"), &lines.roles)
@@ -173,14 +176,26 @@ fn show_serial(serial: &Serial) -> Table {
     }
 }
 
+fn show_modbus(modbus: &ModbusTcp) -> Table {
+    let host = match modbus.host.contains(':') {
+        true => format!("[{}]", modbus.host),
+        false => modbus.host.clone(),
+    };
+    let keys = Keys::default()
+        .set("name", modbus.name.clone())
+        .set("address", format!("{host}:{}", modbus.port))
+        .set("topic", modbus.topic.as_str())
+        .maybe("meta", meta(&modbus.meta));
+    show_polled(keys, &modbus.polled)
+}
+
 fn show_polled(keys: Keys, polled: &Polled) -> Table {
     let keys = keys
-        .set("mode", polled.name)
         .set("timeout", show_duration(polled.timeout))
         .set("turnaround", show_duration(polled.turnaround))
         .set("retries", i64::from(polled.retries));
     let device = |device: &PolledDevice| match &device.preset {
-        Preset::Modbus(map) => {
+        Preset::Modbus(map) | Preset::ModbusTcp(map) => {
             Keys::default()
                 .set("id", device.id.as_str())
                 .set("unit", i64::from(device.unit))
@@ -191,7 +206,7 @@ fn show_polled(keys: Keys, polled: &Polled) -> Table {
         _ => Table::new(),
     };
     match &polled.devices[..] {
-        [only] if !matches!(only.preset, Preset::Modbus(_)) => keys
+        [only] if !matches!(only.preset, Preset::Modbus(_) | Preset::ModbusTcp(_)) => keys
             .set("device", only.id.as_str())
             .set("every", show_duration(only.every)),
         devices => keys.set("device", devices.iter().map(device).collect::<Vec<Table>>()),
@@ -202,6 +217,7 @@ fn show_polled(keys: Keys, polled: &Polled) -> Table {
 fn show_mqtt(mqtt: &Mqtt) -> Table {
     let url = &mqtt.url;
     let scheme = if url.tls { "mqtts" } else { "mqtt" };
+    let v5 = mqtt.version == MqttVersion::V5;
     let host = if url.host.contains(':') {
         format!("[{}]", url.host)
     } else {
@@ -219,6 +235,13 @@ fn show_mqtt(mqtt: &Mqtt) -> Table {
         .maybe("username", mqtt.username.clone())
         .maybe("password", mqtt.password.as_ref().map(show::secret))
         .maybe("tls_ca", mqtt.tls_ca.as_deref().map(text))
+        .maybe("tls_cert", mqtt.tls_cert.as_deref().map(text))
+        .maybe("tls_key", mqtt.tls_key.as_deref().map(text))
+        .set("version", if v5 { "5" } else { "3.1.1" })
+        .maybe(
+            "session_expiry",
+            v5.then(|| show_duration(mqtt.session_expiry)),
+        )
         .set("max_packet_bytes", show_bytes(mqtt.max_packet_bytes as u64))
         .set("max_inflight", i64::from(mqtt.max_inflight))
         .set("subscribe", subscribe)
@@ -252,6 +275,14 @@ fn show_subscription(subscription: &Subscription) -> Table {
         )
         .set("qos", i64::from(subscription.qos))
         .set("retained", subscription.retained)
+        .maybe("share", subscription.share.clone())
+        .maybe(
+            "user_properties",
+            (!subscription.user_properties.is_empty()).then(|| {
+                let names = subscription.user_properties.iter();
+                names.map(ToString::to_string).collect::<Vec<_>>()
+            }),
+        )
         .set("kafka_topic", subscription.kafka_topic.as_str())
         .maybe("meta", meta(&subscription.meta))
         .0

@@ -1,13 +1,14 @@
 //! `[[serial]]` and `[[mqtt]]`, and what they have to agree on.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use protocol::{GatewayId, Metadata, Topic};
 
 use super::{
-    Framing, Mqtt, MqttPreset, Roles, Secrets, Serial, Subscription, WhenFull,
+    Framing, MessageKeys, ModbusTcp, Mqtt, MqttPreset, MqttVersion, Roles, Secrets, Serial,
+    Subscription, WhenFull,
     document::{Mistake, Table},
-    payload::{ROLE_KEYS, roles, serial_mode},
+    payload::{ROLE_KEYS, modbus_tcp, roles, serial_mode},
     sections::{Unique, each},
     value,
 };
@@ -76,6 +77,7 @@ impl Sources<'_> {
                 .parse()
                 .map_err(|rule: String| Mistake::new(rule))
         });
+        let rs485 = table.or("rs485", false, value::boolean);
         let mode = serial_mode(table);
         let topic = self.lane(table, "topic");
         let meta = table.or("meta", Metadata::default(), value::metadata);
@@ -84,7 +86,32 @@ impl Sources<'_> {
             port: port?,
             baud,
             framing,
+            rs485,
             mode: mode?,
+            topic: topic?,
+            meta,
+        })
+    }
+
+    /// One of `[[modbus]]`.
+    pub fn modbus(&mut self, table: &Table<'_, '_>) -> Option<ModbusTcp> {
+        let name = self.name(table, "write name = \"inverter\"");
+        let remedy = "write address = \"10.0.0.7:502\"";
+        let address = table.required("address", remedy, value::host_and_port(502));
+        if let Some((host, port)) = &address {
+            // Many servers serve one client at a time.
+            self.ports
+                .check(table, "address", &format!("{host}:{port}"));
+        }
+        let polled = modbus_tcp(table);
+        let topic = self.lane(table, "topic");
+        let meta = table.or("meta", Metadata::default(), value::metadata);
+        let (host, port) = address?;
+        Some(ModbusTcp {
+            name: name?,
+            host,
+            port,
+            polled: polled?,
             topic: topic?,
             meta,
         })
@@ -123,12 +150,46 @@ impl Sources<'_> {
             let message = "means nothing without TLS";
             table.wrong("tls_ca", Mistake::fix(message, "write mqtts:// in url"));
         }
+        let (tls_cert, tls_key) = (
+            table.optional("tls_cert", value::path),
+            table.optional("tls_key", value::path),
+        );
+        for (key, file) in [("tls_cert", &tls_cert), ("tls_key", &tls_key)] {
+            if let (Some(_), Some(false)) = (file, url.as_ref().map(|url| url.tls)) {
+                let message = "means nothing without TLS";
+                table.wrong(key, Mistake::fix(message, "write mqtts:// in url"));
+            }
+        }
+        match (&tls_cert, &tls_key) {
+            (Some(_), None) => {
+                table.wrong(
+                    "tls_cert",
+                    Mistake::fix("has no key", "set tls_key as well"),
+                );
+            }
+            (None, Some(_)) => {
+                let fix = "set tls_cert as well";
+                table.wrong("tls_key", Mistake::fix("has no certificate", fix));
+            }
+            _ => {}
+        }
+        let words = [("3.1.1", MqttVersion::V3), ("5", MqttVersion::V5)];
+        let version = table.or("version", MqttVersion::default(), value::one_of(words));
+        if version == MqttVersion::V3 {
+            table.refuse("session_expiry", "needs version = \"5\"");
+        }
+        let longest = Duration::from_secs(u64::from(u32::MAX) - 1);
+        let session_expiry = table.or(
+            "session_expiry",
+            Duration::from_secs(30 * 86_400),
+            value::duration(Duration::from_secs(60)..=longest),
+        );
         let max_packet_bytes =
             table.or("max_packet_bytes", 1 << 20, value::bytes(1 << 10..=1 << 20));
         let max_inflight = table.or("max_inflight", 1000, value::integer(1..=u16::MAX));
         let mut filters = Vec::new();
         let subscribe = each(table, "subscribe", |entry| {
-            self.subscription(entry, &mut filters)
+            self.subscription(entry, version, &mut filters)
         });
         if table.span_of("subscribe").is_none() {
             let fix =
@@ -148,6 +209,10 @@ impl Sources<'_> {
             username,
             password,
             tls_ca,
+            tls_cert,
+            tls_key,
+            version,
+            session_expiry,
             max_packet_bytes,
             max_inflight,
             subscribe: subscribe?,
@@ -175,6 +240,7 @@ impl Sources<'_> {
     fn subscription(
         &self,
         table: &Table<'_, '_>,
+        version: MqttVersion,
         filters: &mut Vec<String>,
     ) -> Option<Subscription> {
         let preset = table.or("preset", MqttPreset::Json, value::one_of(presets()));
@@ -199,6 +265,11 @@ impl Sources<'_> {
             qos => Ok(qos),
         });
         let retained = table.or("retained", false, value::boolean);
+        let share = table.optional("share", value::share_group);
+        if version == MqttVersion::V3 {
+            table.refuse("user_properties", "needs version = \"5\" of [[mqtt]]");
+        }
+        let user_properties = table.or("user_properties", Vec::new(), value::field_names);
         let kafka_topic = self.lane(table, "kafka_topic");
         let meta = table.or("meta", Metadata::default(), value::metadata);
         Some(Subscription {
@@ -211,9 +282,26 @@ impl Sources<'_> {
             retained,
             device,
             field,
+            share,
+            user_properties,
             kafka_topic: kafka_topic?,
             meta,
         })
+    }
+}
+
+/// What a file says of one message.
+pub fn message(table: &Table<'_, '_>) -> MessageKeys {
+    let (device, roles) = roles(table);
+    MessageKeys {
+        topic: table
+            .optional("topic", value::template)
+            .map(|(text, _)| text),
+        timezone: table.optional("timezone", value::timezone),
+        roles,
+        fields: table.or("fields", Vec::new(), value::paths),
+        device,
+        field: table.optional("field", value::parsed),
     }
 }
 

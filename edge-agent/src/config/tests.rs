@@ -107,20 +107,30 @@ mode = \"modbus\"
 [[serial.device]]
 id = \"meter-1\"
 profile = \"sdm120\"
+[[modbus]]
+name = \"inverter\"
+address = \"10.0.0.7\"
+[[modbus.device]]
+id = \"inverter-1\"
+profile = \"sdm630\"
 [[mqtt]]
 name = \"house\"
 url = \"mqtts://10.0.0.2\"
 username = \"edge\"
 password = {{ credential = \"mqtt_house\" }}
 tls_ca = \"/etc/edge-agent/ca.pem\"
+tls_cert = \"/etc/edge-agent/client.pem\"
+tls_key = \"/etc/edge-agent/client.key\"
+version = \"5\"
 subscribe = [
-  {{ topic = \"plant/{{site}}/{{device}}\", fields = {{ temperature_c = \"main.temp\", pm2_5_ug_m3 = \"sensors.0.pm\" }}, time = \"ts\", sequence = \"seq\", boot = \"boot\", meta = {{ floor = \"1\" }} }},
+  {{ topic = \"plant/{{site}}/{{device}}\", fields = {{ temperature_c = \"main.temp\", pm2_5_ug_m3 = \"sensors.0.pm\" }}, time = \"ts\", sequence = \"seq\", boot = \"boot\", share = \"edge\", user_properties = [\"line\"], meta = {{ floor = \"1\" }} }},
   {{ topic = \"garden/soil/moisture\", preset = \"number\", device = \"soil-1\", field = \"moisture_pct\" }},
   {{ preset = \"tasmota\", timezone = \"Europe/Berlin\" }},
 ]
 "
     ));
     assert_eq!(shown.serial, bare.serial);
+    assert_eq!(shown.modbus, bare.modbus);
     assert_eq!(shown.mqtt, bare.mqtt);
 }
 

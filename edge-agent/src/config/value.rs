@@ -23,6 +23,54 @@ pub fn columns(value: &Value<'_>) -> Result<Vec<String>, Mistake> {
     }
 }
 
+/// `host`, `host:port` or `[v6]:port`; the port is `usual` where none is written.
+pub fn host_and_port(usual: u16) -> impl Fn(&Value<'_>) -> Result<(String, u16), Mistake> {
+    move |value| {
+        let text = text(value)?;
+        let shape = || Mistake::fix("must be host:port", format!("write \"10.0.0.7:{usual}\""));
+        let (host, port) = match text.strip_prefix('[') {
+            Some(v6) => {
+                let (host, rest) = v6.split_once(']').ok_or_else(shape)?;
+                host.parse::<std::net::Ipv6Addr>().map_err(|_| shape())?;
+                (
+                    host,
+                    rest.strip_prefix(':').or((!rest.is_empty()).then_some("")),
+                )
+            }
+            None => match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text.as_str(), None),
+            },
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        let port = port.map_or(Ok(usual), |port| port.parse().map_err(|_| shape()))?;
+        if host.is_empty() || port == 0 || !host.chars().all(plain) {
+            return Err(shape());
+        }
+        Ok((host.to_owned(), port))
+    }
+}
+
+/// The name of a group of clients that share a subscription.
+pub fn share_group(value: &Value<'_>) -> Result<String, Mistake> {
+    let group = text(value)?;
+    if group.is_empty() || group.len() > 64 || group.contains(['/', '+', '#', '\0']) {
+        return Err(Mistake::new(
+            "must be 1 to 64 bytes without / + # and NUL: a group of clients",
+        ));
+    }
+    Ok(group)
+}
+
+/// Names of fields, as `["line", "shift"]`.
+pub fn field_names(value: &Value<'_>) -> Result<Vec<FieldName>, Mistake> {
+    let names = texts(value)?.into_iter().map(|name| {
+        let wrong = |error| Mistake::new(format!("has {name:?}, which is no field name: {error}"));
+        FieldName::new(name.as_str()).map_err(wrong)
+    });
+    names.collect()
+}
+
 /// One character between CSV values.
 pub fn separator(value: &Value<'_>) -> Result<u8, Mistake> {
     match text(value)?.as_bytes() {

@@ -88,6 +88,14 @@ impl Asked {
         [self.unit, a, b, c, d, e, low, high]
     }
 
+    /// The frame to send over TCP.
+    #[must_use]
+    pub fn tcp_frame(&self, transaction: u16) -> [u8; 12] {
+        let [t0, t1] = transaction.to_be_bytes();
+        let [a, b, c, d, e] = self.request.pdu();
+        [t0, t1, 0, 0, 0, 6, self.unit, a, b, c, d, e]
+    }
+
     /// Reads the reply, unit and function included, checksum excluded.
     ///
     /// # Errors

@@ -130,6 +130,11 @@ impl Preset {
                 .into_iter()
                 .map(|request| Asked { unit, request }.frame().to_vec())
                 .collect(),
+            Self::ModbusTcp(map) => map
+                .requests()
+                .into_iter()
+                .map(|request| Asked { unit, request }.tcp_frame(0).to_vec())
+                .collect(),
             _ => Vec::new(),
         }
     }

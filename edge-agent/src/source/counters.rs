@@ -32,6 +32,7 @@ pub struct Counters {
     devices_online: AtomicU64,
     devices_offline: AtomicU64,
     devices_forgotten: AtomicU64,
+    overruns: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -58,6 +59,8 @@ pub struct Seen {
     pub devices_offline: u64,
     /// Devices whose availability was forgotten for others, because there were too many names.
     pub devices_forgotten: u64,
+    /// Rounds of questions that could not begin in time, because the line was busy.
+    pub overruns: u64,
 }
 
 impl Counters {
@@ -77,6 +80,7 @@ impl Counters {
             devices_online: AtomicU64::new(0),
             devices_offline: AtomicU64::new(0),
             devices_forgotten: AtomicU64::new(0),
+            overruns: AtomicU64::new(0),
         }
     }
 
@@ -94,6 +98,7 @@ impl Counters {
             devices_online: self.devices_online.load(Relaxed),
             devices_offline: self.devices_offline.load(Relaxed),
             devices_forgotten: self.devices_forgotten.load(Relaxed),
+            overruns: self.overruns.load(Relaxed),
         }
     }
 
@@ -113,6 +118,10 @@ impl Counters {
 
     pub(super) fn skipped(&self) {
         self.skipped.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn overran(&self, rounds: u64) {
+        self.overruns.fetch_add(rounds, Relaxed);
     }
 
     pub(super) fn deferred(&self) {

@@ -1,4 +1,4 @@
-//! MQTT brokers; the only module that names rumqttc.
+//! MQTT brokers, versions 3.1.1 and 5; the only module that names rumqttc.
 //!
 //! One task per broker: it polls, decodes, and hands over; beside it, in the same task, receipts become
 //! PUBACKs in the order of arrival. The session is persistent and acknowledgements are ours, so the
@@ -6,14 +6,14 @@
 //!
 //! - `poll` is never dropped half-way (cancel safety is unknown) nor kept from running by an
 //!   acknowledgement: those only go into its request queue. The queue has room for every packet id
-//!   there is, so it cannot be full ([`REQUESTS`]).
+//!   there is, so it cannot be full (`wire`).
 //! - Packet ids mean nothing on the next connection. When one breaks, slots and requests are emptied
 //!   under one lock ([`Link::broken`]), so that no old acknowledgement slips in behind. Messages that
 //!   arrived with the break are still handed over, but have nobody to tell; the broker sends them again.
 //! - Subscriptions are made anew at the first connection of a process (the list may have changed) and
 //!   whenever the broker does not know the session.
 //! - A packet above rumqttc's limit breaks the connection, and the broker sends it again, for ever. So
-//!   that limit is [`TAKEN_BYTES`] at least, and what is above `max_packet_bytes` is quarantined and
+//!   that limit is 16 MiB at least, and what is above `max_packet_bytes` is quarantined and
 //!   acknowledged like any other bad message. A packet even larger cannot be passed: the link is down
 //!   with the remedy, the broker's own limit.
 //!
@@ -26,12 +26,13 @@ mod link;
 mod presence;
 pub(super) mod routes;
 mod take;
+mod wire;
 
 use std::{pin::pin, sync::Mutex, time::Duration};
 
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, Publish, QoS,
-    SubAck, SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
+    Publish, QoS, TlsConfiguration, Transport,
+    tokio_native_tls::native_tls::{Certificate, Identity, TlsConnector},
 };
 use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
@@ -49,21 +50,15 @@ use crate::{
     ingest::{Answer, Closed, Origin, Receipt},
     link::LinkState,
 };
-use link::{Link, explain};
+use link::Link;
 use presence::Presence;
 use routes::{Route, Routes};
+use wire::{Connection, Event, Granted, Lost};
 
-/// Room for an acknowledgement of each of the 65 535 packet ids, and for our own few requests.
-const REQUESTS: usize = 65_535 + 64;
-/// Packets up to this size are taken in, if only to be rejected.
-const TAKEN_BYTES: usize = 16 << 20;
-/// Largest packet we send: a SUBSCRIBE with all filters.
-const SENT_BYTES: usize = 1 << 20;
 /// Longest wait before the next attempt.
 const RECONNECT: Duration = Duration::from_secs(5);
 /// A connection that lived this long counts as a success for the back-off.
 const STEADY: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// One broker, not connected yet.
 #[derive(Debug)]
@@ -126,13 +121,11 @@ impl Broker {
 
     /// Runs until the shutdown or the end of ingest.
     pub(super) async fn run(self) -> Result<(), SourceError> {
-        let (client, mut eventloop) = AsyncClient::new(self.options(), REQUESTS);
+        let (client, mut connection) = wire::connection(&self.settings);
         let link = Link::new(client);
-        // Many small packets: waiting for company would only delay the broker's window.
-        eventloop.network_options.set_tcp_nodelay(true);
         let (to, receipts) = unbounded_channel();
         let result = tokio::select! {
-            result = self.poll(&mut eventloop, &link, &to) => result,
+            result = self.poll(&mut connection, &link, &to) => result,
             // Ends only with the last sender, which is ours.
             () = link.acknowledge(receipts) => Ok(()),
         };
@@ -142,43 +135,53 @@ impl Broker {
         }
     }
 
-    fn options(&self) -> MqttOptions {
-        let url = &self.settings.url;
-        let mut options = MqttOptions::new(&self.settings.client_id, &url.host, url.port);
-        options
-            .set_clean_session(false)
-            .set_manual_acks(true)
-            .set_keep_alive(KEEP_ALIVE)
-            .set_max_packet_size(TAKEN_BYTES.max(self.settings.max_packet_bytes), SENT_BYTES);
-        options
-    }
-
     /// Reads secrets and certificates again, for they may have been renewed.
-    fn refresh(&self, options: &mut MqttOptions) -> Result<(), String> {
+    fn refresh(&self, connection: &mut Connection) -> Result<(), String> {
         if let Some(username) = &self.settings.username {
             let password = match &self.settings.password {
                 Some(secret) => secret.read().map_err(|error| error.to_string())?,
                 None => String::new(),
             };
-            options.set_credentials(username, password);
+            connection.set_credentials(username, password);
         }
         if self.settings.url.tls {
-            let tls = match &self.settings.tls_ca {
-                None => TlsConfiguration::Native,
-                Some(path) => TlsConfiguration::SimpleNative {
-                    ca: std::fs::read(path)
-                        .map_err(|error| format!("tls_ca {}: {error}", path.display()))?,
-                    client_auth: None,
-                },
-            };
-            options.set_transport(Transport::tls_with_config(tls));
+            let tls = TlsConfiguration::NativeConnector(self.tls()?);
+            connection.set_transport(Transport::tls_with_config(tls));
         }
         Ok(())
     }
 
+    fn tls(&self) -> Result<TlsConnector, String> {
+        let read = |key: &str, path: &std::path::Path| {
+            let file = std::fs::read(path);
+            file.map_err(|error| format!("{key} {}: {error}", path.display()))
+        };
+        let mut connector = TlsConnector::builder();
+        if let Some(path) = &self.settings.tls_ca {
+            let wrong = |error| format!("tls_ca {}: {error}", path.display());
+            // Who is named there, and nobody else.
+            connector.disable_built_in_roots(true);
+            let authorities = Certificate::stack_from_pem(&read("tls_ca", path)?);
+            for authority in authorities.map_err(wrong)? {
+                connector.add_root_certificate(authority);
+            }
+        }
+        if let (Some(cert), Some(key)) = (&self.settings.tls_cert, &self.settings.tls_key) {
+            let identity = Identity::from_pkcs8(&read("tls_cert", cert)?, &read("tls_key", key)?);
+            connector.identity(identity.map_err(|error| {
+                let (cert, key) = (cert.display(), key.display());
+                format!(
+                    "tls_cert {cert}, tls_key {key}: {error}; the key must be PKCS#8 without a password: \
+                     openssl pkcs8 -topk8 -nocrypt"
+                )
+            })?);
+        }
+        connector.build().map_err(|error| format!("tls: {error}"))
+    }
+
     async fn poll(
         &self,
-        eventloop: &mut EventLoop,
+        connection: &mut Connection,
         link: &Link,
         to: &UnboundedSender<Receipt>,
     ) -> Result<(), Closed> {
@@ -195,18 +198,18 @@ impl Broker {
                 if self.shutdown.is_cancelled() {
                     return Ok(());
                 }
-                if let Err(why) = self.refresh(&mut eventloop.mqtt_options) {
+                if let Err(why) = self.refresh(connection) {
                     self.wait(&mut progress, why).await;
                     continue;
                 }
             }
             self.room(link, &mut progress).await;
-            let Some(polled) = self.next(eventloop, link, &mut progress).await else {
+            let Some(polled) = self.next(connection, link, &mut progress).await else {
                 return Ok(());
             };
             let next = match polled {
                 Ok(event) => self.event(event, link, to, &mut progress).await?,
-                Err(error) => self.lost(&error, eventloop, link, &mut progress).await?,
+                Err(error) => self.lost(&error, connection, link, &mut progress).await?,
             };
             if next == Next::Finished {
                 return Ok(());
@@ -231,11 +234,11 @@ impl Broker {
     /// Polls once; the shutdown may come meanwhile. `None` when there is nothing left to wait for.
     async fn next(
         &self,
-        eventloop: &mut EventLoop,
+        connection: &mut Connection,
         link: &Link,
         progress: &mut Progress,
-    ) -> Option<Result<Event, ConnectionError>> {
-        let mut poll = pin!(eventloop.poll());
+    ) -> Option<Result<Event, Lost>> {
+        let mut poll = pin!(connection.poll());
         if progress.stop_by.is_none() {
             tokio::select! {
                 biased;
@@ -264,62 +267,59 @@ impl Broker {
         progress: &mut Progress,
     ) -> Result<Next, Closed> {
         match event {
-            Event::Incoming(Incoming::ConnAck(ack)) => {
+            Event::Connected { session_present } => {
                 progress.connected = Some(Instant::now());
                 if std::mem::replace(&mut progress.connected_before, true) {
                     self.intake.counters.reconnected();
                 }
-                progress.subscribed &= ack.session_present;
+                progress.subscribed &= session_present;
                 if progress.subscribed {
                     self.intake.link(LinkState::Up);
                 } else {
                     self.subscribe(link);
                 }
             }
-            Event::Incoming(Incoming::SubAck(ack)) => {
-                progress.subscribed = self.subscribed(&ack);
+            Event::Subscribed(granted) => {
+                progress.subscribed = self.subscribed(&granted);
                 // Not before: what is published before the first subscription, the broker forgets.
                 if progress.subscribed {
                     self.intake.link(LinkState::Up);
                 }
             }
-            Event::Incoming(Incoming::Publish(publish)) if progress.stop_by.is_none() => {
+            Event::Arrived(publish, properties) if progress.stop_by.is_none() => {
                 let answer = (publish.qos != QoS::AtMostOnce).then(|| Answer {
                     token: link.acks().arrived(publish.pkid),
                     to: to.clone(),
                 });
-                self.take(&publish, answer, link).await?;
+                self.take(&publish, &properties, answer, link).await?;
             }
-            Event::Outgoing(Outgoing::PubAck(_)) => link.acks().written(),
-            Event::Outgoing(Outgoing::Publish(_)) => link.asked(),
-            Event::Outgoing(Outgoing::Disconnect) => return Ok(Next::Finished),
-            _ => {}
+            Event::Acknowledged => link.acks().written(),
+            Event::Asked => link.asked(),
+            Event::Goodbye => return Ok(Next::Finished),
+            Event::Arrived(..) | Event::Other => {}
         }
         Ok(Next::On)
     }
 
     fn subscribe(&self, link: &Link) {
-        let filters = self.routes.iter().map(|route| {
-            let qos = match route.qos {
-                0 => QoS::AtMostOnce,
-                _ => QoS::AtLeastOnce,
-            };
-            SubscribeFilter::new(route.filter.clone(), qos)
-        });
-        if let Err(error) = link.client.try_subscribe_many(filters) {
+        let filters = self.routes.iter().map(|route| (&*route.filter, route.qos));
+        if let Err(error) = link.client.subscribe(filters) {
             // The queue has room, so the broker was not even asked: a filter must be wrong.
             self.intake
                 .link(LinkState::Down(format!("cannot subscribe: {error}")));
         }
     }
 
-    fn subscribed(&self, ack: &SubAck) -> bool {
-        let refused: Vec<&str> = self
+    fn subscribed(&self, granted: &[Granted]) -> bool {
+        let refused: Vec<String> = self
             .routes
             .iter()
-            .zip(&ack.return_codes)
-            .filter(|(_, code)| matches!(code, SubscribeReasonCode::Failure))
-            .map(|(route, _)| &*route.filter)
+            .zip(granted)
+            .filter_map(|(route, granted)| match granted {
+                Granted::Refused(None) => Some(route.filter.clone()),
+                Granted::Refused(Some(why)) => Some(format!("{} ({why})", route.filter)),
+                _ => None,
+            })
             .collect();
         if !refused.is_empty() {
             let refused = refused.join(", ");
@@ -328,7 +328,7 @@ impl Broker {
             )));
             return false;
         }
-        for filter in downgraded(&self.routes, &ack.return_codes) {
+        for filter in downgraded(&self.routes, granted) {
             let source = self.intake.counters.name.as_str();
             tracing::warn!(
                 source,
@@ -342,19 +342,19 @@ impl Broker {
     /// The connection broke, or was not made.
     async fn lost(
         &self,
-        error: &ConnectionError,
-        eventloop: &mut EventLoop,
+        error: &Lost,
+        connection: &mut Connection,
         link: &Link,
         progress: &mut Progress,
     ) -> Result<Next, Closed> {
-        link.broken(eventloop);
-        let rest = std::mem::take(&mut eventloop.state.events);
+        link.broken(connection);
+        let rest = connection.rest();
         if progress.stop_by.is_some() {
             return Ok(Next::Finished);
         }
         for event in rest {
-            if let Event::Incoming(Incoming::Publish(publish)) = event {
-                self.take(&publish, None, link).await?;
+            if let Event::Arrived(publish, properties) = event {
+                self.take(&publish, &properties, None, link).await?;
             }
         }
         self.routes.disconnected();
@@ -365,7 +365,7 @@ impl Broker {
         {
             progress.backoff.reset();
         }
-        self.wait(progress, explain(error)).await;
+        self.wait(progress, error.explain()).await;
         Ok(Next::On)
     }
 
@@ -380,15 +380,11 @@ impl Broker {
 }
 
 /// Filters that the broker took at a lower QoS than was asked: it need not keep their messages for us.
-fn downgraded<'r>(
-    routes: &'r Routes,
-    granted: &'r [SubscribeReasonCode],
-) -> impl Iterator<Item = &'r str> {
-    let at_0 = SubscribeReasonCode::Success(QoS::AtMostOnce);
+fn downgraded<'r>(routes: &'r Routes, granted: &'r [Granted]) -> impl Iterator<Item = &'r str> {
     routes
         .iter()
         .zip(granted)
-        .filter(move |(route, granted)| route.qos > 0 && **granted == at_0)
+        .filter(|(route, granted)| route.qos > 0 && **granted == Granted::AtMostOnce)
         .map(|(route, _)| &*route.filter)
 }
 

@@ -1,4 +1,4 @@
-//! Serial lines; the only module that names serialport.
+//! Serial lines; the only module that names serialport, and serial2 for the one ioctl serialport lacks.
 //!
 //! A thread per port: read, decide, write what is due, read again. While receipts are outstanding it
 //! looks for them every few milliseconds, else it sleeps in the read. A read of nothing, or any error
@@ -8,12 +8,10 @@
 //! While ingest cannot take more (queue full and `when_full = "block"`), the thread waits at the gate and
 //! the kernel buffers some 4 KiB; a framed device sends again what was not acknowledged.
 
-mod poll;
-mod polled;
 mod session;
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     thread,
     time::{Duration, Instant},
 };
@@ -22,34 +20,29 @@ use protocol::{
     GatewayId, Metadata,
     frame::{Decoder, Frame, FrameError},
 };
-use serialport::{DataBits, Parity, SerialPort, StopBits, TTYPort};
+use serialport::{ClearBuffer, DataBits, Parity, SerialPort, StopBits, TTYPort};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     SourceError,
-    backoff::{Backoff, random},
     intake::{Intake, source_meta},
+    keep::{End, IDLE, gone, keep},
+    polled::{Line as PolledLine, Poller},
 };
 use crate::{
-    config::{self, Agent, LineFormat, Lines, Serial, SerialDevice, SerialMode},
+    config::{self, Agent, LineFormat, Lines, Polled, Serial, SerialDevice, SerialMode},
     decode::{
         self, Defaults,
         lines::{Line, Splitter},
         stream::{Fault, Piece, Rejected},
     },
     ingest::{Answer, Closed, Receipt, Rejection},
-    link::LinkState,
 };
 use session::{Session, Step};
 
-/// Longest sleep in a read: how late a shutdown may be noticed, and the silence that proves that the
-/// next byte begins a line.
-const IDLE: Duration = Duration::from_millis(200);
 /// Sleep in a read while receipts are outstanding: how late an acknowledgement may be.
 const WAITING: Duration = Duration::from_millis(4);
-/// Longest wait before the port is tried again.
-const REOPEN: Duration = Duration::from_secs(3);
 
 /// One serial line, not running yet.
 #[derive(Debug)]
@@ -60,23 +53,6 @@ pub(super) struct Port {
     intake: Intake,
     shutdown: CancellationToken,
     patience: Duration,
-}
-
-/// Why an open port was left.
-enum End {
-    Gone(String),
-    Closed,
-    Shutdown,
-}
-
-impl From<Closed> for End {
-    fn from(_: Closed) -> Self {
-        Self::Closed
-    }
-}
-
-fn gone(what: &str, error: &std::io::Error) -> End {
-    End::Gone(format!("{what}: {error}"))
 }
 
 impl Port {
@@ -98,46 +74,35 @@ impl Port {
 
     /// Runs until the shutdown or the end of ingest.
     pub(super) fn run(self) -> Result<(), SourceError> {
-        let mut backoff = Backoff::new(REOPEN);
-        let mut opened_before = false;
-        self.intake.link(LinkState::Connecting);
-        while !self.shutdown.is_cancelled() {
-            let why = match self.open() {
-                Err(error) => error.to_string(),
-                Ok(port) => {
-                    if std::mem::replace(&mut opened_before, true) {
-                        self.intake.counters.reconnected();
-                    }
-                    self.intake.link(LinkState::Up);
-                    let since = Instant::now();
-                    let end = match &self.settings.mode {
-                        SerialMode::Frames => self.frames(port),
-                        SerialMode::Lines(lines) => self.lines(port, lines),
-                        SerialMode::Device(device) => self.device(port, device),
-                        SerialMode::Polled(polled) => self.polled(port, polled),
-                    };
-                    if since.elapsed() >= REOPEN {
-                        backoff.reset();
-                    }
-                    match end {
-                        End::Gone(why) => why,
-                        End::Shutdown => break,
-                        // Ingest may end before us once both were asked to.
-                        End::Closed if self.shutdown.is_cancelled() => break,
-                        End::Closed => return Err(Closed.into()),
-                    }
-                }
-            };
-            self.intake.link(LinkState::Down(why));
-            self.pause(backoff.wait(random()));
-        }
-        Ok(())
+        let open = || self.open().map_err(|error| error.to_string());
+        keep(&self.intake, &self.shutdown, open, |port| {
+            match &self.settings.mode {
+                SerialMode::Frames => self.frames(port),
+                SerialMode::Lines(lines) => self.lines(port, lines),
+                SerialMode::Device(device) => self.device(port, device),
+                SerialMode::Polled(polled) => self.polled(port, polled),
+            }
+        })
     }
 
-    fn open(&self) -> serialport::Result<TTYPort> {
+    /// `mode = "modbus" | "mh-z19"`.
+    fn polled(&self, mut port: TTYPort, polled: &Polled) -> End {
+        let poller = Poller {
+            name: &self.settings.name,
+            topic: &self.settings.topic,
+            meta: &self.meta,
+            intake: &self.intake,
+            shutdown: &self.shutdown,
+        };
+        poller.run(&mut port, polled)
+    }
+
+    fn open(&self) -> io::Result<TTYPort> {
         let path = self.settings.port.to_string_lossy();
         let framing = self.settings.framing;
-        serialport::new(path, self.settings.baud)
+        // Closed only after the port is open: some drivers forget the mode with the last who has it open.
+        let _switched = self.settings.rs485.then(|| rs485(&path)).transpose()?;
+        Ok(serialport::new(path, self.settings.baud)
             .data_bits(match framing.data_bits {
                 5 => DataBits::Five,
                 6 => DataBits::Six,
@@ -154,18 +119,7 @@ impl Port {
                 _ => StopBits::One,
             })
             .timeout(IDLE)
-            .open_native()
-    }
-
-    fn pause(&self, wait: Duration) {
-        let until = Instant::now() + wait;
-        while !self.shutdown.is_cancelled() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            thread::sleep(left.min(IDLE));
-        }
+            .open_native()?)
     }
 
     /// `mode = "frames"`.
@@ -433,6 +387,37 @@ impl Talk<'_> {
             Err(error) if error.kind() != ErrorKind::TimedOut => Err(gone("write", &error)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Makes the driver switch the direction of the line with each transmission.
+fn rs485(path: &str) -> io::Result<serial2::SerialPort> {
+    let port = serial2::SerialPort::open(path, serial2::KeepSettings)?;
+    let mode = serial2::rs4xx::TransceiverMode::Rs485(serial2::rs4xx::Rs485Config::new());
+    let refused = |error| {
+        let why = format!(
+            "rs485: the driver cannot switch the direction ({error}); adapters that do it themselves need no rs485"
+        );
+        io::Error::new(ErrorKind::Unsupported, why)
+    };
+    port.set_rs4xx_mode(mode).map_err(refused)?;
+    Ok(port)
+}
+
+impl PolledLine for TTYPort {
+    fn ask(&mut self, question: &[u8]) -> Result<Vec<u8>, End> {
+        let failed = |error: serialport::Error| End::Gone(error.to_string());
+        // A late answer to an earlier question is not the answer to this one.
+        self.clear(ClearBuffer::Input).map_err(failed)?;
+        self.write_all(question)
+            .map_err(|error| gone("write", &error))?;
+        Ok(question.to_vec())
+    }
+
+    fn hear(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Option<usize>, End> {
+        self.set_timeout(patience)
+            .map_err(|error| End::Gone(error.to_string()))?;
+        read(self, buffer)
     }
 }
 

@@ -162,7 +162,7 @@ impl Snapshot {
             .map(|(source, reason, count)| ([("source", &**source), ("reason", *reason)], *count));
         let help = "Inputs that are no reading";
         out.family(Counter, "edge_frames_rejected", help, rejections.collect())?;
-        let columns: [Column<Seen>; 9] = [
+        let columns: [Column<Seen>; 10] = [
             (
                 Counter,
                 "edge_source_readings",
@@ -216,6 +216,12 @@ impl Snapshot {
                 "edge_source_devices_forgotten",
                 "Devices whose availability was forgotten for others",
                 |seen| seen.devices_forgotten,
+            ),
+            (
+                Counter,
+                "edge_source_poll_overruns",
+                "Rounds of questions that could not begin in time",
+                |seen| seen.overruns,
             ),
         ];
         for (kind, name, help, value) in columns {

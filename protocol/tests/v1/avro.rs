@@ -360,7 +360,7 @@ fn record_of(read: Read) -> Record {
             "corrected" => Clock::Corrected,
             _ => Clock::Unsynced {
                 boot: text("boot").parse().unwrap(),
-                monotonic_us: long("uptime_us").cast_unsigned(),
+                monotonic_us: long("uptime_us") as u64,
             },
         },
         other => panic!("{other:?}"),
@@ -368,8 +368,8 @@ fn record_of(read: Read) -> Record {
     let source = fixed("src").map(|source| match source {
         Read::Record(members) => match members.as_slice() {
             [(_, Read::Long(boot)), (_, Read::Long(sequence))] => SourceId {
-                boot: boot.cast_unsigned(),
-                sequence: sequence.cast_unsigned(),
+                boot: *boot as u64,
+                sequence: *sequence as u64,
             },
             other => panic!("{other:?}"),
         },
@@ -399,9 +399,9 @@ fn record_of(read: Read) -> Record {
         id: RecordId {
             gateway: text("gateway").parse().unwrap(),
             epoch: text("epoch").parse().unwrap(),
-            sequence: long("sequence").cast_unsigned(),
+            sequence: long("sequence") as u64,
         },
-        digest: Digest(long("digest").cast_unsigned()),
+        digest: Digest(long("digest") as u64),
         reading: Reading {
             device: text("device").parse().unwrap(),
             time: Timestamp::from_micros(long("time")).unwrap(),

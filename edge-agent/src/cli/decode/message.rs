@@ -11,6 +11,7 @@ use protocol::{FieldName, Timestamp};
 use super::{Arguments, MAX_PAYLOAD, Report};
 use crate::{
     cli::Exit,
+    config::{self, MessageKeys},
     decode::{
         self, DecodeError,
         mqtt::{self, Decoder, Options, Outcome, Preset},
@@ -24,6 +25,7 @@ use crate::{
 pub(super) enum Kind {
     Devices(Preset),
     Number,
+    Json,
 }
 
 /// By the word of the configuration; dashes, underscores and case do not matter.
@@ -41,12 +43,14 @@ pub(super) fn kind(name: &str) -> Option<Kind> {
         .or((name == "number").then_some(Kind::Number))
 }
 
-/// What `--config` may say.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    topic: Option<String>,
-    timezone: Option<String>,
+/// Whether the file of `--config` is about a message, not about lines.
+pub(super) fn is_about_a_message(text: &str) -> bool {
+    let table: Result<toml::Table, _> = text.parse();
+    table.is_ok_and(|table| {
+        ["topic", "fields"]
+            .iter()
+            .any(|key| table.contains_key(*key))
+    })
 }
 
 /// A payload that is still to be read, and all that is known of it.
@@ -55,7 +59,7 @@ pub(super) struct Message {
     topic: String,
     device: Option<String>,
     field: Option<String>,
-    timezone: Option<jiff::tz::TimeZone>,
+    keys: MessageKeys,
     at: Timestamp,
 }
 
@@ -63,13 +67,13 @@ impl Message {
     /// # Errors
     /// A file of `--config` that cannot be used, a topic that is missing or not of its template.
     pub(super) fn new(arguments: &Arguments, kind: Kind) -> Result<Self, Exit> {
-        let settings = settings(arguments)?;
+        let keys = keys(arguments)?;
         let topic = topic(arguments, kind)?;
-        let template = settings.topic.as_deref().map(Template::parse).transpose();
+        let template = keys.topic.as_deref().map(Template::parse).transpose();
         let template = template.context("topic of --config")?;
         let usual = match kind {
             Kind::Devices(preset) => preset.default_topic(),
-            Kind::Number => None,
+            Kind::Number | Kind::Json => None,
         };
         // A template of the user's must fit; the usual one may not, and then the decoder looks for itself.
         let captures = match &template {
@@ -86,9 +90,15 @@ impl Message {
         Ok(Self {
             kind,
             topic: topic.to_owned(),
-            device: captures.device.map(Into::into),
-            field: captures.field.map(Into::into),
-            timezone: zone(settings.timezone.as_deref())?,
+            device: captures
+                .device
+                .map(Into::into)
+                .or_else(|| keys.device.as_ref().map(ToString::to_string)),
+            field: captures
+                .field
+                .map(Into::into)
+                .or_else(|| keys.field.as_ref().map(ToString::to_string)),
+            keys,
             at: arguments.received_at.unwrap_or_else(now),
         })
     }
@@ -141,10 +151,18 @@ impl Message {
     fn read(&self, payload: &[u8]) -> Result<Outcome, DecodeError> {
         let preset = match self.kind {
             Kind::Number => return number(&self.topic, self.field.as_deref(), payload),
+            Kind::Json => {
+                let (roles, fields) = (&self.keys.roles, &self.keys.fields);
+                let decoded = match fields.is_empty() {
+                    true => decode::json::decode(payload, roles)?,
+                    false => mqtt::paths::decode(payload, roles, fields)?,
+                };
+                return Ok(Outcome::reading(Some(decoded)));
+            }
             Kind::Devices(preset) => preset,
         };
         let options = Options {
-            timezone: self.timezone.clone(),
+            timezone: self.keys.timezone.clone(),
         };
         Decoder::new(preset, options).read(&mqtt::Message {
             topic: &self.topic,
@@ -156,18 +174,13 @@ impl Message {
     }
 }
 
-fn settings(arguments: &Arguments) -> Result<Settings, Exit> {
+fn keys(arguments: &Arguments) -> Result<MessageKeys, Exit> {
     let Some(path) = &arguments.config else {
-        return Ok(Settings::default());
+        return Ok(MessageKeys::default());
     };
-    let place = || format!("cannot read {}", path.display());
-    let text = fs::read_to_string(path).with_context(place)?;
-    Ok(toml::from_str(&text).with_context(place)?)
-}
-
-fn zone(name: Option<&str>) -> Result<Option<jiff::tz::TimeZone>, Exit> {
-    let zone = name.map(jiff::tz::TimeZone::get).transpose();
-    Ok(zone.context("timezone of --config")?)
+    let text = fs::read_to_string(path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    config::message(path, &text).map_err(Exit::Config)
 }
 
 /// The topic; what stands for it where the payload says everything.
@@ -179,6 +192,7 @@ fn topic(arguments: &Arguments, kind: Kind) -> Result<&str, Exit> {
         Kind::Devices(Preset::Tasmota) => Ok("SENSOR"),
         Kind::Devices(Preset::Shelly) => Ok("events/rpc"),
         Kind::Number => Ok("value"),
+        Kind::Json => Ok(""),
         Kind::Devices(Preset::Rtl433 | Preset::Senml | Preset::ThinEdge) => Ok(""),
         _ => Err(anyhow!("--topic is needed: it says whose message this is").into()),
     }
@@ -188,7 +202,7 @@ fn topic(arguments: &Arguments, kind: Kind) -> Result<&str, Exit> {
 fn above(topic: &str, kind: Kind) -> Option<&str> {
     match kind {
         Kind::Number => topic.rsplit_once('/').map(|(above, _)| above),
-        Kind::Devices(_) => None,
+        Kind::Devices(_) | Kind::Json => None,
     }
 }
 

@@ -9,10 +9,12 @@ use std::{
     },
 };
 
-use rumqttc::{AsyncClient, ConnectionError, EventLoop, Publish, QoS, StateError, mqttbytes};
 use tokio::sync::{Notify, mpsc::UnboundedReceiver};
 
-use super::acks::Acks;
+use super::{
+    acks::Acks,
+    wire::{Client, Connection},
+};
 use crate::ingest::{Answer, Receipt};
 
 /// Most of our own requests on their way: the queue has few places beside the acknowledgements.
@@ -20,7 +22,7 @@ const MAX_ASKING: usize = 32;
 
 /// What the poller and the receipts share.
 pub(super) struct Link {
-    pub(super) client: AsyncClient,
+    pub(super) client: Client,
     acks: Mutex<Acks>,
     /// A slot became free, or the last one while draining.
     pub(super) room: Notify,
@@ -39,7 +41,7 @@ struct Waiting {
 }
 
 impl Link {
-    pub(super) fn new(client: AsyncClient) -> Self {
+    pub(super) fn new(client: Client) -> Self {
         Self {
             client,
             acks: Mutex::default(),
@@ -91,10 +93,7 @@ impl Link {
         if self.asking.load(Relaxed) >= MAX_ASKING {
             return;
         }
-        let sent = self
-            .client
-            .try_publish(topic, QoS::AtMostOnce, false, payload);
-        if sent.is_ok() {
+        if self.client.publish(topic, payload) {
             self.asking.fetch_add(1, Relaxed);
         }
     }
@@ -133,10 +132,8 @@ impl Link {
             acks.done(token);
         }
         while let Some(packet_id) = acks.ready() {
-            let mut publish = Publish::new("", QoS::AtLeastOnce, Vec::new());
-            publish.pkid = packet_id;
             // Cannot be full; if a broker breaks the rules the slot stays and is tried with the next.
-            if self.client.try_ack(&publish).is_err() {
+            if !self.client.acknowledge(packet_id) {
                 break;
             }
             acks.sent();
@@ -158,36 +155,20 @@ impl Link {
 
     /// Behind the last acknowledgement in the request queue.
     fn goodbye(&self) {
-        if self.client.try_disconnect().is_err() {
+        if !self.client.goodbye() {
             tracing::warn!("mqtt request queue is full, leaving without a disconnect");
         }
     }
 
     /// Forgets the slots and drops the acknowledgements that were not written, at once: between the two
     /// a receipt could put one behind.
-    pub(super) fn broken(&self, eventloop: &mut EventLoop) {
+    pub(super) fn broken(&self, connection: &mut Connection) {
         let mut acks = self.acks();
         acks.broken();
         *self.waiting() = Waiting::default();
         self.asking.store(0, Relaxed);
-        eventloop.clean();
+        connection.clean();
         drop(acks);
         self.room.notify_one();
-    }
-}
-
-/// The error in our words where it has a remedy.
-pub(super) fn explain(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::MqttState(StateError::Deserialization(
-            mqttbytes::Error::PayloadSizeLimitExceeded(bytes),
-        )) => format!(
-            "the broker sends a packet of {bytes} bytes and would send it for ever; remove it there and \
-             set the broker's limit (message_size_limit) to max_packet_bytes"
-        ),
-        ConnectionError::ConnectionRefused(code) => {
-            format!("broker refuses the connection: {code:?}; see username, password and client_id")
-        }
-        error => error.to_string(),
     }
 }

@@ -34,6 +34,8 @@ pub struct Route {
     /// Where its readings go.
     pub lane: Topic,
     availability: bool,
+    /// User properties that become metadata.
+    properties: Vec<FieldName>,
 }
 
 impl Routed {
@@ -126,7 +128,10 @@ impl Route {
             return Err(RouteError::NoDevice);
         }
         Ok(Self {
-            filter: template.filter(),
+            filter: match &subscription.share {
+                Some(group) => format!("$share/{group}/{}", template.filter()),
+                None => template.filter(),
+            },
             template,
             reader,
             device: subscription.device.clone(),
@@ -135,6 +140,7 @@ impl Route {
             qos: subscription.qos,
             retained: subscription.retained,
             lane: subscription.kafka_topic.clone(),
+            properties: subscription.user_properties.clone(),
             availability: matches!(subscription.preset, MqttPreset::Devices(preset) if preset.retains_availability()),
         })
     }
@@ -175,6 +181,21 @@ impl Route {
             device: captures.device_id()?.or_else(|| self.device.clone()),
             meta: decode::merge(&self.meta, captures.meta)?,
         })
+    }
+
+    /// Adds the user properties that were asked for; what is too long or too much for metadata is left out, for
+    /// it describes a reading and is none.
+    pub fn keep_properties(&self, properties: &[(String, String)], meta: &mut Metadata) {
+        for (name, text) in properties {
+            let Ok(name) = FieldName::normalise(name) else {
+                continue;
+            };
+            if self.properties.contains(&name)
+                && let Ok(more) = decode::merge(meta, vec![(name, text.as_str().into())])
+            {
+                *meta = more;
+            }
+        }
     }
 
     const fn decoder(&self) -> Option<&Mutex<Decoder>> {
@@ -263,6 +284,8 @@ mod tests {
             retained: false,
             device: None,
             field: None,
+            share: None,
+            user_properties: Vec::new(),
             kafka_topic: Topic::new("t").unwrap(),
             meta: Metadata::default(),
         }
@@ -296,6 +319,27 @@ mod tests {
         assert_eq!(routed.device.unwrap().as_str(), "kitchen/door");
         assert!(routes.find("plant/berlin/m1").is_none());
         assert!(routes.find("zigbee2mqtt").is_none());
+    }
+
+    #[test]
+    fn user_properties_that_were_asked_for_become_metadata_and_a_group_is_part_of_the_filter() {
+        let subscription = Subscription {
+            share: Some("edge".into()),
+            user_properties: vec![FieldName::new("line").unwrap()],
+            ..subscription("a/{device}", MqttPreset::Json)
+        };
+        let route = Route::compile(&subscription, &Metadata::default()).unwrap();
+        assert_eq!(route.filter, "$share/edge/a/+");
+        let mut meta = Metadata::default();
+        let sent = [
+            ("Line", "7"),
+            ("secret", "x"),
+            ("line", &"y".repeat(10_000)),
+        ];
+        let sent = sent.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        route.keep_properties(&sent, &mut meta);
+        let kept: Vec<(&str, &str)> = meta.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        assert_eq!(kept, [("line", "7")]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl Broker {
     pub(super) async fn take(
         &self,
         publish: &Publish,
+        properties: &[(String, String)],
         answer: Option<Answer>,
         link: &Link,
     ) -> Result<(), Closed> {
@@ -57,6 +58,7 @@ impl Broker {
                 return self.settle(answer, link);
             }
         };
+        route.keep_properties(properties, &mut routed.meta);
         self.note(&mut routed, &publish.payload, link);
         if routed.outcome.held {
             link.hold(answer);

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::{MqttPreset, MqttUrl, Roles, Subscription},
+    config::{MqttPreset, MqttUrl, MqttVersion, Roles, Subscription},
     decode::mqtt::Preset,
     ingest::{Message, Outcome, Rejection},
     link::LinkKind,
@@ -60,6 +60,10 @@ impl Rig {
             username: None,
             password: None,
             tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
+            version: MqttVersion::V3,
+            session_expiry: Duration::from_secs(3600),
             max_packet_bytes: 1000,
             max_inflight,
             subscribe: vec![Subscription {
@@ -72,6 +76,8 @@ impl Rig {
                 retained: false,
                 device: None,
                 field: None,
+                share: None,
+                user_properties: Vec::new(),
                 kafka_topic: Topic::new("t").unwrap(),
                 meta: Metadata::default(),
             }],
@@ -416,12 +422,18 @@ fn a_subscription_that_the_broker_takes_at_a_lower_qos_is_named() {
             retained: false,
             device: None,
             field: None,
+            share: None,
+            user_properties: Vec::new(),
             kafka_topic: Topic::new("t").unwrap(),
             meta: Metadata::default(),
         };
         Route::compile(&subscription, &Metadata::default()).unwrap()
     });
-    let granted = [0, 0, 1].map(|qos| SubscribeReasonCode::Success(rumqttc::qos(qos).unwrap()));
+    let granted = [
+        Granted::AtMostOnce,
+        Granted::AtMostOnce,
+        Granted::AtLeastOnce,
+    ];
     let routes = Routes::new(routes.into());
     assert_eq!(downgraded(&routes, &granted).collect::<Vec<_>>(), ["a/+"]);
 }

@@ -38,6 +38,7 @@ impl Rig {
             port: path.clone(),
             baud: 115_200,
             framing: config::Framing::default(),
+            rs485: false,
             mode,
             topic: Topic::new("t").unwrap(),
             meta: Metadata::default(),

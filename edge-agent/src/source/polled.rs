@@ -5,17 +5,17 @@
 //! line and for a capture. All answers of a round are one reading.
 
 use std::{
-    io::Write,
     thread,
     time::{Duration, Instant},
 };
 
-use serialport::{ClearBuffer, SerialPort, TTYPort};
+use protocol::{Metadata, Topic};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    End, IDLE, Port, gone,
+    intake::Intake,
+    keep::{End, IDLE},
     poll::{Next, Poll, Round},
-    read,
 };
 use crate::{
     config::{Polled, PolledDevice},
@@ -30,6 +30,30 @@ use crate::{
 /// Silence in the middle of an answer that ends it. USB adapters deliver every 16 ms.
 const GAP: Duration = Duration::from_millis(50);
 
+/// A connection on which nobody answers for this long is made anew.
+const SILENT: Duration = Duration::from_secs(60);
+
+/// What carries questions and answers.
+pub(super) trait Line {
+    /// Whether it is made anew when nobody answers any more: a peer that lost power does not close it.
+    const CONNECTION: bool = false;
+
+    /// Forgets what came late and puts the question; gives back the bytes that went out.
+    fn ask(&mut self, question: &[u8]) -> Result<Vec<u8>, End>;
+
+    /// Bytes heard within `patience`, which is not zero; `None` when there were none.
+    fn hear(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Option<usize>, End>;
+}
+
+/// Who asks.
+pub(super) struct Poller<'p> {
+    pub(super) name: &'p str,
+    pub(super) topic: &'p Topic,
+    pub(super) meta: &'p Metadata,
+    pub(super) intake: &'p Intake,
+    pub(super) shutdown: &'p CancellationToken,
+}
+
 /// A device and what it has said in this round.
 struct Asked<'p> {
     device: &'p PolledDevice,
@@ -38,9 +62,9 @@ struct Asked<'p> {
     said: Decoded,
 }
 
-impl Port {
-    /// `mode = "modbus" | "mh-z19"`.
-    pub(super) fn polled(&self, mut port: TTYPort, polled: &Polled) -> End {
+impl Poller<'_> {
+    /// Asks in turn until the line is gone or the process goes down.
+    pub(super) fn run<L: Line>(&self, line: &mut L, polled: &Polled) -> End {
         let mut devices: Vec<Asked<'_>> = polled
             .devices
             .iter()
@@ -56,7 +80,7 @@ impl Port {
             .map(|asked| (asked.device.every, asked.questions.len()));
         let start = Instant::now();
         let mut poll = Poll::new(grid, polled.retries, Duration::ZERO);
-        let mut overruns = 0;
+        let (mut overruns, mut heard_at) = (0, Instant::now());
         while !self.shutdown.is_cancelled() {
             let (slave, question) = match poll.next(start.elapsed()) {
                 Next::Ask { slave, question } => (slave, question),
@@ -66,14 +90,21 @@ impl Port {
                 }
             };
             let asked = &mut devices[slave];
-            let heard = match asked.put(question, &mut port, polled.timeout) {
+            let heard = match asked.put(question, line, polled.timeout) {
                 Ok(heard) => heard,
                 Err(end) => return end,
             };
             let was_dead = poll.is_dead(slave);
             let round = if self.heard(heard, asked) {
+                heard_at = Instant::now();
                 poll.answered(slave)
+            } else if L::CONNECTION && heard_at.elapsed() > SILENT {
+                return End::Gone("nobody answers".into());
             } else {
+                if L::CONNECTION {
+                    // The answer may still come; it must not find its question.
+                    asked.stream = asked.device.preset.stream();
+                }
                 poll.unanswered(slave)
             };
             self.tell(asked, was_dead, poll.is_dead(slave));
@@ -84,9 +115,9 @@ impl Port {
             }
             // Told once a line: an interval that is too short stays too short.
             if poll.overruns() > 0 && overruns == 0 {
-                let source = &self.settings.name;
-                tracing::warn!(source, "polling falls behind its interval");
+                tracing::warn!(source = self.name, "polling falls behind its interval");
             }
+            self.intake.counters.overran(poll.overruns() - overruns);
             overruns = poll.overruns();
             thread::sleep(polled.turnaround);
         }
@@ -104,7 +135,8 @@ impl Port {
                     asked.said.rejected.extend(decoded.rejected);
                 }
                 Piece::Rejected(rejected) => {
-                    answered |= matches!(rejected.fault, Fault::Exception { .. });
+                    // 10, 11: a gateway says that the device behind it does not answer.
+                    answered |= matches!(rejected.fault, Fault::Exception { code, .. } if !matches!(code, 10 | 11));
                     let reason = rejected.fault.rejection();
                     self.intake.reject(reason, &rejected.fault, &rejected.bytes);
                 }
@@ -114,7 +146,7 @@ impl Port {
     }
 
     fn tell(&self, asked: &Asked<'_>, was_dead: bool, is_dead: bool) {
-        let (source, device) = (&self.settings.name, &asked.device.id);
+        let (source, device) = (self.name, &asked.device.id);
         match (was_dead, is_dead) {
             (false, true) => tracing::warn!(source, %device, "device does not answer"),
             (true, false) => tracing::info!(source, %device, "device answers"),
@@ -131,13 +163,11 @@ impl Port {
         }
         let defaults = Defaults {
             device: Some(&asked.device.id),
-            meta: &self.meta,
+            meta: self.meta,
             max_age: self.intake.max_age,
         };
         match self.intake.reading(decoded, &defaults, &now) {
-            Ok(reading) => self
-                .intake
-                .hand_over(&self.settings.topic, reading, &now, None),
+            Ok(reading) => self.intake.hand_over(self.topic, reading, &now, None),
             Err(error) => {
                 self.intake.reject(error.rejection(), &error, &[]);
                 Ok(())
@@ -151,7 +181,7 @@ impl Asked<'_> {
     fn put(
         &mut self,
         question: usize,
-        port: &mut TTYPort,
+        line: &mut impl Line,
         timeout: Duration,
     ) -> Result<Vec<Piece>, End> {
         if question == 0 {
@@ -160,16 +190,12 @@ impl Asked<'_> {
         let Some(frame) = self.questions.get(question) else {
             return Ok(Vec::new());
         };
-        let failed = |error: serialport::Error| End::Gone(error.to_string());
-        // A late answer to an earlier question is not the answer to this one.
-        port.clear(ClearBuffer::Input).map_err(failed)?;
-        port.write_all(frame)
-            .map_err(|error| gone("write", &error))?;
+        let sent = line.ask(frame)?;
         let mut pieces = Vec::new();
-        self.stream.push(frame, &mut pieces);
+        self.stream.push(&sent, &mut pieces);
         let until = Instant::now() + timeout;
-        let mut buffer = [0; 256];
-        while pieces.is_empty() {
+        let mut buffer = [0; 512];
+        while pieces.iter().all(is_stray) {
             // Once the answer has begun, silence ends it.
             let within = self.stream.is_within();
             let left = until.saturating_duration_since(Instant::now());
@@ -177,9 +203,7 @@ impl Asked<'_> {
             if patience.is_zero() {
                 break;
             }
-            port.set_timeout(patience.max(Duration::from_millis(1)))
-                .map_err(failed)?;
-            match read(port, &mut buffer)? {
+            match line.hear(&mut buffer, patience.max(Duration::from_millis(1)))? {
                 Some(read) => self.stream.push(&buffer[..read], &mut pieces),
                 None if within => break,
                 None => {}
@@ -188,4 +212,9 @@ impl Asked<'_> {
         self.stream.finish(&mut pieces);
         Ok(pieces)
     }
+}
+
+/// What somebody else was asked, or this device earlier; the answer may still come.
+fn is_stray(piece: &Piece) -> bool {
+    matches!(piece, Piece::Rejected(rejected) if matches!(rejected.fault, Fault::NoRequest { .. }))
 }
