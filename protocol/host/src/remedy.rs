@@ -123,10 +123,15 @@ const HANDSHAKE: Duration = Duration::from_secs(3);
 /// What OpenSSL says of the certificate of the first server that answers.
 fn certificate_of_broker(properties: &BTreeMap<String, String>) -> Option<String> {
     let mut builder = TlsConnector::builder();
-    let ca = properties.get("ssl.ca.location");
-    if let Some(file) = ca.filter(|file| *file != "probe") {
+    let file = properties.get("ssl.ca.location");
+    let pem = match (properties.get("ssl.ca.pem"), file) {
+        (Some(pem), _) => Some(pem.clone().into_bytes()),
+        (None, Some(file)) if file != "probe" => Some(fs::read(file).ok()?),
+        _ => None,
+    };
+    if let Some(pem) = pem {
         builder.disable_built_in_roots(true);
-        for certificate in Certificate::stack_from_pem(&fs::read(file).ok()?).ok()? {
+        for certificate in Certificate::stack_from_pem(&pem).ok()? {
             builder.add_root_certificate(certificate);
         }
     }
