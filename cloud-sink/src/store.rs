@@ -23,6 +23,7 @@ pub mod readings;
 mod reply;
 pub mod schema;
 mod trace;
+pub mod validator;
 
 use std::time::Duration;
 

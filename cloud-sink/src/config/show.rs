@@ -72,6 +72,7 @@ fn show_route(route: &Route) -> Table {
         .set("collection", route.collection.clone())
         .maybe("keep", route.keep.map(show_duration))
         .set("hops", route.hops)
+        .set("validator", route.validator)
         .0
 }
 
