@@ -10,7 +10,7 @@ use protocol::{GatewayId, Metadata};
 use super::{
     Agent, Config, ModbusTcp, Mqtt, Queue, Secrets, Serial, Status, WhenFull,
     document::{Document, Mistake, Table},
-    kafka,
+    kafka, process,
     sources::Sources,
     value,
 };
@@ -51,7 +51,19 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
     let serial: Option<Vec<Serial>> = each(root, "serial", |table| sources.serial(table));
     let modbus: Option<Vec<ModbusTcp>> = each(root, "modbus", |table| sources.modbus(table));
     let mqtt: Option<Vec<Mqtt>> = each(root, "mqtt", |table| sources.mqtt(table));
+    let names: Vec<&str> = [
+        serial
+            .iter()
+            .flatten()
+            .map(|s| s.name.as_str())
+            .collect::<Vec<_>>(),
+        modbus.iter().flatten().map(|s| s.name.as_str()).collect(),
+        mqtt.iter().flatten().map(|s| s.name.as_str()).collect(),
+    ]
+    .concat();
+    let rules = each(root, "process", |table| process::rule(table, &names));
     Some(Config {
+        process: rules?,
         serial: serial?,
         modbus: modbus?,
         mqtt: mqtt?,
