@@ -34,8 +34,8 @@ use ureq::{
     tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider},
 };
 
-pub use answer::{Error, excerpt};
 use answer::{Asked, judge, transport};
+pub use answer::{Error, excerpt};
 
 use crate::config::registry::Settings;
 
@@ -184,10 +184,7 @@ impl Registry {
     ///
     /// # Errors
     /// A file of certificates cannot be used.
-    pub fn new(
-        settings: &Settings,
-        pauses: &'static [Duration],
-    ) -> Result<Self, SettingsError> {
+    pub fn new(settings: &Settings, pauses: &'static [Duration]) -> Result<Self, SettingsError> {
         let config = Agent::config_builder()
             .tls_config(tls(settings)?)
             .http_status_as_error(false)
@@ -197,7 +194,10 @@ impl Registry {
             .build();
         let authorization = settings.username.as_ref().map(|user| {
             let password = settings.password.as_deref().unwrap_or_default();
-            format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
+            format!(
+                "Basic {}",
+                BASE64_STANDARD.encode(format!("{user}:{password}"))
+            )
         });
         Ok(Self {
             agent: config.new_agent(),
@@ -234,7 +234,12 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::UnknownSubject`], [`Error::NotRegistered`] and the others.
-    pub fn find(&self, subject: &str, schema: &Schema, normalize: bool) -> Result<Registered, Error> {
+    pub fn find(
+        &self,
+        subject: &str,
+        schema: &Schema,
+        normalize: bool,
+    ) -> Result<Registered, Error> {
         let key = (subject.to_owned(), schema.clone());
         if let Some(found) = lock(&self.by_text).get(&key) {
             return Ok(found.clone());
@@ -373,7 +378,9 @@ impl Registry {
         Ok(Schema {
             // Avro goes without saying.
             language: Language::from_word(answer["schemaType"].as_str().unwrap_or("AVRO")),
-            text: text.ok_or_else(|| self.odd("no schema in the answer"))?.into(),
+            text: text
+                .ok_or_else(|| self.odd("no schema in the answer"))?
+                .into(),
             has_references: references.is_some_and(|references| !references.is_empty()),
         })
     }

@@ -82,11 +82,17 @@ pub fn of_certificate(reason: &str) -> Option<(&'static str, &'static str)> {
         ("self signed certificate", UNTRUSTED.0, UNTRUSTED.1),
         ("unable to get local issuer", UNTRUSTED.0, UNTRUSTED.1),
         ("unable to get issuer", UNTRUSTED.0, UNTRUSTED.1),
-        ("certificate required", "it asks for a certificate of ours", "name certificate and key"),
+        (
+            "certificate required",
+            "it asks for a certificate of ours",
+            "name certificate and key",
+        ),
         // What was said before, said again.
         (UNTRUSTED.0, UNTRUSTED.0, UNTRUSTED.1),
     ];
-    let found = told.into_iter().find(|(openssls, ..)| reason.contains(openssls));
+    let found = told
+        .into_iter()
+        .find(|(openssls, ..)| reason.contains(openssls));
     found.map(|(_, what, fix)| (what, fix))
 }
 
@@ -146,16 +152,28 @@ mod tests {
     #[test]
     fn what_openssl_says_of_a_certificate_is_told_apart() {
         for (said, expected) in [
-            ("verify failed:ssl/x.c:1: (certificate has expired)", Some("expired")),
+            (
+                "verify failed:ssl/x.c:1: (certificate has expired)",
+                Some("expired"),
+            ),
             ("(hostname mismatch)", Some("another host")),
             ("(IP address mismatch)", Some("another host")),
-            ("(unable to get local issuer certificate)", Some("authority")),
-            ("(self-signed certificate in certificate chain)", Some("authority")),
+            (
+                "(unable to get local issuer certificate)",
+                Some("authority"),
+            ),
+            (
+                "(self-signed certificate in certificate chain)",
+                Some("authority"),
+            ),
             ("connection refused", None),
         ] {
             let told = of_certificate(said).map(|(what, _)| what);
             assert_eq!(told.is_some(), expected.is_some(), "{said}");
-            assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()));
+            assert!(
+                told.unwrap_or_default()
+                    .contains(expected.unwrap_or_default())
+            );
             // Once told, it is still known for what it is.
             if let Some(what) = told.filter(|what| what.contains("authority")) {
                 assert!(of_certificate(what).is_some());

@@ -124,7 +124,11 @@ impl Subject {
 }
 
 /// Reads what both daemons have in `[registry]`, on top of what the properties file says.
-pub fn read(table: Option<&Table<'_, '_>>, file: Option<Settings>, secrets: Secrets) -> Option<Settings> {
+pub fn read(
+    table: Option<&Table<'_, '_>>,
+    file: Option<Settings>,
+    secrets: Secrets,
+) -> Option<Settings> {
     let Some(table) = table else {
         return file;
     };
@@ -159,7 +163,10 @@ pub fn read(table: Option<&Table<'_, '_>>, file: Option<Settings>, secrets: Secr
         let (missing, fix) = if key.is_none() {
             ("key", "write key = \"/path/key.pem\"")
         } else {
-            ("certificate", "write certificate = \"/path/certificate.pem\"")
+            (
+                "certificate",
+                "write certificate = \"/path/certificate.pem\"",
+            )
         };
         table.wrong(missing, Mistake::fix("is missing", fix));
     }
@@ -240,7 +247,11 @@ mod tests {
             let table = root.table("registry");
             read(table.as_ref(), file, Secrets::Leave)
         };
-        let problems: Vec<String> = doc.into_problems().iter().map(ToString::to_string).collect();
+        let problems: Vec<String> = doc
+            .into_problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         if problems.is_empty() {
             Ok(settings)
         } else {
@@ -282,10 +293,22 @@ mod tests {
     fn each_mistake_is_named_with_its_place_and_no_secret() {
         for (line, expected) in [
             ("timeout = \"9s\"", "f:1:1: registry.url is missing"),
-            ("url = \"psrc\"", "f:2:7: registry.url must begin with https://"),
-            ("url = \"https://K:hunter2@h\"", "f:2:7: registry.url must not hold a user"),
-            ("url = \"https://h?a=b\"", "f:2:7: registry.url is more than a host"),
-            ("url = \"https://h\"\nusername = \"K\"", "registry.password is missing"),
+            (
+                "url = \"psrc\"",
+                "f:2:7: registry.url must begin with https://",
+            ),
+            (
+                "url = \"https://K:hunter2@h\"",
+                "f:2:7: registry.url must not hold a user",
+            ),
+            (
+                "url = \"https://h?a=b\"",
+                "f:2:7: registry.url is more than a host",
+            ),
+            (
+                "url = \"https://h\"\nusername = \"K\"",
+                "registry.password is missing",
+            ),
             (
                 "url = \"https://h\"\nusername = \"K\"\npassword = \"hunter2\"",
                 "f:4:12: registry.password must not stand in the file",
@@ -294,8 +317,14 @@ mod tests {
                 "url = \"https://h\"\npassword = { env = \"A\" }",
                 "registry.username is missing",
             ),
-            ("url = \"https://h\"\ncertificate = \"/c\"", "registry.key is missing"),
-            ("url = \"https://h\"\nkey = \"/c\"", "registry.certificate is missing"),
+            (
+                "url = \"https://h\"\ncertificate = \"/c\"",
+                "registry.key is missing",
+            ),
+            (
+                "url = \"https://h\"\nkey = \"/c\"",
+                "registry.certificate is missing",
+            ),
             (
                 "url = \"https://h\"\nsubject = \"TopicNameStrategy\"",
                 "must be \"topic\" or \"record\" or \"topic-record\"",

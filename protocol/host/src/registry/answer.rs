@@ -126,9 +126,13 @@ pub fn judge(
 ) -> Result<Value, Error> {
     let text = String::from_utf8_lossy(body);
     let answer: Option<Value> = serde_json::from_str(&text).ok();
-    let said = answer.as_ref().and_then(|answer| answer["message"].as_str());
+    let said = answer
+        .as_ref()
+        .and_then(|answer| answer["message"].as_str());
     let said = excerpt(said.unwrap_or(&text));
-    let code = answer.as_ref().and_then(|answer| answer["error_code"].as_u64());
+    let code = answer
+        .as_ref()
+        .and_then(|answer| answer["error_code"].as_u64());
     let url = url.to_owned();
     match (status, asked) {
         (200..300, _) => answer.ok_or(Error::Odd { url, status, said }),
@@ -206,12 +210,42 @@ mod tests {
         let error = |code: u32| format!(r#"{{"error_code":{code},"message":"said"}}"#);
         let (id, subject) = (Asked::Id(7), Asked::Subject("t-value"));
         for (status, body, asked, expected) in [
-            (401, error(401), &id, "schema registry https://r does not let KEY do this: said"),
-            (403, String::new(), &id, "schema registry https://r does not let KEY do this: status 403"),
-            (404, error(40403), &id, "the registry has no schema with id 7"),
-            (404, error(40403), &subject, "subject t-value does not hold this schema"),
-            (404, error(40401), &subject, "the registry has no subject t-value"),
-            (404, error(40402), &subject, "the registry has no subject t-value"),
+            (
+                401,
+                error(401),
+                &id,
+                "schema registry https://r does not let KEY do this: said",
+            ),
+            (
+                403,
+                String::new(),
+                &id,
+                "schema registry https://r does not let KEY do this: status 403",
+            ),
+            (
+                404,
+                error(40403),
+                &id,
+                "the registry has no schema with id 7",
+            ),
+            (
+                404,
+                error(40403),
+                &subject,
+                "subject t-value does not hold this schema",
+            ),
+            (
+                404,
+                error(40401),
+                &subject,
+                "the registry has no subject t-value",
+            ),
+            (
+                404,
+                error(40402),
+                &subject,
+                "the registry has no subject t-value",
+            ),
             (
                 404,
                 "<html>\n not here </html>".to_owned(),
@@ -224,10 +258,30 @@ mod tests {
                 &subject,
                 "the registry refuses the schema in subject t-value as incompatible: said",
             ),
-            (422, error(42201), &subject, "the registry refuses the schema as invalid: said"),
-            (429, error(429), &id, "schema registry https://r does not answer: status 429 said"),
-            (503, "busy".to_owned(), &id, "schema registry https://r does not answer: status 503 busy"),
-            (200, "[".to_owned(), &id, "https://r answers like no schema registry, with status 200: ["),
+            (
+                422,
+                error(42201),
+                &subject,
+                "the registry refuses the schema as invalid: said",
+            ),
+            (
+                429,
+                error(429),
+                &id,
+                "schema registry https://r does not answer: status 429 said",
+            ),
+            (
+                503,
+                "busy".to_owned(),
+                &id,
+                "schema registry https://r does not answer: status 503 busy",
+            ),
+            (
+                200,
+                "[".to_owned(),
+                &id,
+                "https://r answers like no schema registry, with status 200: [",
+            ),
         ] {
             let got = answer(status, &body, asked).unwrap_err();
             assert_eq!(got.to_string(), expected);

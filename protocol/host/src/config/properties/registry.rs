@@ -39,7 +39,10 @@ pub fn read(
     let Some(url) = lines.get(URL) else {
         return Ok(None);
     };
-    let (example, key) = ("schema.registry.url=https://host", "basic.auth.user.info=KEY:SECRET");
+    let (example, key) = (
+        "schema.registry.url=https://host",
+        "basic.auth.user.info=KEY:SECRET",
+    );
     check_url(&url.value, example, key).map_err(|mistake| (url.clone(), mistake))?;
     let login = match (lines.get(SOURCE), lines.get(USER_INFO)) {
         (Some(source), info) => match (source.value.as_str(), info) {
