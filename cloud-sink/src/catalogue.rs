@@ -25,7 +25,7 @@ use protocol::{FieldName, Value};
 use tracing::warn;
 
 pub use devices::{Devices, Range, Seen};
-pub use protocol::unit;
+pub use protocol::{schema::Kind, unit};
 
 use crate::{
     clock::now_ms,
@@ -33,70 +33,26 @@ use crate::{
     store::{Outage, Store, incidents::Incident, readings::Entry},
 };
 
-/// Type of a column, named as MongoDB does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// 64-bit float.
-    Double,
-    /// 64-bit integer.
-    Long,
-    /// Truth value.
-    Bool,
-    /// Text.
-    String,
-}
-
-impl Kind {
-    /// Of a value.
-    #[must_use]
-    pub fn of(value: &Value) -> Self {
-        match value {
-            Value::Float(_) => Self::Double,
-            Value::Int(_) => Self::Long,
-            Value::Bool(_) => Self::Bool,
-            Value::Text(_) => Self::String,
+/// How a value goes into a column of this type.
+#[must_use]
+pub fn fit(column: Kind, value: &Value) -> Fit {
+    // Whole numbers up to 2^53 are the same in both types.
+    const EXACT: i64 = 1 << 53;
+    match (column, value) {
+        (Kind::Double, Value::Int(number)) if number.abs_diff(0) <= EXACT.unsigned_abs() => {
+            #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
+            let float = *number as f64;
+            Fit::Double(float)
         }
-    }
-
-    /// MongoDB's word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Double => "double",
-            Self::Long => "long",
-            Self::Bool => "bool",
-            Self::String => "string",
+        (Kind::Long, Value::Float(number))
+            if number.fract() == 0.0 && number.abs() <= EXACT as f64 =>
+        {
+            #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
+            let whole = *number as i64;
+            Fit::Long(whole)
         }
-    }
-
-    /// The inverse of [`Kind::as_str`].
-    #[must_use]
-    pub fn from_text(text: &str) -> Option<Self> {
-        let all = [Self::Double, Self::Long, Self::Bool, Self::String];
-        all.into_iter().find(|kind| kind.as_str() == text)
-    }
-
-    /// How a value goes into a column of this type.
-    #[must_use]
-    pub fn fit(self, value: &Value) -> Fit {
-        // Whole numbers up to 2^53 are the same in both types.
-        const EXACT: i64 = 1 << 53;
-        match (self, value) {
-            (Self::Double, Value::Int(number)) if number.abs_diff(0) <= EXACT.unsigned_abs() => {
-                #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
-                let float = *number as f64;
-                Fit::Double(float)
-            }
-            (Self::Long, Value::Float(number))
-                if number.fract() == 0.0 && number.abs() <= EXACT as f64 =>
-            {
-                #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
-                let whole = *number as i64;
-                Fit::Long(whole)
-            }
-            _ if self == Self::of(value) => Fit::AsIs,
-            _ => Fit::Raw,
-        }
+        _ if column == Kind::of(value) => Fit::AsIs,
+        _ => Fit::Raw,
     }
 }
 
@@ -185,7 +141,7 @@ impl Catalogue {
         let mut incidents = BTreeMap::new();
         for entry in entries {
             entry.document.fit(|name, value| match known.get(name) {
-                Some(kind) => kind.fit(value),
+                Some(kind) => fit(*kind, value),
                 None => Fit::Raw,
             });
             for (name, value) in entry.document.raw() {

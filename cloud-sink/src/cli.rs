@@ -255,6 +255,32 @@ async fn init(config: &Config, dry_run: bool) -> Ended {
             index.collection, index.name
         );
     }
+    for declared in store::validator::plan(config) {
+        let collection = &declared.collection;
+        let what = format!(
+            "{} declared field{}{}",
+            declared.fields.len(),
+            plural(declared.fields.len()),
+            if declared.validate { ", validator" } else { "" }
+        );
+        if dry_run {
+            println!("{database}.{collection}  {what}  would declare");
+            continue;
+        }
+        match store.declare(&declared).await {
+            Err(outage) => {
+                println!("{database}.{collection}  {what}  FAIL {outage}");
+                return Ok(exit::UNAVAILABLE);
+            }
+            Ok(unlike) => {
+                println!("{database}.{collection}  {what}  ok");
+                for unlike in unlike {
+                    let (field, stored) = (unlike.field, unlike.stored);
+                    println!("           {field} is stored as {stored}, and stays so");
+                }
+            }
+        }
+    }
     Ok(0)
 }
 

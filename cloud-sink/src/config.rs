@@ -118,6 +118,9 @@ pub struct Route {
     pub keep: Option<Duration>,
     /// Whether documents carry the gateway's hop times; default false.
     pub hops: bool,
+    /// Whether MongoDB is to hold every document of the collection to the fields that the topics declare;
+    /// default false.
+    pub validator: bool,
 }
 
 /// What a collection is.

@@ -29,7 +29,7 @@ use protocol::{
     schema::SchemaId,
 };
 
-pub use registered::{Registered, Schema};
+pub use registered::Schema;
 
 use self::form::Form;
 use crate::{document::Document, excerpt::excerpt, message::Message};

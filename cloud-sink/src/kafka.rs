@@ -134,7 +134,7 @@ impl Gate {
         }
     }
 
-    fn stalled(&self) -> BTreeSet<Partition> {
+    pub(crate) fn stalled(&self) -> BTreeSet<Partition> {
         let stalled = self.stalled.lock();
         stalled.unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -25,6 +25,7 @@ pub mod message;
 pub mod outage;
 pub mod pipeline;
 pub mod run;
+pub mod schemas;
 pub mod status;
 pub mod store;
 pub mod telemetry;

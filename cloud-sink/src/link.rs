@@ -1,4 +1,4 @@
-//! The state of both links to the outside: what readiness and the status page show.
+//! The state of the links to the outside: what readiness and the status page show.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +12,8 @@ pub enum LinkKind {
     Kafka,
     /// MongoDB.
     Mongodb,
+    /// The Schema Registry, where there is one.
+    Registry,
 }
 
 /// How a link is.
@@ -52,26 +54,31 @@ impl Serialize for Link {
     }
 }
 
-/// Both links; cheap to clone.
+/// All links; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Links(Arc<Mutex<[Link; 2]>>);
+pub struct Links(Arc<Mutex<Vec<Link>>>);
 
 impl Links {
-    /// Both links, being made.
+    /// The links, being made. A registry, where there is one, works until it is missed.
     #[must_use]
-    pub fn new(kafka: String, mongodb: String) -> Self {
+    pub fn new(kafka: String, mongodb: String, registry: Option<String>) -> Self {
         let link = |kind, name| Link {
             kind,
             name,
             state: LinkState::Connecting,
         };
-        Self(Arc::new(Mutex::new([
+        let mut links = vec![
             link(LinkKind::Kafka, kafka),
             link(LinkKind::Mongodb, mongodb),
-        ])))
+        ];
+        links.extend(registry.map(|name| Link {
+            state: LinkState::Up,
+            ..link(LinkKind::Registry, name)
+        }));
+        Self(Arc::new(Mutex::new(links)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, [Link; 2]> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Link>> {
         // Each change is one assignment: a panic elsewhere leaves the links whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,13 +92,13 @@ impl Links {
         changed.then_some(before)
     }
 
-    /// Both, Kafka first.
+    /// All, Kafka first.
     #[must_use]
-    pub fn snapshot(&self) -> [Link; 2] {
+    pub fn snapshot(&self) -> Vec<Link> {
         self.lock().clone()
     }
 
-    /// Both work.
+    /// All work.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.lock().iter().all(|link| link.state == LinkState::Up)

@@ -19,6 +19,7 @@ mod letters;
 mod mongodb;
 mod pace;
 mod partitions;
+mod schemas;
 mod work;
 
 use std::{
@@ -46,6 +47,7 @@ use crate::{
     kafka::{Delivered, Event, Gate, Offsets},
     link::Links,
     outage::Outage,
+    schemas::Schemas,
     store::{facts::FactEntry, readings::Entry},
     telemetry::Telemetry,
 };
@@ -119,6 +121,7 @@ pub struct Pipeline {
     owing_since: Option<Instant>,
     outage: Option<Outage>,
     letters: Letters,
+    schemas: Schemas,
     jobs: JoinSet<Finished>,
     handover: Option<Handover>,
     takeover: Option<Takeover>,
@@ -160,6 +163,7 @@ impl Pipeline {
             owing_since: None,
             outage: None,
             letters: Letters::default(),
+            schemas: Schemas::default(),
             jobs: JoinSet::new(),
             handover: None,
             takeover: None,
@@ -219,6 +223,7 @@ impl Pipeline {
             self.checkpoints.due(idle).filter(|_| self.outage.is_none()),
             self.owing_since.map(|since| since + TOO_LONG),
             self.letters.wake(),
+            self.schemas.due(idle),
             self.handover.as_ref().map(|handover| handover.until),
             self.takeover.as_ref().map(|takeover| takeover.at),
             self.stopping,

@@ -3,16 +3,19 @@
 //! A stage that ends by itself ends the process: systemd starts it again, and Kafka and MongoDB make
 //! that cheap.
 
+mod prepare;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use tokio::time::{sleep, timeout};
+use protocol_host::registry::{Error, ONCE, Registry};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::{
     batch::Limits,
@@ -20,12 +23,12 @@ use crate::{
     config::{Config, Kind, Uri},
     conservation::Conservation,
     kafka::{Consumer, Gate, Producer, Settings, Started, Topics},
-    link::{LinkKind, LinkState, Links},
-    outage::Outage,
+    link::Links,
     pipeline::{Destination, Ends, Outlets, Pipeline},
+    schemas::Ask,
     status::{self, Watched},
     store::{
-        Store, schema,
+        Store,
         series::{self, Series},
     },
     telemetry::{self, Telemetry},
@@ -47,7 +50,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let servers = settings.properties.get("bootstrap.servers").cloned();
     let watched = Watched {
         kept: Arc::new(Conservation::default()),
-        links: Links::new(servers.unwrap_or_default(), store.name().to_owned()),
+        links: Links::new(
+            servers.unwrap_or_default(),
+            store.name().to_owned(),
+            config
+                .kafka
+                .client
+                .registry
+                .as_ref()
+                .map(|at| at.url.clone()),
+        ),
         gate: Arc::new(Gate::new(config.batch.max_in_flight)),
         telemetry: Arc::new(Telemetry::new(settings.group.clone())),
     };
@@ -112,6 +124,7 @@ impl Stages {
                 catalogue: self.catalogue.clone(),
                 collections: collections(&self.config),
                 series: self.series.clone(),
+                registry: registry(&self.config)?,
             }),
         };
         let pipeline = Pipeline::new(
@@ -149,42 +162,20 @@ impl Stages {
         telemetry::watch_retention(&topics, &self.watched.telemetry).await;
         bail!("the watch over the topics ended by itself")
     }
+}
 
-    /// Makes sure of the indexes. Without MongoDB there is nothing to consume for, so this waits.
-    async fn prepare(&self) {
-        let mut outage: Option<Outage> = None;
-        for index in schema::plan(&self.config.routes) {
-            while let Err(error) = self.store.make(&index).await {
-                if self.store.ping().await.is_ok() {
-                    let collection = &index.collection;
-                    warn!(%error, collection, index = index.name, "index not made, going on without");
-                    break;
-                }
-                let now = Instant::now();
-                let outage = match &mut outage {
-                    Some(outage) => {
-                        outage.failed(now);
-                        outage
-                    }
-                    none => none.insert(Outage::new(now)),
-                };
-                self.watched
-                    .links
-                    .set(LinkKind::Mongodb, LinkState::Down(error.to_string()));
-                if outage.should_say(now) {
-                    let since = outage.lasted(now).as_secs();
-                    let retry_in = outage.retry_in();
-                    warn!(reason = %error, since = %format_args!("{since}s"), ?retry_in, partitions_paused = 0, "mongodb unreachable, holding");
-                }
-                sleep(outage.retry_in()).await;
-            }
-        }
-        self.watched.links.set(LinkKind::Mongodb, LinkState::Up);
-        if let Some(outage) = outage {
-            let lasted = outage.lasted(Instant::now()).as_secs();
-            info!(outage = %format_args!("{lasted}s"), held = 0, lost = 0, "mongodb back");
-        }
-    }
+/// Whom to ask for schemas. One question, one answer: the pipeline asks again.
+fn registry(config: &Config) -> anyhow::Result<Option<Ask>> {
+    let Some(settings) = &config.kafka.client.registry else {
+        return Ok(None);
+    };
+    let registry = Registry::new(settings, ONCE)?;
+    Ok(Some(Arc::new(move |id| match registry.schema(id.0) {
+        Ok(schema) => Ok(Some(schema)),
+        // Of the schema itself, or of one that it refers to.
+        Err(Error::UnknownId { .. } | Error::UnknownSubject { .. }) => Ok(None),
+        Err(error) => Err(format!("{error}; {}", error.remedy())),
+    })))
 }
 
 async fn serve_status(config: &Config, watched: Watched) -> anyhow::Result<()> {

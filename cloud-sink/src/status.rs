@@ -31,7 +31,7 @@ use crate::{
 pub struct Watched {
     /// The balance.
     pub kept: Arc<Conservation>,
-    /// Both links.
+    /// The links.
     pub links: Links,
     /// Lag and bytes in flight.
     pub gate: Arc<Gate>,
@@ -94,7 +94,7 @@ fn trouble(link: &Link) -> Option<String> {
 struct Status {
     version: &'static str,
     ready: bool,
-    links: [Link; 2],
+    links: Vec<Link>,
     balance: Balance,
     lag: Option<u64>,
 }
@@ -207,7 +207,7 @@ impl Collector for Metrics {
             ),
             (
                 "sink_ready",
-                "1 when both links work and partitions are assigned",
+                "1 when all links work and partitions are assigned",
                 u64::from(self.0.ready()),
             ),
         ];

@@ -25,6 +25,7 @@ mod reply;
 pub mod schema;
 pub mod series;
 mod trace;
+pub mod validator;
 
 use std::time::Duration;
 

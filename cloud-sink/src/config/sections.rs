@@ -3,7 +3,7 @@
 //! A function returns `None` only when it has noted a problem, and only after it has read every key,
 //! so that each mistake is found whatever else is wrong.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, time::Duration};
 
 use protocol::Topic;
 use protocol_host::config::registry;
@@ -36,8 +36,17 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
     let mongodb = root
         .section("mongodb", "uri = \"mongodb://host\"")
         .and_then(|table| mongodb(&table));
-    let routes = routes(root, kafka.as_ref());
+    let mut validated = Vec::new();
+    let routes = routes(root, kafka.as_ref(), &mut validated);
     let topics = topics::read(root, kafka.as_ref(), routes.as_deref());
+    for (topic, at) in validated {
+        let mut topics = topics.iter().flatten();
+        if !topics.any(|known| known.name == topic && known.fields.is_some()) {
+            let fix = format!("add [[topic]] with name = \"{topic}\" and its fields");
+            let mistake = Mistake::fix("has no declared fields to hold documents to", fix);
+            root.doc().note(at, mistake.of("route.validator"));
+        }
+    }
     let batch = root
         .table("batch")
         .map_or_else(Batch::default, |table| batch(&table));
@@ -143,7 +152,12 @@ fn collection(value: &Value<'_>) -> Result<String, Mistake> {
     Ok(name)
 }
 
-fn routes(root: &Table<'_, '_>, kafka: Option<&Kafka>) -> Option<Vec<Route>> {
+/// `validated` is where a validator is asked for, and of which topic.
+fn routes(
+    root: &Table<'_, '_>,
+    kafka: Option<&Kafka>,
+    validated: &mut Vec<(Topic, Range<usize>)>,
+) -> Option<Vec<Route>> {
     let tables = root.tables("route");
     if tables.is_empty() && root.span_of("route").is_none() {
         let fix =
@@ -169,6 +183,11 @@ fn routes(root: &Table<'_, '_>, kafka: Option<&Kafka>) -> Option<Vec<Route>> {
                     "topic",
                     Mistake::fix(message, "choose the topic of the readings"),
                 );
+            }
+            if route.validator
+                && let Some(at) = table.span_of("validator")
+            {
+                validated.push((route.topic.clone(), at));
             }
             Some(route)
         })
@@ -199,12 +218,18 @@ fn route(table: &Table<'_, '_>) -> Option<Route> {
         value::duration(Duration::from_secs(1)..=36_500 * DAY),
     );
     let hops = table.or("hops", false, value::boolean);
+    let validator = table.or("validator", false, value::boolean);
+    if validator && kind == Kind::TimeSeries {
+        let message = "is not possible with kind = \"timeseries\": MongoDB has no validators there";
+        table.wrong("validator", Mistake::fix(message, "remove the line"));
+    }
     Some(Route {
         topic: topic?,
         collection: collection?,
         kind,
         keep,
         hops,
+        validator,
     })
 }
 

@@ -74,6 +74,7 @@ fn show_route(route: &Route) -> Table {
         .set("kind", route.kind.as_str())
         .maybe("keep", route.keep.map(show_duration))
         .set("hops", route.hops)
+        .set("validator", route.validator)
         .0
 }
 

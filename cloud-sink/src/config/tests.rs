@@ -317,6 +317,18 @@ fn every_mistake_has_its_place_and_its_remedy() {
             "[topic] has max_message_bytes",
         ),
         (
+            "collection = \"readings\"",
+            "collection = \"readings\"\nkind = \"timeseries\"\nvalidator = true",
+            "10:13: route.validator is not possible with kind = \"timeseries\"",
+            "remove the line",
+        ),
+        (
+            "collection = \"readings\"",
+            "collection = \"readings\"\nvalidator = true",
+            "9:13: route.validator has no declared fields",
+            "add [[topic]] with name = \"telemetry.readings.v1\"",
+        ),
+        (
             "[[route]]",
             "[satus]\n[[route]]",
             "satus is not a table of this file",

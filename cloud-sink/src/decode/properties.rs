@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use protocol::record::postcard;
+use protocol_host::registry::{self, Language};
 
-use super::{MAX_DETAIL, Undecodable, fact, identity, reading};
+use super::{MAX_DETAIL, Schema, Undecodable, fact, identity, reading};
 use crate::message::{Coordinates, Message, Partition};
 
-/// A record: lines `name: value` for its headers (`key` is its key), an empty line, its value. It becomes
-/// a document that can be written, under the gateway that its key names, or is refused in few words.
+/// A record: lines `name: value` for its headers (`key` is its key, `schema` the Avro schema that the
+/// registry has under any id), an empty line, its value. It becomes a document that can be written, under the gateway that its key names, or is refused in few words.
 ///
 /// # Panics
 /// The property does not hold.
@@ -27,6 +28,9 @@ pub fn record(bytes: &[u8]) {
         .collect();
     let key = headers.iter().find(|(name, _)| *name == "key");
     let key = key.map(|(_, value)| value.as_bytes());
+    let schema = headers.iter().find(|(name, _)| *name == "schema");
+    let schema = schema.map(|(_, text)| registry::Schema::new(Language::Avro, *text));
+    let schema = schema.as_ref().map(Schema::new);
     let at = Coordinates {
         partition: Partition {
             topic: Arc::from("t"),
@@ -35,10 +39,12 @@ pub fn record(bytes: &[u8]) {
         offset: 7,
         timestamp_ms: Some(1_795_467_847_000),
     };
-    let headers = headers.iter().filter(|(name, _)| *name != "key");
+    let headers = headers
+        .iter()
+        .filter(|(name, _)| !matches!(*name, "key" | "schema"));
     let headers = headers.map(|(name, value)| (*name, Some(value.as_bytes())));
     let message = Message::new(at, key, Some(value), headers);
-    match reading(&message, None, true) {
+    match reading(&message, schema.as_ref(), true) {
         Err(error) => refused(&error),
         Ok(document) => {
             if let Some(gateway) = document.gateway() {
@@ -78,6 +84,10 @@ mod tests {
         \"fields\":{\"voltage_v\":230.2}}";
     const FOREIGN: &str = "key: x\n\n{\"device\":\"d\",\"time\":\"2026-11-23T21:04:07Z\",\"t\":21.5,\"n\":{\"a\":[1,true]}}";
 
+    const REGISTERED: &str = "schema: {\"type\":\"record\",\"name\":\"P\",\"fields\":[{\"name\":\"device\",\"type\":\"string\"},\
+        {\"name\":\"next\",\"type\":[\"null\",\"P\"]},{\"name\":\"t\",\"type\":\"double\"},{\"name\":\"m\",\"type\":{\"type\":\"map\",\"values\":\"P\"}}]}\n\n\
+        \0\0\0\0\x07\x02d\0\0\0\0\0\0\0\0\0\0";
+
     proptest! {
         #[test]
         fn any_record_becomes_a_document_or_is_refused_in_few_words(
@@ -85,7 +95,7 @@ mod tests {
             changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         ) {
             record(&any_bytes);
-            for seed in [OURS, FOREIGN] {
+            for seed in [OURS, FOREIGN, REGISTERED] {
                 let mut bytes = seed.as_bytes().to_vec();
                 for (at, byte) in &changes {
                     let at = at.index(bytes.len());

@@ -1,17 +1,9 @@
 //! What a registry holds under an id, made ready to read by.
 
-use super::{Reason, Undecodable, avro::Plan};
+use protocol::schema::SchemaId;
+use protocol_host::registry::{self, Language};
 
-/// A schema as a registry hands it out.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Registered {
-    /// `AVRO`, `JSON`, `PROTOBUF`; registries that leave it out mean `AVRO`.
-    pub kind: String,
-    /// The schema itself.
-    pub text: String,
-    /// The texts of the schemas it refers to.
-    pub references: Vec<String>,
-}
+use super::{Reason, Undecodable, avro::Plan};
 
 /// How values with its id are read.
 #[derive(Debug)]
@@ -27,24 +19,25 @@ pub enum Schema {
 impl Schema {
     /// Made once, read by often.
     #[must_use]
-    pub fn new(registered: &Registered) -> Self {
+    pub fn new(registered: &registry::Schema) -> Self {
         let unknown = |why: String| Self::Unknown(Undecodable::new(Reason::SchemaUnknown, why));
-        match registered.kind.as_str() {
-            "" | "AVRO" => match Plan::new(&registered.text, &registered.references) {
+        match &registered.language {
+            Language::Avro => match Plan::new(&registered.text, &registered.references) {
                 Ok(plan) => Self::Avro(plan),
                 Err(error) => unknown(error),
             },
-            "JSON" => Self::Json,
-            other => unknown(format!(
-                "schemas of type {other:?} are not read by this sink"
-            )),
+            Language::Json => Self::Json,
+            Language::Other(other) => {
+                unknown(format!("schemas in {other} are not read by this sink"))
+            }
         }
     }
 
-    /// The registry has no such id.
+    /// The registry has no such id, or not all that it refers to.
     #[must_use]
-    pub fn missing(id: protocol::schema::SchemaId) -> Self {
-        let detail = format!("the schema registry knows no schema {id}");
+    pub fn missing(id: SchemaId) -> Self {
+        let detail =
+            format!("the registry has no schema with id {id}, or not all that it refers to");
         Self::Unknown(Undecodable::new(Reason::SchemaUnknown, detail))
     }
 }

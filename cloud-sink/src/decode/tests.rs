@@ -295,3 +295,6 @@ proptest::proptest! {
         }
     }
 }
+
+mod events;
+mod registered;

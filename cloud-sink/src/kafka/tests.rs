@@ -41,7 +41,7 @@ fn produce_sized(bootstrap: &str, values: std::ops::Range<u32>, bytes: usize) {
 }
 
 fn start(settings: &Settings, gate: &Arc<Gate>) -> Started {
-    let links = Links::new(String::new(), String::new());
+    let links = Links::new(String::new(), String::new(), None);
     Consumer::start(settings, gate.clone(), links, CancellationToken::new()).unwrap()
 }
 
@@ -159,7 +159,7 @@ async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
     let bootstrap = cluster.bootstrap_servers();
     produce(&bootstrap, 0..1);
     let gate = Arc::new(Gate::new(usize::MAX));
-    let links = Links::new(String::new(), String::new());
+    let links = Links::new(String::new(), String::new(), None);
     let ended = CancellationToken::new();
     let mut started = Consumer::start(&settings(&bootstrap), gate, links, ended.clone()).unwrap();
     begin(&mut started, None, None).await;
@@ -174,6 +174,50 @@ async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
     produce(&bootstrap, 1..2);
     timeout(PATIENCE, ended.cancelled()).await.unwrap();
     consumer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_partition_is_not_read_while_others_are() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 2, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    let to = |number: i32| {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &bootstrap)
+            .create()
+            .unwrap();
+        let record = BaseRecord::<str, str>::to("readings")
+            .payload("x")
+            .partition(number);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(PATIENCE).unwrap();
+    };
+    let gate = Arc::new(Gate::new(usize::MAX));
+    let partition = |number: i32| Partition {
+        topic: "readings".into(),
+        number,
+    };
+    gate.stall([partition(0)].into());
+    let mut started = start(&settings(&bootstrap), &gate);
+    begin(&mut started, None, None).await;
+    timeout(PATIENCE, async {
+        while gate.paused_partitions() != 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    to(0);
+    to(1);
+    let read = timeout(PATIENCE, started.messages.recv()).await.unwrap();
+    assert_eq!(read.unwrap().message.at.partition, partition(1));
+    to(1);
+    let read = timeout(PATIENCE, started.messages.recv()).await.unwrap();
+    assert_eq!(read.unwrap().message.at.partition, partition(1));
+    gate.stall(BTreeSet::new());
+    let read = timeout(PATIENCE, started.messages.recv()).await.unwrap();
+    assert_eq!(read.unwrap().message.at.partition, partition(0));
+    end(started).await;
 }
 
 /// Records expire while the sink holds others in memory, in an outage of MongoDB: those it holds are in

@@ -38,37 +38,7 @@ impl Pipeline {
         self.checkpoints.read(&message);
         let now = Instant::now();
         match self.destinations.get(&message.at.partition.topic) {
-            Some(Destination::Readings {
-                collection,
-                keep,
-                hops,
-                series,
-            }) => match decode::reading(&message, None, *hops) {
-                Ok(document) => {
-                    // A time series counts from the reading's time, where there is one.
-                    let mut document = match keep {
-                        Some(keep) if *series && document.undated().is_none() => {
-                            let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-                            let end = document.time_ms().saturating_add(keep);
-                            document.ending(Some(end))
-                        }
-                        keep => document.expiring(keep.map(clock::after)),
-                    };
-                    document.consumed(clock::now_ms);
-                    let bytes = message.size();
-                    let entry = Entry {
-                        message,
-                        generation,
-                        document,
-                    };
-                    let collection = collection.clone();
-                    let batcher = self.readings.get_mut(&collection);
-                    if let Some(entries) = batcher.and_then(|to| to.push(entry, bytes, now)) {
-                        self.waiting.push_back(Job::Insert(collection, entries));
-                    }
-                }
-                Err(cause) => self.bury(message, generation, cause),
-            },
+            Some(Destination::Readings { .. }) => self.take_reading(message, generation, now),
             Some(Destination::Control) => match decode::fact(&message) {
                 Ok(fact) => {
                     let bytes = message.size();
@@ -93,6 +63,50 @@ impl Pipeline {
                 let cause = Undecodable::new(Reason::MagicUnknown, detail);
                 self.bury(message, generation, cause);
             }
+        }
+    }
+
+    /// Reads a record, by its schema where it names one.
+    pub(super) fn read(
+        &mut self,
+        message: Message,
+        generation: u64,
+        schema: Option<&decode::Schema>,
+        now: Instant,
+    ) {
+        let Some(Destination::Readings {
+            collection,
+            keep,
+            hops,
+            series,
+        }) = self.destinations.get(&message.at.partition.topic)
+        else {
+            return;
+        };
+        let document = match decode::reading(&message, schema, *hops) {
+            Ok(document) => document,
+            Err(cause) => return self.bury(message, generation, cause),
+        };
+        // A time series counts from the reading's time, where there is one.
+        let mut document = match keep {
+            Some(keep) if *series && document.undated().is_none() => {
+                let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+                let end = document.time_ms().saturating_add(keep);
+                document.ending(Some(end))
+            }
+            keep => document.expiring(keep.map(clock::after)),
+        };
+        document.consumed(clock::now_ms);
+        let bytes = message.size();
+        let entry = Entry {
+            message,
+            generation,
+            document,
+        };
+        let collection = collection.clone();
+        let batcher = self.readings.get_mut(&collection);
+        if let Some(entries) = batcher.and_then(|to| to.push(entry, bytes, now)) {
+            self.waiting.push_back(Job::Insert(collection, entries));
         }
     }
 

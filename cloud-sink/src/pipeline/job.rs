@@ -6,7 +6,8 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use protocol::control::Fact;
+use protocol::{control::Fact, schema::SchemaId};
+use protocol_host::registry;
 use tracing::{debug, warn};
 
 use super::assignment::Assignments;
@@ -17,6 +18,7 @@ use crate::{
     dead_letter::DeadLetter,
     kafka::{DeadLetterError, Producer},
     message::{Message, Partition},
+    schemas::Ask,
     store::{
         Outage, Store,
         facts::FactEntry,
@@ -42,6 +44,8 @@ pub struct Parts {
     pub collections: Vec<Arc<str>>,
     /// Those of them that are time series.
     pub series: Arc<Series>,
+    /// Whom to ask for schemas, where there is a registry.
+    pub registry: Option<Ask>,
 }
 
 /// One write.
@@ -58,6 +62,8 @@ pub enum Job {
     Checkpoint(Arc<str>, Vec<Progress>),
     /// Nothing but a question.
     Ping,
+    /// A question to the registry.
+    Schema(SchemaId),
 }
 
 /// What became of it.
@@ -92,6 +98,8 @@ pub enum Finished {
         /// To be tried again.
         failed: Vec<(DeadLetter, DeadLetterError)>,
     },
+    /// What the registry has of an id, or why it is not known.
+    Schema(SchemaId, Result<Option<Arc<registry::Schema>>, String>),
 }
 
 impl Job {
@@ -101,7 +109,7 @@ impl Job {
             Self::Insert(_, entries) => entries.is_empty(),
             Self::Facts(entries) => entries.is_empty(),
             Self::Bury(_, letters) => letters.is_empty(),
-            Self::Take(..) | Self::Checkpoint(..) | Self::Ping => false,
+            Self::Take(..) | Self::Checkpoint(..) | Self::Ping | Self::Schema(_) => false,
         }
     }
 
@@ -119,7 +127,7 @@ impl Job {
             Self::Insert(_, entries) => entries.retain(|e| keep(&e.message, e.generation)),
             Self::Facts(entries) => entries.retain(|e| keep(&e.message, e.generation)),
             Self::Bury(_, letters) => letters.retain(|l| keep(&l.message, l.generation)),
-            Self::Take(..) | Self::Checkpoint(..) | Self::Ping => {}
+            Self::Take(..) | Self::Checkpoint(..) | Self::Ping | Self::Schema(_) => {}
         }
         (self, stale)
     }
@@ -166,6 +174,7 @@ impl Job {
                 Err(outage) => Finished::Held(Self::Ping, outage),
             },
             Self::Bury(partition, letters) => bury(parts, partition, letters).await,
+            Self::Schema(id) => Finished::Schema(id, ask(parts, id).await),
         }
     }
 }
@@ -220,6 +229,14 @@ async fn apply(parts: &Parts, entries: &[FactEntry]) -> Result<bool, Outage> {
         }
     }
     Ok(true)
+}
+
+async fn ask(parts: &Parts, id: SchemaId) -> Result<Option<Arc<registry::Schema>>, String> {
+    let Some(ask) = parts.registry.clone() else {
+        return Ok(None);
+    };
+    let answer = tokio::task::spawn_blocking(move || ask(id)).await;
+    answer.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 async fn checkpoint(store: &Store, cluster: Arc<str>, mut work: Vec<Progress>) -> Finished {

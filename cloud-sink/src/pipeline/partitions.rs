@@ -64,6 +64,7 @@ impl Pipeline {
                     let left = self.assignments.assign(partition, generation);
                     self.kept.revoked(left);
                 }
+                self.forget_waiting();
                 let lag = self.ends.gate.lag();
                 self.telemetry.ready(self.assignments.len(), lag);
             }
@@ -89,7 +90,7 @@ impl Pipeline {
                 self.collect_all();
                 self.checkpoints.ending(Some(&partitions));
                 // What cannot be finished in time is read again by the next owner.
-                let wait = if lost || self.outage.is_some() {
+                let wait = if lost || self.outage.is_some() || self.schemas.is_out() {
                     Duration::ZERO
                 } else {
                     HANDOVER
@@ -194,6 +195,7 @@ impl Pipeline {
             self.checkpoints.dropped(partition);
             self.ends.parts.series.leases().dropped(partition);
         }
+        self.forget_waiting();
         // The thread has given up waiting only if this took longer than both deadlines.
         if handover.done.send(()).is_err() {
             warn!("partitions were handed over late");

@@ -1,7 +1,10 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Mutex};
+
+use protocol_host::registry;
 
 use super::*;
 use crate::{
+    decode::Reason,
     kafka::{Consumer, Producer, Settings, Started},
     message::{Coordinates, Message, Partition},
     store::Store,
@@ -16,7 +19,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new() -> Self {
+    async fn new(registry: Option<crate::schemas::Ask>) -> Self {
         let settings = Settings {
             properties: BTreeMap::from([("bootstrap.servers".into(), "127.0.0.1:9".into())]),
             group: "sinks".into(),
@@ -24,7 +27,8 @@ impl Bench {
             dead_letter_topic: "dead".into(),
         };
         let gate = Arc::new(Gate::new(usize::MAX));
-        let links = Links::new(String::new(), String::new());
+        let registered = registry.as_ref().map(|_| String::new());
+        let links = Links::new(String::new(), String::new(), registered);
         let ended = CancellationToken::new();
         let Started {
             consumer, offsets, ..
@@ -44,6 +48,7 @@ impl Bench {
                 catalogue: Arc::default(),
                 collections: Vec::new(),
                 series: Arc::default(),
+                registry,
             }),
         };
         let limits = Limits {
@@ -53,7 +58,15 @@ impl Bench {
         };
         let pipeline = Pipeline::new(
             ends,
-            HashMap::new(),
+            HashMap::from([(
+                Arc::from("readings"),
+                Destination::Readings {
+                    collection: Arc::from("c"),
+                    keep: None,
+                    hops: false,
+                    series: false,
+                },
+            )]),
             limits,
             links,
             Arc::default(),
@@ -66,13 +79,125 @@ impl Bench {
             _consumer: consumer,
         }
     }
+
+    fn assign(&self) {
+        let partition = Partition {
+            topic: "readings".into(),
+            number: 0,
+        };
+        let assigned = Event::Assigned {
+            partitions: vec![(partition, None)],
+            generation: 1,
+        };
+        self.events.send(assigned).unwrap();
+    }
+
+    fn take(&mut self, offset: i64, value: &[u8]) {
+        let at = Coordinates {
+            partition: Partition {
+                topic: "readings".into(),
+                number: 0,
+            },
+            offset,
+            timestamp_ms: Some(1),
+        };
+        let message = Message::new(at, None, Some(value), std::iter::empty());
+        self.pipeline.ends.gate.add(message.size());
+        let record = Delivered {
+            generation: 1,
+            message,
+        };
+        self.pipeline.take_all(std::iter::once(record));
+    }
+
+    /// Starts what is due within a minute, and waits for all of it.
+    async fn work(&mut self) {
+        self.pipeline
+            .start_jobs(Instant::now() + Duration::from_secs(60));
+        while let Some(finished) = self.pipeline.jobs.join_next().await {
+            self.pipeline.on_finished(finished.unwrap());
+        }
+    }
+}
+
+/// An id stands for the same schema for ever: that nobody can tell it now says nothing about the record.
+#[tokio::test]
+async fn a_record_waits_with_its_partition_while_the_registry_is_away() {
+    let answer: Arc<Mutex<Result<Option<Arc<registry::Schema>>, String>>> =
+        Arc::new(Mutex::new(Err("connection refused".into())));
+    let told = answer.clone();
+    let mut bench = Bench::new(Some(Arc::new(move |_| told.lock().unwrap().clone()))).await;
+    bench.assign();
+    bench.take(0, b"\0\0\0\0\x07{\"device\":\"p\",\"t\":1}");
+    bench.take(1, b"{\"device\":\"p\",\"t\":1}");
+    bench.work().await;
+    bench.work().await;
+    let pipeline = &bench.pipeline;
+    assert!(pipeline.letters.is_empty() && pipeline.schemas.is_out());
+    assert_eq!(pipeline.ends.gate.stalled().len(), 1);
+    let links = pipeline.links.snapshot();
+    let link = links.last().unwrap();
+    assert_eq!(link.kind, crate::link::LinkKind::Registry);
+    assert_eq!(
+        link.state,
+        crate::link::LinkState::Down("connection refused".into())
+    );
+    // The other one needs no schema.
+    let waiting = |bench: &mut Bench| {
+        let batcher = bench.pipeline.readings.get_mut("c").unwrap();
+        let entries = batcher.take().unwrap_or_default();
+        let offsets = entries.iter().map(|entry| entry.message.at.offset);
+        offsets.collect::<Vec<_>>()
+    };
+    assert_eq!(waiting(&mut bench), [1]);
+
+    let json = registry::Schema::new(registry::Language::Json, "");
+    *answer.lock().unwrap() = Ok(Some(Arc::new(json)));
+    bench.work().await;
+    assert_eq!(waiting(&mut bench), [0]);
+    assert!(bench.pipeline.letters.is_empty());
+    bench.work().await;
+    assert!(bench.pipeline.ends.gate.stalled().is_empty());
+
+    bench.take(2, b"\0\0\0\0\x08{}");
+    let now = Instant::now();
+    let unknown = bench.pipeline.schemas.ask(now).unwrap();
+    bench.pipeline.on_schema(unknown, Ok(None));
+    let (_, letters) = bench.pipeline.letters.next(now).unwrap();
+    assert_eq!(letters[0].cause.reason, Reason::SchemaUnknown);
+    bench.take(3, b"\0\0\0\0\x07{\"device\":\"p\",\"t\":1}");
+    assert_eq!(waiting(&mut bench), [3], "known for ever");
+}
+
+#[tokio::test]
+async fn records_that_wait_for_a_schema_go_with_their_partition() {
+    let mut bench = Bench::new(Some(Arc::new(|_| Err("connection refused".into())))).await;
+    bench.assign();
+    bench.take(0, b"\0\0\0\0\x07{\"device\":\"p\",\"t\":1}");
+    bench.work().await;
+    let (done, gone) = std::sync::mpsc::sync_channel(1);
+    let revoked = Event::Revoked {
+        partitions: vec![Partition {
+            topic: "readings".into(),
+            number: 0,
+        }],
+        lost: false,
+        done,
+    };
+    bench.pipeline.on_event(revoked);
+    bench.pipeline.finish_handover(Instant::now());
+    gone.try_recv().expect("at once, in an outage");
+    let balance = bench.pipeline.kept.snapshot();
+    assert_eq!((balance.revoked, balance.in_flight), (1, 0));
+    assert_eq!(bench.pipeline.ends.gate.used(), 0);
+    assert!(bench.pipeline.schemas.partitions().is_empty());
 }
 
 /// The loop looks for events, then for records. Both may come between the two looks: the assignment, and
 /// at once its first record. Dropped as stale, it was passed over by the offsets of those behind it.
 #[tokio::test]
 async fn a_record_that_overtakes_its_assignment_is_taken_all_the_same() {
-    let mut bench = Bench::new().await;
+    let mut bench = Bench::new(None).await;
     let partition = Partition {
         topic: "readings".into(),
         number: 0,

@@ -61,7 +61,11 @@ impl Pipeline {
                 self.owing_since.get_or_insert(now);
             }
         }
+        if let Some(id) = self.schemas.ask(now) {
+            self.start(Job::Schema(id));
+        }
         self.start_burials(now);
+        self.stall();
     }
 
     /// The next job that may start. A time series takes one batch after the other, in the order of their
@@ -85,9 +89,16 @@ impl Pipeline {
                 self.letters.finished(&partition, Vec::new(), now);
             }
         }
+    }
+
+    /// Partitions whose letters fail, or of which a record waits for its schema, are not read on: each
+    /// would fill the room of all.
+    fn stall(&self) {
         // Letters that are not taken hold at most half of what may be in flight, shared by the partitions.
         let share = self.ends.gate.limit() / 2 / self.assignments.len().max(1);
-        self.ends.gate.stall(self.letters.stalled(share));
+        let mut stalled = self.letters.stalled(share);
+        stalled.extend(self.schemas.partitions());
+        self.ends.gate.stall(stalled);
     }
 
     fn start(&mut self, job: Job) -> bool {
@@ -101,7 +112,7 @@ impl Pipeline {
 
     pub(super) fn on_finished(&mut self, finished: Finished) {
         match &finished {
-            Finished::Buried { .. } => {}
+            Finished::Buried { .. } | Finished::Schema(..) => {}
             _ => {
                 self.writing -= 1;
                 self.owing_since = (self.writing > 0).then(Instant::now);
@@ -157,6 +168,7 @@ impl Pipeline {
                 }
                 self.mongodb_down(outage.to_string());
             }
+            Finished::Schema(id, answer) => self.on_schema(id, answer),
             Finished::Buried {
                 partition,
                 done,

@@ -27,7 +27,7 @@ fn watched() -> Watched {
     });
     Watched {
         kept: Arc::new(Conservation::default()),
-        links: Links::new(String::new(), String::new()),
+        links: Links::new(String::new(), String::new(), None),
         gate: Arc::new(Gate::new(1)),
         telemetry: Arc::new(telemetry),
     }

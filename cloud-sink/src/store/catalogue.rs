@@ -80,7 +80,7 @@ impl Store {
             let mut types = HashMap::new();
             while found.advance().await? {
                 let Known { id, kind } = found.deserialize_current()?;
-                if let Some(kind) = Kind::from_text(&kind) {
+                if let Ok(kind) = kind.parse() {
                     types.insert(id, kind);
                 }
             }

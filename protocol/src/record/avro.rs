@@ -31,8 +31,8 @@ pub fn encode(record: &Record, id: SchemaId, schema: &AvroSchema, out: &mut Vec<
     text(reading.device.as_str(), out);
     text(&format!("{}", record.id.epoch), out);
     // Below 2^48, so the sign is never touched.
-    long(record.id.sequence as i64, out);
-    long(record.digest.0 as i64, out);
+    long(signed(record.id.sequence), out);
+    long(signed(record.digest.0), out);
     long(reading.time.as_micros(), out);
     long(
         match reading.clock {
@@ -48,15 +48,15 @@ pub fn encode(record: &Record, id: SchemaId, schema: &AvroSchema, out: &mut Vec<
             long(1, out);
             text(&format!("{boot}"), out);
             long(1, out);
-            long(monotonic_us as i64, out);
+            long(signed(monotonic_us), out);
         }
         _ => out.extend_from_slice(&[0, 0]),
     }
     match reading.source {
         Some(source) => {
             long(1, out);
-            long(source.boot as i64, out);
-            long(source.sequence as i64, out);
+            long(signed(source.boot), out);
+            long(signed(source.sequence), out);
         }
         None => long(0, out),
     }
@@ -125,9 +125,14 @@ fn count(count: usize, out: &mut Vec<u8>) {
     long(i64::try_from(count).unwrap_or(i64::MAX), out);
 }
 
+/// The same 64 bits.
+fn signed(bits: u64) -> i64 {
+    i64::from_le_bytes(bits.to_le_bytes())
+}
+
 /// Zigzag, then seven bits a byte, the lowest first.
 fn long(number: i64, out: &mut Vec<u8>) {
-    let mut rest = ((number << 1) ^ (number >> 63)) as u64;
+    let mut rest = u64::from_le_bytes(((number << 1) ^ (number >> 63)).to_le_bytes());
     loop {
         let low = rest.to_le_bytes()[0] & 0x7f;
         rest >>= 7;
