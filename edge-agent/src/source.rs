@@ -11,6 +11,7 @@ mod backoff;
 mod counters;
 mod intake;
 mod keep;
+pub mod look;
 mod modbus;
 mod mqtt;
 mod poll;

@@ -10,6 +10,7 @@ use protocol::{Metadata, Reading, Topic};
 
 use super::{
     counters::Counters,
+    look::Tap,
     processing::{self, Processing},
 };
 use crate::{
@@ -38,6 +39,8 @@ pub(super) struct Intake {
 #[derive(Debug)]
 pub(super) enum Outlet {
     Gate(Gate),
+    /// To somebody who looks.
+    Probe(Tap),
     /// To a test, which gives the receipts itself.
     #[cfg(test)]
     Test {
@@ -73,6 +76,13 @@ impl Intake {
     pub(super) fn link(&self, state: LinkState) {
         self.links
             .set(self.counters.kind, &self.counters.name, state);
+    }
+
+    /// Notes bytes as they come, for somebody who looks.
+    pub(super) fn heard(&self, bytes: &[u8]) {
+        if let Outlet::Probe(tap) = &self.outlet {
+            tap.heard(bytes);
+        }
     }
 
     /// Makes the reading, noting what had to be left out of it.
@@ -123,6 +133,7 @@ impl Intake {
         for message in self.process(lane, vec![reading], Origin::Unknown, at, answer) {
             match &self.outlet {
                 Outlet::Gate(gate) => gate.blocking_send(message)?,
+                Outlet::Probe(_) => looked_at(message),
                 #[cfg(test)]
                 Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed)?,
             }
@@ -144,6 +155,7 @@ impl Intake {
         for message in self.process(lane, readings, origin, at, answer) {
             match &self.outlet {
                 Outlet::Gate(gate) => gate.send(message).await?,
+                Outlet::Probe(_) => looked_at(message),
                 #[cfg(test)]
                 Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed)?,
             }
@@ -164,7 +176,12 @@ impl Intake {
         let mut kept = Vec::with_capacity(readings.len());
         let mut messages = Vec::new();
         for reading in readings {
+            let before = matches!(self.outlet, Outlet::Probe(_)).then(|| reading.clone());
             let applied = self.processing.apply(&self.counters.name, lane, reading);
+            if let (Some(before), Outlet::Probe(tap)) = (before, &self.outlet) {
+                tap.reading(before, applied);
+                continue;
+            }
             kept.extend(applied.kept);
             if let (Some(reason), Outlet::Gate(gate)) = (applied.suppressed, &self.outlet) {
                 gate.suppressed(reason);
@@ -186,11 +203,19 @@ impl Intake {
         self.counters.rejected(reason);
         match &self.outlet {
             Outlet::Gate(gate) => gate.reject(&self.counters.name, reason, 1, detail, bytes),
+            Outlet::Probe(tap) => tap.rejected(reason, detail.to_string(), bytes),
             #[cfg(test)]
             Outlet::Test { rejected, .. } => {
                 let _gone = rejected.send((reason, detail.to_string(), bytes.to_vec()));
             }
         }
+    }
+}
+
+/// Nobody keeps it, so nobody may wait for it.
+fn looked_at(message: Message) {
+    if let Some(answer) = message.answer {
+        answer.give(Outcome::Stored);
     }
 }
 
