@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::Read,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -130,7 +130,7 @@ fn nothing(why: &str) -> Exit {
 }
 
 /// Every format hears everything, whatever speed it usually has; the first that reads something is named.
-fn listen(port: &PathBuf, each: Duration) -> std::io::Result<Option<String>> {
+fn listen(port: &Path, each: Duration) -> std::io::Result<Option<String>> {
     for (baud, framing, _) in LINES {
         let parsed = framing.parse().unwrap_or_default();
         let mut input = look::listen(port, baud, parsed)?;

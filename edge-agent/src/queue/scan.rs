@@ -42,6 +42,9 @@ enum Step {
     Lost { number: u32, runs: Vec<Run> },
 }
 
+/// Blocks by their number.
+type Blocks = Vec<(u64, Vec<u8>)>;
+
 impl Reader {
     /// Reads on; `false` at the end.
     pub(super) fn fill(&mut self) -> Result<bool, ReadError> {
@@ -176,7 +179,7 @@ impl Reader {
         &mut self,
         at: At,
         end: u64,
-    ) -> Result<Result<Vec<(u64, Vec<u8>)>, String>, ReadError> {
+    ) -> Result<Result<Blocks, String>, ReadError> {
         if self.in_doubt {
             // A store that cannot be opened costs memory for good.
             files::probe(&self.lane.place.path).map_err(ReadError::Disk)?;
@@ -206,7 +209,7 @@ impl Reader {
         }
     }
 
-    fn read_sealed(&mut self, at: At, end: u64) -> Result<Vec<(u64, Vec<u8>)>, SegmentError> {
+    fn read_sealed(&mut self, at: At, end: u64) -> Result<Blocks, SegmentError> {
         let dir = self.lane.segment_dir(at.number);
         if self
             .open
