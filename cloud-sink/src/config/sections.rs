@@ -219,6 +219,10 @@ fn route(table: &Table<'_, '_>) -> Option<Route> {
     );
     let hops = table.or("hops", false, value::boolean);
     let validator = table.or("validator", false, value::boolean);
+    if validator && kind == Kind::TimeSeries {
+        let message = "is not possible with kind = \"timeseries\": MongoDB has no validators there";
+        table.wrong("validator", Mistake::fix(message, "remove the line"));
+    }
     Some(Route {
         topic: topic?,
         collection: collection?,

@@ -318,6 +318,12 @@ fn every_mistake_has_its_place_and_its_remedy() {
         ),
         (
             "collection = \"readings\"",
+            "collection = \"readings\"\nkind = \"timeseries\"\nvalidator = true",
+            "10:13: route.validator is not possible with kind = \"timeseries\"",
+            "remove the line",
+        ),
+        (
+            "collection = \"readings\"",
             "collection = \"readings\"\nvalidator = true",
             "9:13: route.validator has no declared fields",
             "add [[topic]] with name = \"telemetry.readings.v1\"",

@@ -83,12 +83,12 @@ impl Pipeline {
         else {
             return;
         };
-        let mut document = match decode::reading(&message, schema, *hops) {
+        let document = match decode::reading(&message, schema, *hops) {
             Ok(document) => document,
             Err(cause) => return self.bury(message, generation, cause),
         };
         // A time series counts from the reading's time, where there is one.
-        document = match keep {
+        let mut document = match keep {
             Some(keep) if *series && document.undated().is_none() => {
                 let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
                 let end = document.time_ms().saturating_add(keep);

@@ -64,6 +64,7 @@ impl Bench {
                     collection: Arc::from("c"),
                     keep: None,
                     hops: false,
+                    series: false,
                 },
             )]),
             limits,

@@ -5,6 +5,7 @@
 //! a collection has another type already, that stays, and the validator leaves the column out: what the
 //! sink stores must never fail its own validator, so it keeps out only what others write. (A value that
 //! does not fit its column goes to `raw`, whatever is declared.) Fields that nobody declares are let in.
+//! A time series cannot have a validator; the configuration refuses that.
 
 use std::collections::BTreeMap;
 
