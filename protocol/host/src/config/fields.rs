@@ -31,9 +31,10 @@ pub fn read(table: &Table<'_, '_>) -> Option<Declaration> {
     let mut problems = Vec::new();
     let declared = table.optional("fields", |value| match value.get_ref() {
         DeValue::Table(inline) => {
-            let fields = inline
-                .iter()
-                .map(|(name, kind)| field(name.get_ref(), kind));
+            let fields = inline.iter().map(|(name, kind)| {
+                let name = name.get_ref();
+                field(name, kind).map_err(|mistake| mistake.of(&format!("has {name}, which")))
+            });
             declare(fields.collect::<Result<Vec<_>, _>>()?).map(Some)
         }
         DeValue::String(_) => match of_file(&value::path(value)?) {
@@ -56,12 +57,12 @@ pub fn read(table: &Table<'_, '_>) -> Option<Declaration> {
 
 fn field(name: &str, kind: &Value<'_>) -> Result<(FieldName, Kind), Mistake> {
     let field = FieldName::new(name)
-        .map_err(|error| Mistake::new(format!("names no field: {name:?}: {error}")))?;
+        .map_err(|error| Mistake::new(format!("is no name of a field: {error}")))?;
     match value::text(kind)?.parse() {
         Ok(kind) => Ok((field, kind)),
-        Err(_) => Err(Mistake::new(format!(
-            "has a field {field} whose type is not \"double\", \"long\", \"bool\" or \"string\""
-        ))),
+        Err(_) => Err(Mistake::new(
+            "must be \"double\", \"long\", \"bool\" or \"string\"",
+        )),
     }
 }
 
@@ -82,8 +83,7 @@ fn of_file(file: &Path) -> Result<Declaration, Vec<Problem>> {
     })?;
     let doc = Document::new(file, &text);
     let root = doc.parse();
-    let fields = Table::root(&doc, &root)
-        .entries(|name, kind| field(name, kind).map_err(|mistake| mistake.of("the file")));
+    let fields = Table::root(&doc, &root).entries(field);
     let declared = declare(fields.into_values().map(|(_, field)| field).collect());
     match declared {
         Ok(declared) if doc.is_clean() => Ok(declared),
@@ -145,11 +145,11 @@ mod tests {
             ("fields = 7", "f:1:10: fields is neither fields nor a file"),
             (
                 "fields = { \"A b\" = \"double\" }",
-                "f:1:10: fields names no field: \"A b\"",
+                "f:1:10: fields has A b, which is no name of a field: ",
             ),
             (
                 "fields = { a = \"float\" }",
-                "f:1:10: fields has a field a whose type is not \"double\"",
+                "f:1:10: fields has a, which must be \"double\", ",
             ),
             (
                 "fields = \"/nowhere/f.toml\"",
@@ -163,7 +163,7 @@ mod tests {
         let file = dir.path().join("fields.toml");
         fs::write(&file, "a = \"double\"\nb = \"number\"\n").unwrap();
         let said = read_text(&format!("fields = {file:?}")).unwrap_err();
-        let expected = format!("{}:2:5: b the file has a field b", file.display());
+        let expected = format!("{}:2:5: b must be \"double\"", file.display());
         assert!(said.starts_with(&expected), "{said}");
     }
 }
