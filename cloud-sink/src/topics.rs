@@ -1,8 +1,8 @@
 //! What the sink's topics have to be like, what they are like, and what makes the one of the other.
 //!
 //! Pure: `kafka::admin` looks and changes, this decides. What a topic is *for* fixes how it is cleaned,
-//! because promises stand on it: readings and dead letters may only ever be deleted by age, facts only be
-//! compacted. The rest is as `[[topic]]` declares; what is not declared is left as it is found.
+//! because promises stand on it: readings and dead letters may only ever be deleted by age, readings by an
+//! age that the brokers' clocks tell, facts only be compacted. The rest is as `[[topic]]` declares; what is not declared is left as it is found.
 
 pub mod lag;
 
@@ -96,6 +96,9 @@ impl Wanted {
     /// Kafka's settings that are not left to the cluster.
     fn settings(&self) -> BTreeMap<&'static str, String> {
         let mut settings = BTreeMap::from([(CLEANUP, self.role.cleanup().to_owned())]);
+        if self.role == Role::Readings {
+            settings.insert(STAMP, BY_THE_BROKER.to_owned());
+        }
         if let Some(retention) = self.retention {
             settings.insert(RETENTION, retention.as_millis());
         }
@@ -107,6 +110,10 @@ impl Wanted {
 }
 
 const CLEANUP: &str = "cleanup.policy";
+/// A gateway's clock may be years behind until the network comes. Kafka deletes by the stamp, so what such
+/// a gateway stamps itself is gone before anybody has read it.
+const STAMP: &str = "message.timestamp.type";
+const BY_THE_BROKER: &str = "LogAppendTime";
 const RETENTION: &str = "retention.ms";
 const MAX_BYTES: &str = "max.message.bytes";
 

@@ -3,8 +3,11 @@
 pub mod check;
 pub mod config;
 pub mod decode;
+pub mod monitor;
+pub mod probe;
 pub mod queue;
 pub mod run;
+pub mod scan;
 
 use std::{
     io::{self, Write},
@@ -35,6 +38,13 @@ pub enum Command {
     Run(run::Arguments),
     /// Find every mistake in the configuration; nobody outside is asked, but Kafka with --online
     Check(check::Arguments),
+    /// Read one source, show raw bytes, values and what would be sent; send nothing
+    Probe(probe::Arguments),
+    /// Show our serial frames byte by byte, and why one is rejected
+    Monitor(monitor::Arguments),
+    /// Look for devices
+    #[command(subcommand)]
+    Scan(scan::Command),
     /// Show what would be read from bytes in a file
     Decode(decode::Arguments),
     /// Print a configuration

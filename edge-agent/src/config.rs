@@ -7,6 +7,7 @@
 
 mod kafka;
 mod payload;
+mod process;
 mod promises;
 mod sections;
 mod show;
@@ -115,6 +116,8 @@ pub struct Config {
     pub modbus: Vec<ModbusTcp>,
     /// `[[mqtt]]`: brokers.
     pub mqtt: Vec<Mqtt>,
+    /// `[[process]]`: what happens to readings in front of the queue.
+    pub process: Vec<crate::process::Rule>,
     /// `[queue]`: the disk between sources and Kafka.
     pub queue: Queue,
     /// `[kafka]`: the uplink.

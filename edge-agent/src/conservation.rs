@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! received + recovered_at_start = acknowledged + queued + dropped{reason} + rejected
-//!                               + retransmitted + suppressed + uncommitted
+//!                               + retransmitted + suppressed{reason} + uncommitted
 //! ```
 //!
 //! All numbers change together under one lock, by moves that keep the equation, so a snapshot can
@@ -11,6 +11,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use protocol::control::LossReason;
+
+use crate::process::Suppression;
 
 /// The numbers of the equation, since the process started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,8 +31,8 @@ pub struct Balance {
     pub rejected: u64,
     /// Recognised as sent again by the source.
     pub retransmitted: u64,
-    /// Left out by a filter, a dead band or an aggregation.
-    pub suppressed: u64,
+    /// Left out on purpose, by [`Suppression`] in the order of [`Suppression::ALL`].
+    pub suppressed: [u64; Suppression::ALL.len()],
     /// Received, not durable yet.
     pub uncommitted: u64,
 }
@@ -44,7 +46,7 @@ impl Balance {
             + self.dropped.iter().sum::<u64>()
             + self.rejected
             + self.retransmitted
-            + self.suppressed
+            + self.suppressed.iter().sum::<u64>()
             + self.uncommitted;
         self.received + self.recovered_at_start == out
     }
@@ -85,6 +87,13 @@ impl Conservation {
         let mut balance = self.lock();
         balance.received += readings;
         balance.rejected += readings;
+    }
+
+    /// A source got a reading that is not passed on.
+    pub fn suppressed(&self, reason: Suppression) {
+        let mut balance = self.lock();
+        balance.received += 1;
+        balance.suppressed[reason as usize] += 1;
     }
 
     /// Received readings became durable.

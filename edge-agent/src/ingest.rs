@@ -33,8 +33,8 @@ use tokio::{
 };
 
 use crate::{
-    clock::Clock, conservation::Conservation, link::Links, quarantine::Quarantine, queue::Writer,
-    stage::Stage,
+    clock::Clock, conservation::Conservation, link::Links, process::Suppression,
+    quarantine::Quarantine, queue::Writer, stage::Stage,
 };
 use batch::Weight;
 use rejections::Rejections;
@@ -317,6 +317,11 @@ impl Gate {
             .keep(time, source, reason.as_str(), detail.to_string(), bytes);
     }
 
+    /// Counts a reading that a source got and `[[process]]` does not pass on.
+    pub fn suppressed(&self, reason: Suppression) {
+        self.0.conservation.suppressed(reason);
+    }
+
     /// How many readings were rejected, by source and reason, since the start.
     #[must_use]
     pub fn rejections(&self) -> Vec<(String, Rejection, u64)> {
@@ -360,7 +365,7 @@ impl fmt::Debug for Gate {
 
 impl Answer {
     /// Tells the source. One that is gone has no use for it.
-    fn give(self, outcome: Outcome) {
+    pub(crate) fn give(self, outcome: Outcome) {
         let Self { token, to } = self;
         to.send(Receipt { token, outcome }).ok();
     }

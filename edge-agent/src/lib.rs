@@ -1,7 +1,7 @@
 //! Reads sensors, keeps every reading in a durable queue, forwards to Kafka.
 //!
-//! A reader who follows one reading opens these in order: [`source`] → [`decode`] → [`ingest`] →
-//! [`queue`] → [`forward`]. Nothing on that way points back.
+//! A reader who follows one reading opens these in order: [`source`] → [`decode`] → [`process`] →
+//! [`ingest`] → [`queue`] → [`forward`]. Nothing on that way points back.
 
 pub mod cli;
 pub mod clock;
@@ -11,6 +11,7 @@ pub mod decode;
 pub mod forward;
 pub mod ingest;
 pub mod link;
+pub mod process;
 pub mod quarantine;
 pub mod queue;
 pub mod run;

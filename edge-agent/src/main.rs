@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use edge_agent::cli::{Cli, Command, check, config, decode, queue, run};
+use edge_agent::cli::{Cli, Command, check, config, decode, monitor, probe, queue, run, scan};
 
 /// Stores are opened and closed all day, each with threads of its own: glibc keeps an arena for each,
 /// and the process grows to three times what it holds.
@@ -14,6 +14,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Probe(arguments) => probe::probe(&arguments),
+        Command::Monitor(arguments) => monitor::monitor(&arguments),
+        Command::Scan(command) => scan::scan(&command),
         Command::Decode(arguments) => decode::decode(&arguments),
         Command::Config(command) => config::config(&command),
         Command::Queue(command) => queue::queue(&command),

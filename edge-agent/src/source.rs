@@ -11,10 +11,12 @@ mod backoff;
 mod counters;
 mod intake;
 mod keep;
+pub mod look;
 mod modbus;
 mod mqtt;
 mod poll;
 mod polled;
+mod processing;
 mod serial;
 
 use std::{sync::Arc, thread};
@@ -29,6 +31,7 @@ use crate::{
     link::{LinkKind, Links},
 };
 use intake::{Intake, Outlet};
+use processing::Processing;
 
 pub use backoff::{Backoff, random};
 pub use counters::{Counters, REJECTIONS, Seen};
@@ -86,6 +89,7 @@ pub fn spawn_all(
         running: JoinSet::new(),
         counters: Vec::new(),
     };
+    let (processing, time_keeper) = Processing::new(&config.process);
     let mut intake = |name: &str, kind: LinkKind| {
         let counters = Arc::new(Counters::new(name, kind));
         sources.counters.push(Arc::clone(&counters));
@@ -95,6 +99,7 @@ pub fn spawn_all(
             clock.clone(),
             counters,
             config.queue.max_age,
+            processing.clone(),
         )
     };
     let mut ports = Vec::new();
@@ -125,6 +130,14 @@ pub fn spawn_all(
         sources
             .running
             .spawn(async move { (name, broker.run().await) });
+    }
+    drop(processing);
+    if let Some(keeper) = time_keeper {
+        let (gate, clock) = (gate.clone(), clock.clone());
+        sources.running.spawn(async move {
+            let ended = keeper.run(gate, clock).await;
+            ("process".to_owned(), ended.map_err(Into::into))
+        });
     }
     Ok(sources)
 }

@@ -25,6 +25,7 @@ use crate::{
     forward,
     ingest::Gate,
     link::{LinkKind, LinkState, Links},
+    process::Suppression,
     queue, source,
 };
 
@@ -120,13 +121,22 @@ fn balance<S: serde::Serializer>(balance: &Balance, out: S) -> Result<S::Ok, S::
         ("queued", balance.queued),
         ("rejected", balance.rejected),
         ("retransmitted", balance.retransmitted),
-        ("suppressed", balance.suppressed),
+        ("suppressed", balance.suppressed.iter().sum()),
         ("uncommitted", balance.uncommitted),
     ] {
         fields.insert(name.to_owned(), value.into());
     }
     fields.insert("dropped".to_owned(), dropped.into());
+    let suppressed: Map<String, Value> = suppressed(balance)
+        .map(|(reason, count)| (reason.to_owned(), count.into()))
+        .collect();
+    fields.insert("suppressed_by".to_owned(), suppressed.into());
     fields.serialize(out)
+}
+
+fn suppressed(balance: &Balance) -> impl Iterator<Item = (&'static str, u64)> {
+    let reasons = Suppression::ALL.iter().map(|reason| reason.as_str());
+    reasons.zip(balance.suppressed)
 }
 
 fn dropped(balance: &Balance) -> impl Iterator<Item = (&'static str, u64)> {

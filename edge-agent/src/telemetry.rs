@@ -93,7 +93,8 @@ fn dropped(balance: &Balance) -> u64 {
 
 /// Readings that have an identity, or were recorded as lost instead of getting one.
 fn committed(balance: &Balance) -> u64 {
-    let open = balance.uncommitted + balance.rejected + balance.retransmitted + balance.suppressed;
+    let open = balance.uncommitted + balance.rejected + balance.retransmitted;
+    let open = open + balance.suppressed.iter().sum::<u64>();
     balance.received.saturating_sub(open)
 }
 

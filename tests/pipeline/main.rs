@@ -22,6 +22,7 @@ mod on_the_stack {
     mod audit;
     mod bad_input;
     mod confluent;
+    mod faults_clock;
     mod faults_devices;
     mod faults_fleet;
     mod faults_link;

@@ -62,7 +62,7 @@ pub struct Options {
     /// Damage a file of a queue so many times.
     #[arg(long, value_name = "N")]
     bit_rot: Option<u64>,
-    /// Fail every N-th I/O call of the agent, each in a run of its own.
+    /// Fail every N-th I/O call of the agent, each in a run of its own; the seed says which is the first.
     #[arg(long, value_name = "N")]
     io_errors: Option<u64>,
     /// Build four broken daemons and show that each is caught.

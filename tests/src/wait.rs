@@ -33,6 +33,26 @@ pub fn until<T>(
     }
 }
 
+/// Waits until `count` has reached `wanted`, for as long as it grows.
+///
+/// # Errors
+/// It did not grow for `patience`. An error of `count` counts as "not grown".
+pub fn while_it_grows(
+    what: &str,
+    patience: Duration,
+    wanted: u64,
+    mut count: impl FnMut() -> Result<u64>,
+) -> Result<()> {
+    let mut before = 0;
+    while before < wanted {
+        before = until(what, patience, || {
+            let now = count()?;
+            Ok((now >= wanted || now > before).then_some(now))
+        })?;
+    }
+    Ok(())
+}
+
 /// [`until`], for a condition without an answer.
 ///
 /// # Errors

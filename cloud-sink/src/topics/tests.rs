@@ -29,10 +29,11 @@ fn found(settings: &[(&str, &str, bool)]) -> Found {
     Found {
         partitions: 3,
         replication: 3,
-        settings: Some(settings.iter().map(setting).collect()),
+        settings: Some([STAMPED].iter().chain(settings).map(setting).collect()),
     }
 }
 
+const STAMPED: (&str, &str, bool) = ("message.timestamp.type", "LogAppendTime", false);
 const WEEK: (&str, &str, bool) = ("retention.ms", "604800000", false);
 const DELETE: (&str, &str, bool) = ("cleanup.policy", "delete", false);
 
@@ -48,7 +49,9 @@ fn a_topic_that_is_missing_is_made_as_its_use_demands() {
     let create = |wanted: &Wanted| said(&plan(wanted, &Seen::Missing, false));
     assert_eq!(
         create(&topic(Role::Readings)),
-        ["create with 6 partitions, the cluster's replication, cleanup.policy delete"]
+        [
+            "create with 6 partitions, the cluster's replication, cleanup.policy delete, message.timestamp.type LogAppendTime"
+        ]
     );
     assert_eq!(
         create(&topic(Role::Facts)),
@@ -131,6 +134,17 @@ fn how_a_topic_is_cleaned_is_not_up_to_anybody() {
             "{role:?} {policy}"
         );
     }
+}
+
+#[test]
+fn readings_are_stamped_by_the_brokers_and_by_no_gateway_s_clock() {
+    let by_gateways = ("message.timestamp.type", "CreateTime", false);
+    let there = || Seen::There(found(&[WEEK, DELETE, by_gateways]));
+    assert_eq!(
+        said(&plan(&topic(Role::Readings), &there(), false)),
+        ["alter message.timestamp.type CreateTime -> LogAppendTime"]
+    );
+    assert!(said(&plan(&topic(Role::DeadLetters), &there(), false)).is_empty());
 }
 
 #[test]

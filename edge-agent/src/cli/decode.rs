@@ -261,7 +261,8 @@ impl<O: Write, P: Write> Report<O, P> {
     }
 }
 
-fn json(value: &Value) -> serde_json::Value {
+/// A value as JSON.
+pub(super) fn json(value: &Value) -> serde_json::Value {
     match value {
         Value::Float(number) => Number::from_f64(*number).map_or(
             // Values are finite when they come here.
@@ -274,10 +275,14 @@ fn json(value: &Value) -> serde_json::Value {
     }
 }
 
-/// Text as text, anything else as hex.
 fn excerpt(bytes: &[u8]) -> String {
-    let shown = &bytes[..bytes.len().min(SHOWN)];
-    let more = if bytes.len() > SHOWN { "…" } else { "" };
+    excerpt_of(bytes, SHOWN)
+}
+
+/// The first bytes: text as text, anything else as hex.
+pub(super) fn excerpt_of(bytes: &[u8], most: usize) -> String {
+    let shown = &bytes[..bytes.len().min(most)];
+    let more = if bytes.len() > most { "…" } else { "" };
     match std::str::from_utf8(shown) {
         Ok(text) if !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => {
             format!("{text:?}{more}")

@@ -14,7 +14,7 @@ use protocol::{GatewayId, Metadata};
 use super::{
     Agent, Config, ModbusTcp, Mqtt, Queue, Secrets, Serial, Status, WhenFull,
     document::{Document, Mistake, Table},
-    kafka,
+    kafka, process,
     sources::Sources,
     topics, value,
 };
@@ -58,13 +58,26 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
     let mqtt: Option<Vec<Mqtt>> = each(root, "mqtt", |table| sources.mqtt(table));
     let mut known: BTreeSet<_> = kafka.iter().map(|kafka| kafka.topic.clone()).collect();
     known.extend(serial.iter().flatten().map(|serial| serial.topic.clone()));
+    known.extend(modbus.iter().flatten().map(|modbus| modbus.topic.clone()));
     let subscribed = mqtt.iter().flatten().flat_map(|mqtt| &mqtt.subscribe);
     known.extend(subscribed.map(|subscription| subscription.kafka_topic.clone()));
     let topics = topics::read(root, &known);
     if let (Some(kafka), Some(topics)) = (&kafka, &topics) {
         topics::needs_registry(root, kafka, topics);
     }
+    let names: Vec<&str> = [
+        serial
+            .iter()
+            .flatten()
+            .map(|s| s.name.as_str())
+            .collect::<Vec<_>>(),
+        modbus.iter().flatten().map(|s| s.name.as_str()).collect(),
+        mqtt.iter().flatten().map(|s| s.name.as_str()).collect(),
+    ]
+    .concat();
+    let rules = each(root, "process", |table| process::rule(table, &names));
     Some(Config {
+        process: rules?,
         serial: serial?,
         modbus: modbus?,
         mqtt: mqtt?,

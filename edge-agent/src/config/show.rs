@@ -11,7 +11,10 @@ use super::{
     SerialMode, Subscription, TimeFormat, TopicSettings, WhenFull,
     value::{show_bytes, show_duration},
 };
-use crate::decode::preset::Preset;
+use crate::{
+    decode::preset::Preset,
+    process::{Outside, Rule},
+};
 
 fn meta(meta: &Metadata) -> Option<Table> {
     let entries: Table = meta
@@ -60,6 +63,7 @@ impl Config {
         };
         let serial: Vec<Value> = self.serial.iter().map(|s| show_serial(s).into()).collect();
         let modbus: Vec<Value> = self.modbus.iter().map(|m| show_modbus(m).into()).collect();
+        let process: Vec<Value> = self.process.iter().map(|r| show_rule(r).into()).collect();
         let mqtt: Vec<Value> = self.mqtt.iter().map(|m| show_mqtt(m).into()).collect();
         let topics: Vec<Value> = self.topics.iter().map(|t| show_topic(t).into()).collect();
         Keys::default()
@@ -67,6 +71,7 @@ impl Config {
             .maybe("serial", (!serial.is_empty()).then_some(serial))
             .maybe("modbus", (!modbus.is_empty()).then_some(modbus))
             .maybe("mqtt", (!mqtt.is_empty()).then_some(mqtt))
+            .maybe("process", (!process.is_empty()).then_some(process))
             .set("queue", self.show_queue())
             .set("kafka", self.show_kafka())
             .maybe("registry", self.show_registry())
@@ -187,6 +192,45 @@ fn show_modbus(modbus: &ModbusTcp) -> Table {
         .set("topic", modbus.topic.as_str())
         .maybe("meta", meta(&modbus.meta));
     show_polled(keys, &modbus.polled)
+}
+
+fn show_rule(rule: &Rule) -> Table {
+    let outside = match rule.outside {
+        Outside::Drop => "drop",
+        Outside::Clamp => "clamp",
+        Outside::Flag => "flag",
+    };
+    let bounded = rule.min.is_some() || rule.max.is_some();
+    let on_change = rule.on_change.map(|on_change| {
+        Keys::default()
+            .set("dead_band", on_change.dead_band)
+            .set("heartbeat", show_duration(on_change.heartbeat))
+            .0
+    });
+    let window = rule.window.as_ref().map(|window| {
+        let keep: Vec<&str> = window.keep.iter().map(|kept| kept.as_str()).collect();
+        Keys::default()
+            .set("every", show_duration(window.every))
+            .set("keep", keep)
+            .0
+    });
+    let name = |name: &protocol::FieldName| name.to_string();
+    Keys::default()
+        .maybe("source", rule.source.clone())
+        .maybe("device", rule.device.as_ref().map(ToString::to_string))
+        .maybe("field", rule.field.as_ref().map(name))
+        .maybe("rename", rule.rename.as_ref().map(name))
+        .maybe("scale", rule.scale)
+        .maybe("offset", rule.offset)
+        .maybe("unit", rule.unit.clone())
+        .maybe("min", rule.min)
+        .maybe("max", rule.max)
+        .maybe("outside", bounded.then_some(outside))
+        .set("drop", rule.drop)
+        .maybe("meta", meta(&rule.meta))
+        .maybe("on_change", on_change)
+        .maybe("window", window)
+        .0
 }
 
 fn show_polled(keys: Keys, polled: &Polled) -> Table {

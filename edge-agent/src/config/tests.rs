@@ -127,10 +127,26 @@ subscribe = [
   {{ topic = \"garden/soil/moisture\", preset = \"number\", device = \"soil-1\", field = \"moisture_pct\" }},
   {{ preset = \"tasmota\", timezone = \"Europe/Berlin\" }},
 ]
+[[process]]
+source = \"cabinet\"
+device = \"meter-1\"
+field = \"power_w\"
+rename = \"grid_power\"
+scale = 0.001
+offset = 0.0
+unit = \"kW\"
+min = -100000
+max = 100_000
+meta = {{ circuit = \"house\" }}
+on_change = {{ dead_band = 5, heartbeat = \"300s\" }}
+[[process]]
+source = \"climate\"
+window = {{ every = \"60s\" }}
 "
     ));
     assert_eq!(shown.serial, bare.serial);
     assert_eq!(shown.modbus, bare.modbus);
+    assert_eq!(shown.process, bare.process);
     assert_eq!(shown.mqtt, bare.mqtt);
 }
 

@@ -51,6 +51,20 @@ pub fn host_and_port(usual: u16) -> impl Fn(&Value<'_>) -> Result<(String, u16),
     }
 }
 
+/// A finite number, whole or not.
+pub fn number(value: &Value<'_>) -> Result<f64, Mistake> {
+    let read = value.get_ref();
+    let digits = match (read.as_float(), read.as_integer()) {
+        (Some(number), _) => Some(number.as_str()),
+        (None, Some(number)) => Some(number.as_str()),
+        (None, None) => None,
+    };
+    let number = digits.and_then(|digits| digits.replace('_', "").parse().ok());
+    number
+        .filter(|number: &f64| number.is_finite())
+        .ok_or_else(|| Mistake::new("must be a number"))
+}
+
 /// The name of a group of clients that share a subscription.
 pub fn share_group(value: &Value<'_>) -> Result<String, Mistake> {
     let group = text(value)?;

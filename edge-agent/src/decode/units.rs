@@ -130,6 +130,23 @@ pub fn split(name: &str) -> Option<Canonical> {
 /// Endings that are words, though a unit is written so.
 const WORDS: [&str; 7] = ["in", "min", "count", "index", "day", "bit", "sec"];
 
+/// A name with a word in front of its unit, for units come last: `power_l1_w` and `mean` are
+/// `power_l1_mean_w`. `None` where that is too long.
+#[must_use]
+pub fn with_word(name: &FieldName, word: &str) -> Option<FieldName> {
+    let text = name.as_str();
+    let split = text.match_indices('_').find_map(|(at, _)| {
+        let (quantity, unit) = (&text[..at], &text[at + 1..]);
+        let known = UNITS.iter().any(|known| known.suffix == unit);
+        known.then_some((quantity, unit))
+    });
+    let text = match split {
+        Some((quantity, unit)) => format!("{quantity}_{word}_{unit}"),
+        None => format!("{text}_{word}"),
+    };
+    FieldName::new(text).ok()
+}
+
 /// The catalogue of quantities whose unit their format leaves unsaid, because everybody agrees on it.
 ///
 /// Used for names that are the quantity and nothing else; what is not here has no unit in its name.

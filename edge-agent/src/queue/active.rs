@@ -4,8 +4,9 @@ use std::{io, sync::Arc, thread, time::Instant};
 
 use super::{fault, files, lane::Life, seal, segment::Segment, writer::Writer};
 
-/// Handles of failed stores that are never given back; beyond, only a new process helps.
-pub(super) const MAX_LEAKED: u32 = 64;
+/// Stores that failed, of which nothing is ever given back: some 8 MiB each. Beyond, a new process is
+/// better.
+pub(super) const MAX_LEAKED: u32 = 8;
 
 /// The segment that takes commits.
 #[derive(Debug)]
@@ -55,7 +56,11 @@ impl Writer {
         let number = self.next_segment;
         self.next_segment += 1;
         let dir = self.lane.segment_dir(number);
-        let segment = Arc::new(Segment::create(&dir)?);
+        let segment = Segment::create(&dir).inspect_err(|_| {
+            // What sled had of it may stay in memory.
+            self.leaked += 1;
+        })?;
+        let segment = Arc::new(segment);
         self.active = Some(Active {
             number,
             segment,

@@ -19,7 +19,8 @@ const PAGE: usize = 4096;
 const CHUNK: usize = 16 * PAGE;
 /// A log that cannot be read so often cannot be read.
 const READS: u32 = 3;
-/// A dropped store gives its lock back a little later; this is long enough to be sure.
+/// A dropped store gives its lock back a little later, and a disk may take a write a little later; this is
+/// long enough to be sure.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// The bytes of a log.
@@ -81,16 +82,16 @@ impl Image {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        let mut tries = 1;
         let written = loop {
             let written = log
                 .write_all_at(&self.0, 0)
                 .and_then(|()| log.set_len(self.0.len() as u64))
                 .and_then(|()| log.sync_all());
-            if written.is_ok() || tries == READS {
+            // Nobody else has these bytes.
+            if written.is_ok() || begin.elapsed() > LOCK_WAIT {
                 break written;
             }
-            tries += 1;
+            thread::sleep(Duration::from_millis(10));
         };
         rustix::fs::flock(log, rustix::fs::FlockOperation::Unlock)?;
         written

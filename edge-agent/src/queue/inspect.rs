@@ -152,6 +152,7 @@ fn summary(path: &Path, number: u32) -> io::Result<Summary> {
         // Forwarded and deleted while we look.
         Err(_) if !dir.exists() => Ok(summary),
         Err(SegmentError::Io(error)) => Err(error),
+        Err(error @ SegmentError::Broken) => Err(error.into()),
         Err(SegmentError::Damaged(reason)) => {
             tracing::warn!(segment = number, reason, "queue segment cannot be read");
             Ok(summary)

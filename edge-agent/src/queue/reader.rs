@@ -35,6 +35,8 @@ pub struct Reader {
     /// The last identity read. What comes again below it is passed over.
     pub(super) passed: Option<(Epoch, u64)>,
     pub(super) open: Option<Opened>,
+    /// The last segment could not be opened: the disk is asked before the next try.
+    pub(super) in_doubt: bool,
     /// Segments up to this one may have been sent before.
     pub(super) resent_until: u32,
     /// No writer makes the head durable now and then; when this half did, last.
@@ -98,6 +100,7 @@ impl Reader {
             at: None,
             passed: None,
             open: None,
+            in_doubt: false,
             resent_until,
             alone: None,
         }

@@ -42,6 +42,9 @@ enum Step {
     Lost { number: u32, runs: Vec<Run> },
 }
 
+/// Blocks by their number.
+type Blocks = Vec<(u64, Vec<u8>)>;
+
 impl Reader {
     /// Reads on; `false` at the end.
     pub(super) fn fill(&mut self) -> Result<bool, ReadError> {
@@ -131,27 +134,16 @@ impl Reader {
     fn read(&mut self, at: At, end: u64, shared: Option<&Segment>) -> Result<(), ReadError> {
         self.announce(at.number).map_err(ReadError::Disk)?;
         let found = match shared {
-            Some(segment) => segment.blocks(at.next_block, end, READ_BLOCKS),
-            None => self.read_sealed(at, end),
-        };
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                self.open = None;
-                // A disk that takes nothing makes every store look damaged: opening one writes.
-                files::probe(&self.lane.place.path).map_err(ReadError::Disk)?;
-                match error {
-                    SegmentError::Damaged(reason) if shared.is_none() => {
-                        self.quarantine(at.number, &reason);
-                        Vec::new()
-                    }
-                    // It is opened anew by the next try.
-                    SegmentError::Io(error) if shared.is_none() => {
-                        return Err(ReadError::Disk(error));
-                    }
-                    error => return Err(ReadError::Segment(error.into())),
+            Some(segment) => segment
+                .blocks(at.next_block, end, READ_BLOCKS)
+                .map_err(|error| ReadError::Segment(error.into()))?,
+            None => match self.read_while_disk_works(at, end)? {
+                Ok(found) => found,
+                Err(reason) => {
+                    self.quarantine(at.number, &reason);
+                    Vec::new()
                 }
-            }
+            },
         };
         let mut next_block = end;
         if found.len() == READ_BLOCKS
@@ -180,7 +172,44 @@ impl Reader {
         Ok(())
     }
 
-    fn read_sealed(&mut self, at: At, end: u64) -> Result<Vec<(u64, Vec<u8>)>, SegmentError> {
+    /// The blocks of a sealed segment, or why it is damaged. A disk that takes nothing makes every store
+    /// look damaged, for opening one writes: damage is what is found again after the disk was seen to
+    /// work, and before it is seen to work once more.
+    fn read_while_disk_works(
+        &mut self,
+        at: At,
+        end: u64,
+    ) -> Result<Result<Blocks, String>, ReadError> {
+        if self.in_doubt {
+            // A store that cannot be opened costs memory for good.
+            files::probe(&self.lane.place.path).map_err(ReadError::Disk)?;
+        }
+        let mut last_try = self.in_doubt;
+        loop {
+            let error = match self.read_sealed(at, end) {
+                Ok(found) => {
+                    self.in_doubt = false;
+                    return Ok(Ok(found));
+                }
+                Err(error) => error,
+            };
+            self.open = None;
+            self.in_doubt = true;
+            files::probe(&self.lane.place.path).map_err(ReadError::Disk)?;
+            match error {
+                SegmentError::Damaged(reason) if last_try => {
+                    self.in_doubt = false;
+                    return Ok(Err(reason));
+                }
+                SegmentError::Damaged(_) => last_try = true,
+                // It is opened anew by the next try.
+                SegmentError::Io(error) => return Err(ReadError::Disk(error)),
+                error @ SegmentError::Broken => return Err(ReadError::Segment(error.into())),
+            }
+        }
+    }
+
+    fn read_sealed(&mut self, at: At, end: u64) -> Result<Blocks, SegmentError> {
         let dir = self.lane.segment_dir(at.number);
         if self
             .open

@@ -59,6 +59,18 @@ pub enum SegmentError {
     /// The store is damaged.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// One of sled's threads has ended, and sled with it, in this process: nothing is known of the
+    /// segment.
+    #[error("the store's threads have ended, a new process is needed")]
+    Broken,
+}
+
+/// Whether sled works in this process; after a panic on one of its threads it does not, for good.
+static IS_BROKEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether only a new process can open segments.
+pub fn is_broken() -> bool {
+    IS_BROKEN.load(Ordering::Acquire)
 }
 
 impl From<SegmentError> for io::Error {
@@ -66,6 +78,7 @@ impl From<SegmentError> for io::Error {
         match error {
             SegmentError::Io(error) => error,
             SegmentError::Damaged(text) => io::Error::new(io::ErrorKind::InvalidData, text),
+            SegmentError::Broken => io::Error::other(error),
         }
     }
 }
@@ -150,6 +163,11 @@ impl Segment {
                 tracing::warn!(segment = %dir.display(), pages = gone.len(),
                     "queue segment put back and opened once more");
                 image.put_back(&log)?;
+            }
+            if error.is_some() {
+                // A disk that takes nothing makes every store look damaged, for opening one writes; and
+                // each try costs memory for good.
+                files::probe(dir)?;
             }
             match error {
                 Some(SegmentError::Damaged(reason)) if !by_log => {
@@ -368,7 +386,19 @@ fn drop_derived(dir: &Path) -> io::Result<()> {
 fn caught<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, SegmentError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(sled::Error::Io(error))) => Err(match error.kind() {
+        Ok(Err(error)) => Err(judged(error)).inspect_err(|error| {
+            if matches!(error, SegmentError::Broken) {
+                IS_BROKEN.store(true, Ordering::Release);
+            }
+        }),
+        Err(_) => Err(SegmentError::Damaged("the store panicked".into())),
+    }
+}
+
+/// What an error of sled's says of the segment.
+pub(super) fn judged(error: sled::Error) -> SegmentError {
+    match error {
+        sled::Error::Io(error) => match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::NotFound => {
                 SegmentError::Damaged(error.to_string())
             }
@@ -377,8 +407,13 @@ fn caught<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, SegmentError> 
                 SegmentError::Damaged(error.to_string())
             }
             _ => SegmentError::Io(error),
-        }),
-        Ok(Err(error)) => Err(SegmentError::Damaged(error.to_string())),
-        Err(_) => Err(SegmentError::Damaged("the store panicked".into())),
+        },
+        // Its threads panic where a file that is closed cannot be synced.
+        sled::Error::ReportableBug(what)
+            if what.starts_with("IO thread") || what.starts_with("threadpool") =>
+        {
+            SegmentError::Broken
+        }
+        error => SegmentError::Damaged(error.to_string()),
     }
 }

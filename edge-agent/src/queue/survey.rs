@@ -64,10 +64,18 @@ pub(super) fn survey(
             survey.segments.insert(number, summary);
             continue;
         }
-        match scan(&dir, limit, survey.memory.is_none(), sealed.as_ref()) {
+        let replay = survey.memory.is_none();
+        let mut scanned = scan(&dir, limit, replay, sealed.as_ref());
+        if let Err(SegmentError::Damaged(_)) = scanned {
+            // A disk that takes nothing makes every store look damaged, for opening one writes: damage is
+            // what is found again while it works.
+            files::probe(path).map_err(io)?;
+            scanned = scan(&dir, limit, replay, sealed.as_ref());
+        }
+        match scanned {
+            Err(error @ SegmentError::Broken) => return Err(io(error.into())),
             Err(SegmentError::Io(error)) => return Err(io(error)),
             Err(SegmentError::Damaged(reason)) => {
-                // A disk that takes nothing makes every store look damaged: opening one writes.
                 files::probe(path).map_err(io)?;
                 tracing::error!(segment = %dir.display(), reason, "queue segment quarantined");
                 survey.end_unknown |= Some(number) == newest && sealed.is_none();

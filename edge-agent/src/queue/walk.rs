@@ -68,6 +68,7 @@ pub(super) fn walk(
             // Forwarded and deleted while we look.
             Err(_) if !dir.exists() => {}
             Err(SegmentError::Io(error)) => return Err(error),
+            Err(error @ SegmentError::Broken) => return Err(error.into()),
             Err(SegmentError::Damaged(reason)) => {
                 if !see(number, Sight::DamagedSegment { reason })? {
                     return Ok(());

@@ -17,6 +17,7 @@ use super::{
     book::{EpochEntry, MAX_EPOCHS},
     lane::{Info, Lane, Life},
     memory::{Memory, Staged, Told},
+    segment,
     summary::Summary,
 };
 use crate::{
@@ -68,7 +69,7 @@ impl Writer {
     /// # Errors
     /// [`CommitError`]; then none of them was acknowledged.
     pub fn commit(&mut self, batch: &[Message], now: Now) -> Result<Vec<Outcome>, CommitError> {
-        if self.leaked >= MAX_LEAKED {
+        if self.leaked >= MAX_LEAKED || segment::is_broken() {
             return Err(CommitError::Exhausted);
         }
         let mut plan = self.plan(batch);

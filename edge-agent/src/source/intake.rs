@@ -8,11 +8,15 @@ use std::{
 
 use protocol::{Metadata, Reading, Topic};
 
-use super::counters::Counters;
+use super::{
+    counters::Counters,
+    look::Tap,
+    processing::{self, Processing},
+};
 use crate::{
     clock::{Clock, Moment},
     decode::{DecodeError, Decoded, Defaults, Problem},
-    ingest::{Answer, Closed, Gate, Message, Origin, Rejection},
+    ingest::{Answer, Closed, Gate, Message, Origin, Outcome, Rejection},
     link::{LinkState, Links},
 };
 
@@ -27,6 +31,7 @@ pub(super) struct Intake {
     pub(super) clock: Clock,
     pub(super) counters: Arc<Counters>,
     pub(super) max_age: Duration,
+    processing: Processing,
     noted: Mutex<Option<Instant>>,
 }
 
@@ -34,6 +39,8 @@ pub(super) struct Intake {
 #[derive(Debug)]
 pub(super) enum Outlet {
     Gate(Gate),
+    /// To somebody who looks.
+    Probe(Tap),
     /// To a test, which gives the receipts itself.
     #[cfg(test)]
     Test {
@@ -49,6 +56,7 @@ impl Intake {
         clock: Clock,
         counters: Arc<Counters>,
         max_age: Duration,
+        processing: Processing,
     ) -> Self {
         Self {
             outlet,
@@ -56,6 +64,7 @@ impl Intake {
             clock,
             counters,
             max_age,
+            processing,
             noted: Mutex::new(None),
         }
     }
@@ -67,6 +76,13 @@ impl Intake {
     pub(super) fn link(&self, state: LinkState) {
         self.links
             .set(self.counters.kind, &self.counters.name, state);
+    }
+
+    /// Notes bytes as they come, for somebody who looks.
+    pub(super) fn heard(&self, bytes: &[u8]) {
+        if let Outlet::Probe(tap) = &self.outlet {
+            tap.heard(bytes);
+        }
     }
 
     /// Makes the reading, noting what had to be left out of it.
@@ -114,12 +130,15 @@ impl Intake {
         answer: Option<Answer>,
     ) -> Result<(), Closed> {
         self.counters.received(1);
-        let message = message(lane, vec![reading], Origin::Unknown, at, answer);
-        match &self.outlet {
-            Outlet::Gate(gate) => gate.blocking_send(message),
-            #[cfg(test)]
-            Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed),
+        for message in self.process(lane, vec![reading], Origin::Unknown, at, answer) {
+            match &self.outlet {
+                Outlet::Gate(gate) => gate.blocking_send(message)?,
+                Outlet::Probe(_) => looked_at(message),
+                #[cfg(test)]
+                Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed)?,
+            }
         }
+        Ok(())
     }
 
     /// Hands over the readings of one message from a task; waits while ingest cannot take them.
@@ -133,12 +152,50 @@ impl Intake {
     ) -> Result<(), Closed> {
         self.counters
             .received(u64::try_from(readings.len()).unwrap_or(u64::MAX));
-        let message = message(lane, readings, origin, at, answer);
-        match &self.outlet {
-            Outlet::Gate(gate) => gate.send(message).await,
-            #[cfg(test)]
-            Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed),
+        for message in self.process(lane, readings, origin, at, answer) {
+            match &self.outlet {
+                Outlet::Gate(gate) => gate.send(message).await?,
+                Outlet::Probe(_) => looked_at(message),
+                #[cfg(test)]
+                Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed)?,
+            }
         }
+        Ok(())
+    }
+
+    /// What goes to the gate of these readings: first windows that they closed, then what is left of them. Where
+    /// nothing is left, the source is answered at once.
+    fn process(
+        &self,
+        lane: &Topic,
+        readings: Vec<Reading>,
+        origin: Origin,
+        at: &Moment,
+        answer: Option<Answer>,
+    ) -> Vec<Message> {
+        let mut kept = Vec::with_capacity(readings.len());
+        let mut messages = Vec::new();
+        for reading in readings {
+            let before = matches!(self.outlet, Outlet::Probe(_)).then(|| reading.clone());
+            let applied = self.processing.apply(&self.counters.name, lane, reading);
+            if let (Some(before), Outlet::Probe(tap)) = (before, &self.outlet) {
+                tap.reading(before, applied);
+                continue;
+            }
+            kept.extend(applied.kept);
+            if let (Some(reason), Outlet::Gate(gate)) = (applied.suppressed, &self.outlet) {
+                gate.suppressed(reason);
+            }
+            let closed = applied.closed.into_iter();
+            messages
+                .extend(closed.map(|(lane, reading)| processing::message(lane, reading, at.wall)));
+        }
+        if !kept.is_empty() {
+            messages.push(message(lane, kept, origin, at, answer));
+        } else if let Some(answer) = answer {
+            answer.give(Outcome::Stored);
+        }
+        messages
     }
 
     /// Counts an input that is no reading and gives its bytes to the quarantine.
@@ -146,11 +203,19 @@ impl Intake {
         self.counters.rejected(reason);
         match &self.outlet {
             Outlet::Gate(gate) => gate.reject(&self.counters.name, reason, 1, detail, bytes),
+            Outlet::Probe(tap) => tap.rejected(reason, detail.to_string(), bytes),
             #[cfg(test)]
             Outlet::Test { rejected, .. } => {
                 let _gone = rejected.send((reason, detail.to_string(), bytes.to_vec()));
             }
         }
+    }
+}
+
+/// Nobody keeps it, so nobody may wait for it.
+fn looked_at(message: Message) {
+    if let Some(answer) = message.answer {
+        answer.give(Outcome::Stored);
     }
 }
 
@@ -192,6 +257,13 @@ pub(super) struct Far {
 #[cfg(test)]
 impl Far {
     pub(super) fn new(kind: crate::link::LinkKind) -> (Intake, Self) {
+        Self::with(kind, &[])
+    }
+
+    pub(super) fn with(
+        kind: crate::link::LinkKind,
+        rules: &[crate::process::Rule],
+    ) -> (Intake, Self) {
         let (messages, got) = std::sync::mpsc::channel();
         let (rejected, refused) = std::sync::mpsc::channel();
         let far = Self {
@@ -206,6 +278,7 @@ impl Far {
             Clock::default(),
             Arc::clone(&far.counters),
             Duration::from_secs(86_400),
+            Processing::new(rules).0,
         );
         (intake, far)
     }
@@ -220,5 +293,74 @@ impl Far {
             .recv_timeout(Duration::from_secs(5))
             .unwrap()
             .0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Clock as Quality, DeviceId, FieldName, Fields, Timestamp, Value};
+
+    use super::*;
+    use crate::{
+        link::LinkKind,
+        process::{OnChange, Rule, Statistic, Window},
+    };
+
+    fn reading(value: f64) -> Reading {
+        let field = (FieldName::new("v").unwrap(), Value::Float(value));
+        Reading {
+            device: DeviceId::new("d").unwrap(),
+            time: Timestamp::UNIX_EPOCH,
+            clock: Quality::Synced,
+            fields: Fields::new(vec![field]).unwrap(),
+            source: None,
+            meta: Metadata::default(),
+        }
+    }
+
+    #[test]
+    fn a_source_is_told_at_once_of_a_reading_that_is_suppressed() {
+        let rule = Rule {
+            on_change: Some(OnChange {
+                dead_band: 1.0,
+                heartbeat: OnChange::HEARTBEAT,
+            }),
+            ..Rule::default()
+        };
+        let (intake, far) = Far::with(LinkKind::Mqtt, &[rule]);
+        let (to, mut receipts) = tokio::sync::mpsc::unbounded_channel();
+        let lane = Topic::new("t").unwrap();
+        for (token, value) in [(1, 5.0), (2, 5.5), (3, 6.5)] {
+            let to = to.clone();
+            let answer = Some(Answer { token, to });
+            let now = intake.now();
+            intake
+                .hand_over(&lane, reading(value), &now, answer)
+                .unwrap();
+        }
+        let told = receipts.try_recv().unwrap();
+        assert_eq!((told.token, told.outcome), (2, Outcome::Stored));
+        assert!(receipts.try_recv().is_err(), "the others wait for the disk");
+        assert_eq!(far.message().answer.unwrap().token, 1);
+        assert_eq!(far.message().answer.unwrap().token, 3);
+        assert_eq!(far.counters.seen().received, 3);
+    }
+
+    #[test]
+    fn a_window_that_a_reading_closes_goes_out_before_it_is_answered() {
+        let rule = Rule {
+            window: Some(Window {
+                every: Duration::from_millis(1),
+                keep: vec![Statistic::Mean],
+            }),
+            ..Rule::default()
+        };
+        let (intake, far) = Far::with(LinkKind::Mqtt, &[rule]);
+        let lane = Topic::new("t").unwrap();
+        let now = intake.now();
+        intake.hand_over(&lane, reading(1.0), &now, None).unwrap();
+        while far.messages.try_recv().is_err() {
+            intake.hand_over(&lane, reading(1.0), &now, None).unwrap();
+        }
     }
 }

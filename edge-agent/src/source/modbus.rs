@@ -66,7 +66,7 @@ impl Server {
 
 /// A connection, and the number of the last question.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub struct Connection {
     stream: TcpStream,
     transaction: u16,
 }

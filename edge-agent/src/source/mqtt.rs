@@ -69,6 +69,8 @@ pub(super) struct Broker {
     intake: Intake,
     shutdown: CancellationToken,
     patience: Duration,
+    /// The session ends with this process.
+    once: bool,
 }
 
 /// The poller's own state.
@@ -116,12 +118,18 @@ impl Broker {
             intake,
             shutdown,
             patience: agent.shutdown_timeout,
+            once: false,
         })
+    }
+
+    /// With a session that ends with this process, for somebody who looks.
+    pub(super) fn for_once(self) -> Self {
+        Self { once: true, ..self }
     }
 
     /// Runs until the shutdown or the end of ingest.
     pub(super) async fn run(self) -> Result<(), SourceError> {
-        let (client, mut connection) = wire::connection(&self.settings);
+        let (client, mut connection) = wire::connection(&self.settings, self.once);
         let link = Link::new(client);
         let (to, receipts) = unbounded_channel();
         let result = tokio::select! {

@@ -60,6 +60,8 @@ struct Asked<'p> {
     questions: Vec<Vec<u8>>,
     stream: Stream,
     said: Decoded,
+    /// Question and answer, for somebody who looks.
+    raw: Vec<u8>,
 }
 
 impl Poller<'_> {
@@ -73,6 +75,7 @@ impl Poller<'_> {
                 questions: device.preset.questions(device.unit),
                 stream: device.preset.stream(),
                 said: Decoded::default(),
+                raw: Vec::new(),
             })
             .collect();
         let grid = devices
@@ -126,6 +129,7 @@ impl Poller<'_> {
 
     /// Takes what came back; whether that was an answer. An exception is one, though not a reading.
     fn heard(&self, heard: Vec<Piece>, asked: &mut Asked<'_>) -> bool {
+        self.intake.heard(&std::mem::take(&mut asked.raw));
         let mut answered = false;
         for piece in heard {
             match piece {
@@ -191,6 +195,8 @@ impl Asked<'_> {
             return Ok(Vec::new());
         };
         let sent = line.ask(frame)?;
+        self.raw.clear();
+        self.raw.extend_from_slice(&sent);
         let mut pieces = Vec::new();
         self.stream.push(&sent, &mut pieces);
         let until = Instant::now() + timeout;
@@ -204,7 +210,13 @@ impl Asked<'_> {
                 break;
             }
             match line.hear(&mut buffer, patience.max(Duration::from_millis(1)))? {
-                Some(read) => self.stream.push(&buffer[..read], &mut pieces),
+                Some(read) => {
+                    // A device that never ends is cut off by the timeout; so is this.
+                    if self.raw.len() < 1024 {
+                        self.raw.extend_from_slice(&buffer[..read]);
+                    }
+                    self.stream.push(&buffer[..read], &mut pieces);
+                }
                 None if within => break,
                 None => {}
             }

@@ -12,6 +12,7 @@ mod session;
 
 use std::{
     io::{self, ErrorKind, Read, Write},
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -98,28 +99,9 @@ impl Port {
     }
 
     fn open(&self) -> io::Result<TTYPort> {
-        let path = self.settings.port.to_string_lossy();
-        let framing = self.settings.framing;
-        // Closed only after the port is open: some drivers forget the mode with the last who has it open.
-        let _switched = self.settings.rs485.then(|| rs485(&path)).transpose()?;
-        Ok(serialport::new(path, self.settings.baud)
-            .data_bits(match framing.data_bits {
-                5 => DataBits::Five,
-                6 => DataBits::Six,
-                7 => DataBits::Seven,
-                _ => DataBits::Eight,
-            })
-            .parity(match framing.parity {
-                config::Parity::None => Parity::None,
-                config::Parity::Even => Parity::Even,
-                config::Parity::Odd => Parity::Odd,
-            })
-            .stop_bits(match framing.stop_bits {
-                2 => StopBits::Two,
-                _ => StopBits::One,
-            })
-            .timeout(IDLE)
-            .open_native()?)
+        let settings = &self.settings;
+        let (baud, framing) = (settings.baud, settings.framing);
+        open(&settings.port, baud, framing, settings.rs485)
     }
 
     /// `mode = "frames"`.
@@ -148,7 +130,10 @@ impl Port {
         let mut pieces = Vec::new();
         while !self.shutdown.is_cancelled() {
             match read(&mut port, &mut buffer) {
-                Ok(Some(read)) => stream.push(&buffer[..read], &mut pieces),
+                Ok(Some(read)) => {
+                    self.intake.heard(&buffer[..read]);
+                    stream.push(&buffer[..read], &mut pieces);
+                }
                 Ok(None) => stream.idle(&mut pieces),
                 Err(end) => return end,
             }
@@ -245,6 +230,7 @@ impl Port {
             meta: &self.meta,
             max_age: self.intake.max_age,
         };
+        self.intake.heard(&bytes);
         let reading = decode::line(&bytes, &lines.format, &lines.roles)
             .and_then(|decoded| self.intake.reading(decoded, &defaults, &now));
         match reading {
@@ -343,6 +329,7 @@ impl Talk<'_> {
                 tracing::error!(source, readings = more, "device dropped readings itself");
             }
             Step::Take { token, decoded } => {
+                place.intake.heard(&self.raw);
                 let defaults = Defaults {
                     device: None,
                     meta: &place.meta,
@@ -388,6 +375,68 @@ impl Talk<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// An open port.
+pub type Opened = TTYPort;
+
+/// Opens a port.
+pub(super) fn open(
+    path: &Path,
+    baud: u32,
+    framing: config::Framing,
+    switched: bool,
+) -> io::Result<TTYPort> {
+    let path = path.to_string_lossy();
+    // Closed only after the port is open: some drivers forget the mode with the last who has it open.
+    let _switched = switched.then(|| rs485(&path)).transpose()?;
+    Ok(serialport::new(path, baud)
+        .data_bits(match framing.data_bits {
+            5 => DataBits::Five,
+            6 => DataBits::Six,
+            7 => DataBits::Seven,
+            _ => DataBits::Eight,
+        })
+        .parity(match framing.parity {
+            config::Parity::None => Parity::None,
+            config::Parity::Even => Parity::Even,
+            config::Parity::Odd => Parity::Odd,
+        })
+        .stop_bits(match framing.stop_bits {
+            2 => StopBits::Two,
+            _ => StopBits::One,
+        })
+        .timeout(IDLE)
+        .open_native()?)
+}
+
+/// The serial ports of this box, by the path that survives replugging where there is one, and what they are.
+///
+/// # Errors
+/// The system does not tell.
+pub fn ports() -> io::Result<Vec<(String, String)>> {
+    let mut lasting = std::collections::BTreeMap::new();
+    for link in std::fs::read_dir("/dev/serial/by-id").into_iter().flatten() {
+        let link = link?.path();
+        if let Ok(device) = link.canonicalize() {
+            lasting.insert(device, link);
+        }
+    }
+    let ports = serialport::available_ports()?.into_iter().map(|port| {
+        let path = PathBuf::from(&port.port_name);
+        let what = match port.port_type {
+            serialport::SerialPortType::UsbPort(usb) => {
+                let name = usb.product.or(usb.manufacturer).unwrap_or_default();
+                format!("usb {:04x}:{:04x} {name}", usb.vid, usb.pid)
+            }
+            serialport::SerialPortType::PciPort => "pci".to_owned(),
+            serialport::SerialPortType::BluetoothPort => "bluetooth".to_owned(),
+            serialport::SerialPortType::Unknown => String::new(),
+        };
+        let shown = lasting.get(&path).unwrap_or(&path).display().to_string();
+        (shown, what.trim_end().to_owned())
+    });
+    Ok(ports.collect())
 }
 
 /// Makes the driver switch the direction of the line with each transmission.

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{LaneStat, Snapshot, dropped};
+use super::{LaneStat, Snapshot, dropped, suppressed};
 use crate::source::Seen;
 
 /// The content type.
@@ -141,15 +141,13 @@ impl Snapshot {
                 "Known already: sent again by their source",
                 balance.retransmitted,
             ),
-            (
-                Counter,
-                "edge_readings_suppressed",
-                "Left out by a filter, a dead band or an aggregation",
-                balance.suppressed,
-            ),
         ] {
             out.one(kind, name, help, value)?;
         }
+        let suppressed = suppressed(balance).map(|(reason, count)| ([("reason", reason)], count));
+        let help = "Left out by a filter, a dead band or an aggregation";
+        let name = "edge_readings_suppressed";
+        out.family(Counter, name, help, suppressed.collect())?;
         let dropped = dropped(balance).map(|(reason, count)| ([("reason", reason)], count));
         let help = "Recorded as lost";
         out.family(Counter, "edge_readings_dropped", help, dropped.collect())

@@ -32,8 +32,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-pub use answer::Error;
-use answer::{Asked, excerpt, judge, transport};
+use answer::{Asked, judge, transport};
+pub use answer::{Error, excerpt};
 pub use schema::{Language, Registered, Schema, Standing, Verdict, declared};
 pub use tls::SettingsError;
 

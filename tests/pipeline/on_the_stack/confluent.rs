@@ -314,7 +314,7 @@ fn topics_are_made_and_altered_only_on_apply_and_never_reordered_by_accident() -
         Ok(())
     };
     let config = sink(&declared("partitions = 2\nretention = \"14d\""))?;
-    let create = "create with 2 partitions, the cluster's replication, cleanup.policy delete, retention.ms 14d";
+    let create = "create with 2 partitions, the cluster's replication, cleanup.policy delete, message.timestamp.type LogAppendTime, retention.ms 14d";
     ends(&["plan"], &config, 1, create)?;
     // A plan changes nothing.
     ends(&["plan"], &config, 1, "3 changes to make")?;

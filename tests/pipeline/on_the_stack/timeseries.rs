@@ -14,7 +14,7 @@ use harness::{
     service::{Kind, no_series},
     wait,
 };
-use mongodb::bson::doc;
+use mongodb::bson::{DateTime, doc};
 use protocol::{
     BootId, Clock, Digest, Epoch, FieldName, Fields, Metadata, Reading, Record, RecordId,
     Timestamp, Value,
@@ -23,7 +23,7 @@ use protocol::{
 };
 
 /// The tests of this file.
-const TESTS: usize = 7;
+const TESTS: usize = 8;
 /// Longer than the sink's lease and the first look at what is in doubt.
 const SETTLED: Duration = Duration::from_secs(25);
 
@@ -39,7 +39,12 @@ fn rig(own: &[Kind]) -> Result<Option<Rig>> {
         )?;
         return Ok(None);
     }
-    let rig = Rig::new(own)?;
+    let mut rig = Rig::new(own)?;
+    // Without a clock that is set nothing would get into a time series.
+    let marker = rig.dir().join("synchronized");
+    std::fs::write(&marker, "")?;
+    rig.agent
+        .set_environment(vec![("EDGE_AGENT_CLOCK_MARKER".to_owned(), marker)]);
     let config = std::fs::read_to_string(rig.sink.config_file())?;
     let series = "collection = \"readings\"\nkind = \"timeseries\"";
     rig.sink
@@ -251,6 +256,44 @@ fn a_route_never_takes_a_collection_for_what_it_is_not() -> Result<()> {
     rig.done()
 }
 
+/// What a network or a server held back for long arrives after all.
+#[test]
+fn a_copy_that_arrives_late_is_found_and_removed() -> Result<()> {
+    let Some(mut rig) = rig(&[Kind::Series])? else {
+        return Ok(());
+    };
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    rig.sink.start()?;
+    super::publish(&rig, "press", 0..20)?;
+    rig.wait_until_stored(20)?;
+    let documents = rig.documents.readings_by_id()?;
+    let mut copy = documents[7].clone();
+    let (id, ts) = (copy.get_str("_id")?.to_owned(), *copy.get_datetime("ts")?);
+    let write = copy.get_i64("writtenBy")?;
+    copy.insert("writtenBy", write + 1);
+    rig.documents
+        .command(doc! { "insert": "readings", "documents": [copy] })?;
+    ensure!(rig.documents.count()? == 21, "a time series takes a copy");
+    let doubt = doc! {
+        "_id": write,
+        "collection": "readings",
+        "ids": [&id],
+        "ts": { "$gte": ts, "$lte": ts },
+        "look_at": DateTime::now(),
+        "is_last": true,
+    };
+    rig.documents
+        .command(doc! { "insert": "series_doubts", "documents": [doubt] })?;
+    wait::until_true("the copy to be removed", PATIENCE, || {
+        Ok(rig.documents.count()? == 20)
+    })?;
+    let left = rig.documents.readings_by_id()?;
+    ensure!(left == documents, "the copy of the first write is left");
+    assert_once(&rig, 20)?;
+    rig.done()
+}
+
 /// A reading of a gateway whose clock was never set, so many seconds after its boot.
 fn undated(gateway: &str, sequence: u64) -> Result<Vec<u8>> {
     let us = 10_000_000 + sequence * 1_000_000;
@@ -334,8 +377,10 @@ fn dated_readings(mut rig: Rig) -> Result<()> {
         ensure!(ms.abs_diff(expected) <= 100, "{sequence}: {document}");
         ensure!(!document.contains_key("uptime"), "{document}");
     }
-    let waiting = rig.documents.all("readings.undated")?;
-    ensure!(waiting.is_empty(), "{waiting:?}");
+    // They are taken away there after they are safe here.
+    wait::until_true("none to be left beside it", PATIENCE, || {
+        Ok(rig.documents.all("readings.undated")?.is_empty())
+    })?;
     rig.done()
 }
 

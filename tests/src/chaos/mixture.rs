@@ -69,7 +69,12 @@ segment_age = "5s"
 "#;
 /// I6: by when everything works again after the last fault was undone.
 const READY: Duration = Duration::from_secs(60);
-const DRAINED: Duration = Duration::from_secs(180);
+/// A pipeline that has stored nothing more for so long is drained.
+const DRAINED: Duration = Duration::from_secs(120);
+/// Stores on a disk that fails are never given back: eight of them, then the agent ends for a new start.
+const SICK: u64 = 64 << 20;
+/// What it says then.
+const EXHAUSTED: &str = "the store failed too often for one process";
 /// Longest time a thing is frozen or away.
 const AWAY: Duration = Duration::from_secs(6);
 /// Longest quiet time between two faults.
@@ -285,8 +290,13 @@ impl Mixture {
     fn look(&mut self, report: &mut Report) -> Result<()> {
         let rig = &mut self.rig;
         if rig.agent.ended_by_itself() {
-            report.failed_starts += 1;
-            report.note(format!("agent ended: {}", rig.agent.end_of_log()));
+            let log = rig.agent.end_of_log();
+            if log.contains(EXHAUSTED) {
+                report.fault("agent-renewed");
+            } else {
+                report.failed_starts += 1;
+                report.note(format!("agent ended: {log}"));
+            }
             rig.agent.start()?;
         }
         if rig.sink.ended_by_itself() {
@@ -305,7 +315,7 @@ impl Mixture {
             report.unexplained(format!("I7, sink: {:?}", sink.balance));
         }
         let peak = rig.agent.process()?.peak_memory()?;
-        if peak > MEMORY && peak >> 20 > report.peak_memory_mib {
+        if peak > MEMORY + SICK && peak >> 20 > report.peak_memory_mib {
             report.unexplained(format!("I4, agent: {} MiB", peak >> 20));
         }
         report.peak_memory_mib = report.peak_memory_mib.max(peak >> 20);
@@ -353,7 +363,7 @@ impl Mixture {
         self.look(report)
     }
 
-    /// The verdict once it is clean, or when the pipeline has had all the time it needs.
+    /// The verdict once it is clean, or when nothing more has come for as long as it takes.
     fn verdict(&self) -> Result<Verdict> {
         let rig = &self.rig;
         let place = Place {
@@ -364,14 +374,16 @@ impl Mixture {
         };
         let truth = rig.dir().join("truth.jsonl");
         let runtime = tokio::runtime::Runtime::new()?;
-        let begin = Instant::now();
+        let mut grown = (0, Instant::now());
         loop {
-            let verdict = runtime.block_on(verify(&truth, &place));
-            match verdict {
-                Ok(verdict) if verdict.clean || begin.elapsed() > DRAINED => return Ok(verdict),
-                Err(error) if begin.elapsed() > DRAINED => return Err(error.into()),
-                _ => std::thread::sleep(Duration::from_secs(1)),
+            match runtime.block_on(verify(&truth, &place)) {
+                Ok(verdict) if verdict.clean => return Ok(verdict),
+                Ok(verdict) if verdict.stored > grown.0 => grown = (verdict.stored, Instant::now()),
+                Ok(verdict) if grown.1.elapsed() > DRAINED => return Ok(verdict),
+                Err(error) if grown.1.elapsed() > DRAINED => return Err(error.into()),
+                _ => {}
             }
+            std::thread::sleep(Duration::from_secs(1));
         }
     }
 }

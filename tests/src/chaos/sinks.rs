@@ -316,9 +316,9 @@ impl Sinks<'_> {
             .wait_agent("an empty queue", |agent| agent.balance.queued == 0)?;
         let wanted = feed.obligations();
         let rig = &self.rig;
-        wait::until_true("all documents", PATIENCE, || {
+        wait::while_it_grows("more documents", PATIENCE, wanted, || {
             look(&rig.sink, report);
-            Ok(rig.documents.count()? >= wanted)
+            rig.documents.count()
         })
         .with_context(|| rig.sink.end_of_log())
     }

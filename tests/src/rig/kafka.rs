@@ -154,8 +154,13 @@ impl Kafka {
             .iter()
             .map(|&(name, partitions, compacted)| {
                 let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-                let policy = if compacted { "compact" } else { "delete" };
-                topic.set("cleanup.policy", policy)
+                if compacted {
+                    return topic.set("cleanup.policy", "compact");
+                }
+                // As `cloud-sink topics apply` makes them.
+                topic
+                    .set("cleanup.policy", "delete")
+                    .set("message.timestamp.type", "LogAppendTime")
             })
             .collect();
         let options = AdminOptions::new().operation_timeout(Some(WITHIN));

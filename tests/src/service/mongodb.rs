@@ -47,7 +47,8 @@ pub(super) fn series_command(cache: &Cache, place: &Place) -> Result<Command> {
         .arg(&data)
         // `j: true` means what it says only with the first.
         .args(["--sync-on-commit", "--cache-size", "128M"])
-        .args(["--log-file-max", "16MB", "--log-level", "WARNING"]);
+        .args(["--log-file-max", "16MB", "--log-level", "WARNING"])
+        .arg("--enable-test-commands");
     Ok(command)
 }
 

@@ -186,6 +186,14 @@ fn judge(topic: &str, seen: &Seen, what_for: &For, report: &mut Report) {
     report.line(format_args!(
         "kafka      {topic}  ok   {partitions} partition{s}{kept}"
     ));
+    if let (For::Readings(_), Some("CreateTime")) = (what_for, setting("message.timestamp.type")) {
+        report.line(format_args!(
+            "           stamped by this gateway's clock: while that is behind, Kafka deletes what it sends as too old"
+        ));
+        report.line(format_args!(
+            "           fix: cloud-sink topics apply, which sets message.timestamp.type LogAppendTime"
+        ));
+    }
     if let (For::Readings(max_age), Some(Some(retention))) = (what_for, settings.map(retention))
         && retention < *max_age
     {
@@ -234,6 +242,10 @@ mod tests {
         };
         let week = there(&[("cleanup.policy", "delete"), ("retention.ms", "604800000")]);
         let for_ever = there(&[("cleanup.policy", "delete"), ("retention.ms", "-1")]);
+        let by_gateways = there(&[
+            ("retention.ms", "-1"),
+            ("message.timestamp.type", "CreateTime"),
+        ]);
         let compacted = there(&[("cleanup.policy", "compact"), ("retention.ms", "604800000")]);
         for (seen, what_for, problems, expected) in [
             (&hidden, &MONTH, 0, "t  ok   1 partition\n"),
@@ -249,6 +261,7 @@ mod tests {
                 0,
                 "t  ok   6 partitions, kept for ever\n",
             ),
+            (&by_gateways, &MONTH, 0, "stamped by this gateway's clock"),
             (&compacted, &MONTH, 1, "FAIL is compacted: only the newest"),
             (
                 &compacted,

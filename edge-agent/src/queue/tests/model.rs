@@ -78,6 +78,7 @@ impl Model {
                     // Dropped or stored, the source was told that it may forget.
                     Ok(_) => self.stored.extend(values),
                     Err(CommitError::Full(_)) => {}
+                    Err(CommitError::Exhausted) => self.start_again(),
                     Err(error) => panic!("{error}"),
                 }
             }

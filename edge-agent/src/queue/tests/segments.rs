@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::queue::{
     image::Image,
-    segment::{Segment, insisted},
+    segment::{Segment, SegmentError, insisted, judged},
 };
 
 const BLOCK_BYTES: usize = 6 * 1024;
@@ -90,4 +90,21 @@ fn a_flush_that_nobody_wakes_is_asked_for_again() {
     };
     assert_eq!(insisted(ask), "the write failed");
     assert_eq!(asked.get(), 2);
+}
+
+/// A file that cannot be synced when its store is closed ends one of sled's threads; every store that was
+/// opened after that looked damaged, was set aside and declared lost.
+#[test]
+fn a_store_whose_threads_have_ended_is_not_taken_for_damaged() {
+    for (what, is_broken) in [
+        (
+            "IO thread unexpectedly panicked. please report this bug on the sled github repo.",
+            true,
+        ),
+        ("threadpool failed to complete action before shutdown", true),
+        ("failed to find a page", false),
+    ] {
+        let judged = judged(sled::Error::ReportableBug(what.to_owned()));
+        assert_eq!(matches!(judged, SegmentError::Broken), is_broken, "{what}");
+    }
 }

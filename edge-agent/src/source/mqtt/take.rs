@@ -43,6 +43,9 @@ impl Broker {
                 .reject(Rejection::TooLarge, &detail, &publish.payload);
             return self.settle(answer, link);
         }
+        self.intake.heard(publish.topic.as_bytes());
+        self.intake.heard(b" ");
+        self.intake.heard(&publish.payload);
         let message = Message {
             topic: &publish.topic,
             device: None,

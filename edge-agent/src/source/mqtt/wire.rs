@@ -72,14 +72,15 @@ pub(super) enum Lost {
     V5(v5::ConnectionError),
 }
 
-pub(super) fn connection(settings: &Mqtt) -> (Client, Connection) {
+/// With `once` the broker forgets us when we go.
+pub(super) fn connection(settings: &Mqtt, once: bool) -> (Client, Connection) {
     let url = &settings.url;
     let taken = TAKEN_BYTES.max(settings.max_packet_bytes);
     match settings.version {
         MqttVersion::V3 => {
             let mut options = MqttOptions::new(&settings.client_id, &url.host, url.port);
             options
-                .set_clean_session(false)
+                .set_clean_session(once)
                 .set_manual_acks(true)
                 .set_keep_alive(KEEP_ALIVE)
                 .set_max_packet_size(taken, SENT_BYTES);
@@ -91,10 +92,11 @@ pub(super) fn connection(settings: &Mqtt) -> (Client, Connection) {
         MqttVersion::V5 => {
             let mut options = v5::MqttOptions::new(&settings.client_id, &url.host, url.port);
             let expiry = u32::try_from(settings.session_expiry.as_secs()).unwrap_or(u32::MAX);
+            let expiry = if once { 0 } else { expiry };
             let mut network = options.network_options();
             network.set_tcp_nodelay(true);
             options
-                .set_clean_start(false)
+                .set_clean_start(once)
                 .set_session_expiry_interval(Some(expiry))
                 .set_receive_maximum(Some(settings.max_inflight.max(1)))
                 .set_manual_acks(true)
