@@ -314,7 +314,7 @@ fn every_mistake_has_its_place_and_its_remedy() {
             "[[route]]",
             "[[topic]]\nname = \"edge.control.v1\"\ncleanup = \"delete\"\n[[route]]",
             "8:1: topic.cleanup is not a setting of [topic]",
-            "[topic] has max_message_bytes",
+            "[topic] has fields, max_message_bytes",
         ),
         (
             "collection = \"readings\"",
