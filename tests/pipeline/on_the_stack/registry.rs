@@ -198,6 +198,26 @@ fn readings_in_avro_wait_for_their_schema_and_are_read_by_confluents_client_and_
     }
     foreign.sort_by(f64::total_cmp);
     ensure!(foreign == [0.5, 1.5, 2.5], "{documents:?}");
+
+    // The same as JSON by a JSON Schema, in a subject that the agent makes itself.
+    rig.agent.stop(PATIENCE)?;
+    let config = fs::read_to_string(&agent)?
+        .replace("value = \"avro\"", "value = \"json-schema\"")
+        .replace(
+            "[registry]\n",
+            "[registry]\nauto_register = true\nsubject = \"topic-record\"\n",
+        );
+    rig.agent.configure(&config)?;
+    ends(
+        "edge-agent",
+        &["check", "--online"],
+        &agent,
+        0,
+        "will be registered",
+    )?;
+    rig.agent.start()?;
+    super::publish(&rig, "press", 40..50)?;
+    rig.wait_until_stored(53)?;
     rig.done()
 }
 

@@ -136,3 +136,39 @@ fn nobody_there_is_told_as_such() {
         "{error}"
     );
 }
+
+#[test]
+fn a_file_of_certificates_that_cannot_be_used_is_named_with_its_setting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (nothing, empty) = (dir.path().join("nothing.pem"), dir.path().join("empty.pem"));
+    std::fs::write(&empty, "no certificate\n").unwrap();
+    let plain = Settings::new("https://h", None);
+    let both = |certificate: &std::path::Path, key: &std::path::Path| Settings {
+        certificate: Some(certificate.to_owned()),
+        key: Some(key.to_owned()),
+        ..plain.clone()
+    };
+    for (settings, expected) in [
+        (
+            Settings {
+                ca: Some(nothing.clone()),
+                ..plain.clone()
+            },
+            format!("registry.ca {} cannot be read: ", nothing.display()),
+        ),
+        (
+            Settings {
+                ca: Some(empty.clone()),
+                ..plain.clone()
+            },
+            format!("registry.ca {} holds no certificate", empty.display()),
+        ),
+        (
+            both(&empty, &empty),
+            format!("registry.certificate {} holds no", empty.display()),
+        ),
+    ] {
+        let error = Registry::new(&settings, ONCE).unwrap_err().to_string();
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
