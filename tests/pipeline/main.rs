@@ -41,6 +41,7 @@ mod on_the_stack {
     mod sink_catalogue;
     mod sink_dead_letters;
     mod sink_memory;
+    mod sink_registered;
     mod timeseries;
     mod whole_way;
 

@@ -64,7 +64,7 @@ fn tables(registry: &Service, topic: &str, fields: &Path, more: &str) -> String 
 }
 
 /// Both daemons of a rig with a registry of its own, by which the readings are written.
-fn with_registry(rig: &mut Rig) -> Result<PathBuf> {
+pub fn with_registry(rig: &mut Rig) -> Result<PathBuf> {
     let (file, fields) = (
         rig.dir().join("client.properties"),
         rig.dir().join("readings.fields.toml"),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use futures_util::TryStreamExt;
 use mongodb::{
     Client, Collection, Database,
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
 };
 use tokio::runtime::Runtime;
 
@@ -65,6 +65,18 @@ impl Documents {
         let run = self.database.run_command(command);
         self.runtime.block_on(async { run.await })?;
         Ok(())
+    }
+
+    /// Runs an `insert` and gives the codes of the documents that the server refuses.
+    ///
+    /// # Errors
+    /// MongoDB does not answer, or refuses the command.
+    pub fn insert_errors(&self, insert: Document) -> Result<Vec<i32>> {
+        let run = self.database.run_command(insert);
+        let answer = self.runtime.block_on(async { run.await })?;
+        let refused = answer.get_array("writeErrors").into_iter().flatten();
+        let code = |error: &Bson| error.as_document()?.get_i32("code").ok();
+        Ok(refused.filter_map(code).collect())
     }
 
     /// Runs a command of the server as its administrator does, on its database `admin`.
