@@ -20,10 +20,7 @@ fn reading(gateway: &str, sequence: u64) -> Result<Vec<u8>> {
         device: "press".parse()?,
         time: Timestamp::from_micros(1_795_000_000_000_000)?,
         clock: Clock::Synced,
-        fields: Fields::new(vec![
-            field("power_w", number)?,
-            field("voltage_v", 230.5)?,
-        ])?,
+        fields: Fields::new(vec![field("power_w", number)?, field("voltage_v", 230.5)?])?,
         source: None,
         meta: Metadata::default(),
     };
@@ -34,7 +31,14 @@ fn reading(gateway: &str, sequence: u64) -> Result<Vec<u8>> {
     };
     let digest = Digest::of(&reading);
     let mut bytes = Vec::new();
-    json::encode(&Record { id, digest, reading }, &mut bytes)?;
+    json::encode(
+        &Record {
+            id,
+            digest,
+            reading,
+        },
+        &mut bytes,
+    )?;
     Ok(bytes)
 }
 
@@ -66,6 +70,11 @@ fn a_sink_that_catches_up_stays_within_its_memory() -> Result<()> {
     let peak = rig.sink.process()?.peak_memory()?;
     let mib = |bytes: u64| bytes >> 20;
     eprintln!("{} MiB at the start, {} MiB at most", mib(idle), mib(peak));
-    ensure!(peak <= MOST, "{} MiB, {} at the start", mib(peak), mib(idle));
+    ensure!(
+        peak <= MOST,
+        "{} MiB, {} at the start",
+        mib(peak),
+        mib(idle)
+    );
     rig.done()
 }
