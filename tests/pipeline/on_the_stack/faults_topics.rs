@@ -151,7 +151,7 @@ fn what_retention_deleted_unread_is_recorded_exactly_and_the_sink_goes_on() -> R
     let incidents = rig.documents.all("incidents")?;
     let gaps: Vec<(i64, i64)> = incidents
         .iter()
-        .filter(|incident| incident.get_str("kind") == Ok("gap"))
+        .filter(|incident| incident.get_str("kind").is_ok_and(|kind| kind == "gap"))
         .map(|gap| Ok((gap.get_i64("first_offset")?, gap.get_i64("next_offset")?)))
         .collect::<Result<_>>()?;
     ensure!(gaps == [(20, 60)], "{incidents:?}");
