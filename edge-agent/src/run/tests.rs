@@ -126,7 +126,7 @@ async fn a_full_queue_that_blocks_its_sources_does_not_keep_it_from_an_orderly_e
     let port = line.name().unwrap();
     let source = format!(
         "[[serial]]\nname = \"a\"\nport = {port:?}\n{LINES}\n\
-         [queue]\nmax_bytes = \"4MiB\"\nwhen_full = \"block\"\n"
+         [queue]\nmax_bytes = \"4MiB\"\nsegment_bytes = \"1MiB\"\nwhen_full = \"block\"\n"
     );
     let config = rig.config(&source, "off");
     let shutdown = CancellationToken::new();

@@ -21,7 +21,7 @@ const SEED: u64 = 21;
 fn a_record_larger_than_its_topic_takes_is_declared_lost_and_no_other() -> Result<()> {
     let mut rig = Rig::new(&[])?;
     rig.kafka
-        .configure(rig.kafka.readings(), "max.message.bytes", "2000")?;
+        .configure(rig.kafka.readings(), &[("max.message.bytes", "2000")])?;
     rig.configure_agent(super::MQTT)?;
     rig.agent.start()?;
     rig.sink.start()?;
@@ -118,5 +118,52 @@ fn a_missing_dead_letter_topic_holds_the_record_until_it_is_made() -> Result<()>
     super::assert_at_rest(&mut rig)?;
     super::assert_stored_once(&rig, &["press"], 50)?;
     super::assert_audit_is_clean(&rig, 50)?;
+    rig.done()
+}
+
+/// Row 38, with retention of no time at all.
+#[test]
+fn what_retention_deleted_unread_is_recorded_exactly_and_the_sink_goes_on() -> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    rig.sink.start()?;
+    rig.wait_agent("the broker", super::mqtt_is_up)?;
+    super::publish(&rig, "press", 0..20)?;
+    rig.wait_until_stored(20)?;
+    let status = rig.sink.stop(PATIENCE)?;
+    ensure!(status.success(), "{}", rig.sink.end_of_log());
+
+    super::publish(&rig, "press", 20..60)?;
+    rig.wait_agent("all of it in Kafka", |agent| {
+        agent.balance.acknowledged == 60
+    })?;
+    let topic = rig.kafka.readings();
+    rig.kafka
+        .configure(topic, &[("retention.ms", "1"), ("segment.ms", "1000")])?;
+    wait::until_true("retention", PATIENCE, || Ok(rig.kafka.count(topic)? == 0))?;
+    rig.kafka.configure(topic, &[])?;
+    super::publish(&rig, "press", 60..80)?;
+    rig.sink.start()?;
+    rig.wait_until_stored(40)?;
+    super::assert_at_rest(&mut rig)?;
+
+    let incidents = rig.documents.all("incidents")?;
+    let gaps: Vec<(i64, i64)> = incidents
+        .iter()
+        .filter(|incident| incident.get_str("kind").is_ok_and(|kind| kind == "gap"))
+        .map(|gap| Ok((gap.get_i64("first_offset")?, gap.get_i64("next_offset")?)))
+        .collect::<Result<_>>()?;
+    ensure!(gaps == [(20, 60)], "{incidents:?}");
+    let mut last = String::new();
+    let told = wait::until_true("an audit that names them", PATIENCE, || {
+        let audit = audit::audit(&rig, &["--full", "--format", "json"])?;
+        last.clone_from(&audit.text);
+        let report = audit.json()?;
+        let sums = ["expected", "present", "retention", "in_flight", "queued"];
+        let sums = sums.map(|what| audit::sum(&report, what));
+        Ok(sums == [80, 40, 40, 0, 0] && audit.code == Some(0))
+    });
+    told.with_context(|| last)?;
     rig.done()
 }

@@ -176,14 +176,17 @@ impl Kafka {
         Ok(())
     }
 
-    /// Changes a setting of a topic; its others go back to their defaults.
+    /// Gives a topic these settings; its others go back to their defaults.
     ///
     /// # Errors
     /// Kafka refuses.
-    pub fn configure(&self, topic: &str, name: &str, value: &str) -> Result<()> {
+    pub fn configure(&self, topic: &str, settings: &[(&str, &str)]) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.config().create()?;
         let options = AdminOptions::new().operation_timeout(Some(WITHIN));
-        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        for (name, value) in settings {
+            change = change.set(name, value);
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -217,6 +220,22 @@ impl Kafka {
             Self::create(&self.bootstrap, &[(topic, partitions, false)])?;
             Ok(Some(()))
         })
+    }
+
+    /// How many records lie in a topic now: what retention has deleted does not count.
+    ///
+    /// # Errors
+    /// Kafka does not answer.
+    pub fn count(&self, topic: &str) -> Result<i64> {
+        let consumer: BaseConsumer = self.config().create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), WITHIN)?;
+        let partitions = metadata.topics().first().context("topic in its metadata")?;
+        let mut count = 0;
+        for partition in partitions.partitions() {
+            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), WITHIN)?;
+            count += high - low;
+        }
+        Ok(count)
     }
 
     /// Everything that lies in a topic now, partition by partition.
