@@ -134,9 +134,13 @@ impl Reader {
     fn read(&mut self, at: At, end: u64, shared: Option<&Segment>) -> Result<(), ReadError> {
         self.announce(at.number).map_err(ReadError::Disk)?;
         let found = match shared {
-            Some(segment) => segment
-                .blocks(at.next_block, end, READ_BLOCKS)
-                .map_err(|error| ReadError::Segment(error.into()))?,
+            Some(segment) => match segment.blocks(at.next_block, end, READ_BLOCKS) {
+                Ok(found) => found,
+                Err(error) => {
+                    files::probe(&self.lane.place.path).map_err(ReadError::Disk)?;
+                    return Err(ReadError::Segment(error.into()));
+                }
+            },
             None => match self.read_while_disk_works(at, end)? {
                 Ok(found) => found,
                 Err(reason) => {

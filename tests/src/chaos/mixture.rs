@@ -73,8 +73,11 @@ const READY: Duration = Duration::from_secs(60);
 const DRAINED: Duration = Duration::from_secs(120);
 /// Stores on a disk that fails are never given back: eight of them, then the agent ends for a new start.
 const SICK: u64 = 64 << 20;
-/// What it says then.
-const EXHAUSTED: &str = "the store failed too often for one process";
+/// What it says then, and where such a store holds readings that only a new process can read.
+const RENEWED: [&str; 2] = [
+    "the store failed too often for one process",
+    " cannot be read: ",
+];
 /// Longest time a thing is frozen or away.
 const AWAY: Duration = Duration::from_secs(6);
 /// Longest quiet time between two faults.
@@ -291,7 +294,7 @@ impl Mixture {
         let rig = &mut self.rig;
         if rig.agent.ended_by_itself() {
             let log = rig.agent.end_of_log();
-            if log.contains(EXHAUSTED) {
+            if RENEWED.iter().any(|said| log.contains(said)) {
                 report.fault("agent-renewed");
             } else {
                 report.failed_starts += 1;
