@@ -12,6 +12,7 @@ mod faults_agent;
 mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
+mod looking;
 mod secrets;
 
 mod on_the_stack {
@@ -19,6 +20,7 @@ mod on_the_stack {
     mod bad_input;
     mod confluent;
     mod faults_sink;
+    mod house;
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;

@@ -18,9 +18,9 @@ use serde_json::Value as Json;
 
 use super::whole_way::Play;
 
-struct Audit {
-    code: Option<i32>,
-    text: String,
+pub struct Audit {
+    pub code: Option<i32>,
+    pub text: String,
 }
 
 impl Audit {
@@ -29,7 +29,7 @@ impl Audit {
     }
 }
 
-fn audit(rig: &Rig, more: &[&str]) -> Result<Audit> {
+pub fn audit(rig: &Rig, more: &[&str]) -> Result<Audit> {
     let output = Command::new(harness::binary("cloud-sink")?)
         .args(["audit", "-c"])
         .arg(rig.sink.config_file())
