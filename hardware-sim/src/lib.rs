@@ -14,6 +14,8 @@
 pub mod device;
 pub mod fault;
 mod link;
+pub mod native;
+pub mod play;
 pub mod scenario;
 pub mod signal;
 mod sim;

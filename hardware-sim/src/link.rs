@@ -1,6 +1,7 @@
 //! What all links share: the device behind the plug, its clock, its faults, and the books.
 
 pub(crate) mod mqtt;
+pub(crate) mod native;
 pub(crate) mod pty;
 
 use std::{

@@ -43,6 +43,8 @@ enum LogFormat {
 enum Command {
     /// Plays a scenario until SIGTERM, SIGINT or --duration, then waits for acknowledgements.
     Run(Run),
+    /// Feeds a recording into a serial line, at its pace, to whoever opens it.
+    Play(Play),
     /// Holds MongoDB against the truth; exit code 1 when not clean.
     Verify(Verify),
     /// Lists what can be played.
@@ -74,6 +76,24 @@ struct Run {
     /// One JSON line of counters a second on stdout.
     #[arg(long)]
     progress: bool,
+}
+
+#[derive(clap::Args)]
+struct Play {
+    /// Bytes as they came from a device.
+    recording: PathBuf,
+    /// Where the line appears.
+    #[arg(long, default_value = "pty")]
+    pty_dir: PathBuf,
+    /// Its name there; default the recording's.
+    #[arg(long)]
+    name: Option<String>,
+    /// Speed of the line; ten bits a byte.
+    #[arg(long, default_value_t = 9600)]
+    baud: u32,
+    /// From the beginning again, until a signal.
+    #[arg(long)]
+    repeat: bool,
 }
 
 #[derive(clap::Args)]
@@ -111,6 +131,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log(arguments.log);
     let result = match arguments.command {
+        Command::Play(arguments) => feed(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Run(run) => play(&run).map(|()| ExitCode::SUCCESS),
         Command::Verify(arguments) => verify(arguments),
         Command::Devices => list_devices().map(|()| ExitCode::SUCCESS),
@@ -186,6 +207,24 @@ fn play(run: &Run) -> Result<()> {
         faults = counts.faults,
         "ended"
     );
+    Ok(())
+}
+
+fn feed(arguments: &Play) -> Result<()> {
+    let place = arguments.recording.display();
+    let recording = std::fs::read(&arguments.recording).with_context(|| place.to_string())?;
+    let stem = arguments.recording.file_stem().unwrap_or_default();
+    let name = (arguments.name.clone()).unwrap_or_else(|| stem.to_string_lossy().into_owned());
+    tracing::info!(line = %arguments.pty_dir.join(&name).display(), "waiting for somebody to open it");
+    let sent = hardware_sim::play::play(
+        &recording,
+        &arguments.pty_dir,
+        &name,
+        arguments.baud / 10,
+        arguments.repeat,
+        || true,
+    )?;
+    tracing::info!(bytes = sent, "ended");
     Ok(())
 }
 

@@ -9,6 +9,9 @@
 //! ring = 512                           # readings kept until acknowledged, then it stops measuring
 //! link = { pty = { mode = "frames" } } # or { pty = { mode = "lines", format = "json" } }
 //!                                      # or { mqtt = { topic = "plant/hall-1/{device}/state" } }
+//!                                      # or, as they are bought: { line = { speaks = "nmea" } },
+//!                                      # { modbus = { slaves = [ { unit = 1, profile = "sdm120" } ] } },
+//!                                      # { publish = { as = "tasmota" } }
 //! [[fault]]
 //! kind = "duplicate"                   # fault.rs lists them
 //! devices = ["meter-*"]                # default all
@@ -25,6 +28,7 @@ use serde::Deserialize;
 use crate::{
     device::{Kind, text::Format},
     fault::Rule,
+    native::{line::Speech, modbus::Slaves, publish::Publisher},
 };
 
 /// Why a text is no scenario.
@@ -78,13 +82,27 @@ pub struct Device {
 }
 
 /// How a device is connected.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Link {
     /// A serial line: a pseudo terminal with the device's name in the pty directory.
     Pty(Pty),
     /// A broker; QoS 1.
     Mqtt(Mqtt),
+    /// A serial line, with what such a device says; no part of the truth.
+    Line(Line),
+    /// A serial line or a server with Modbus slaves; no part of the truth.
+    Modbus(Slaves),
+    /// A broker, in the words of such a firmware; no part of the truth.
+    Publish(Publisher),
+}
+
+/// `link = { line = { speaks = "nmea" } }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// What.
+    pub speaks: Speech,
 }
 
 /// What is spoken on a serial line.
@@ -208,6 +226,7 @@ mod tests {
         for text in [
             include_str!("../scenarios/demo.toml"),
             include_str!("../scenarios/faults.toml"),
+            include_str!("../scenarios/house.toml"),
         ] {
             let scenario: Scenario = text.parse().unwrap();
             assert!(scenario.devices.len() >= 4);

@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use crate::{
     fault::{Faults, Occasion},
-    link::{Orders, Phase, RunError, Shared, Station, mqtt, pty},
+    link::{Orders, Phase, RunError, Shared, Station, mqtt, native, pty},
+    native::modbus::{Bus, ProfileError},
     scenario::{Link, Pty, Scenario},
     truth::{TruthError, Writer},
 };
@@ -50,6 +51,9 @@ pub enum StartError {
     /// The broker's address.
     #[error("{0}")]
     Broker(String),
+    /// A slave whose registers nobody knows.
+    #[error("device {0}: {1}")]
+    Profile(String, ProfileError),
     /// The truth file.
     #[error(transparent)]
     Truth(#[from] TruthError),
@@ -109,6 +113,7 @@ impl Sim {
             threads: Vec::new(),
         };
         let mut publishers = Vec::new();
+        let mut bought = Vec::new();
         for plan in &scenario.devices {
             let faults = Faults::new(&scenario.faults, &plan.id, seed);
             let shared = Arc::clone(&sim.shared);
@@ -120,6 +125,27 @@ impl Sim {
                     let broker = broker.ok_or_else(|| StartError::NoBroker(plan.id.clone()))?;
                     publishers.push(mqtt::Player::new(station, broker, &link.topic));
                 }
+                Link::Publish(publisher) => {
+                    let broker = broker.clone();
+                    let broker = broker.ok_or_else(|| StartError::NoBroker(plan.id.clone()))?;
+                    bought.push(native::Publishing {
+                        station,
+                        broker,
+                        firmware: publisher.r#as,
+                    });
+                }
+                Link::Line(line) => {
+                    let voice = native::Voice::Speech(line.speaks);
+                    sim.start_bought(station, options, voice)?;
+                }
+                Link::Modbus(slaves) => {
+                    let bus = Bus::new(slaves, seed)
+                        .map_err(|error| StartError::Profile(plan.id.clone(), error))?;
+                    match slaves.listen {
+                        None => sim.start_bought(station, options, native::Voice::Slaves(bus))?,
+                        Some(address) => sim.start_server(station, address, bus)?,
+                    }
+                }
                 Link::Pty(line) => {
                     let lines = match line {
                         Pty::Frames {} => None,
@@ -129,8 +155,8 @@ impl Sim {
                 }
             }
         }
-        if !publishers.is_empty() {
-            sim.start_publishers(publishers)?;
+        if !publishers.is_empty() || !bought.is_empty() {
+            sim.start_publishers(publishers, bought)?;
         }
         let shared = Arc::clone(&sim.shared);
         sim.thread("truth", move || {
@@ -166,7 +192,61 @@ impl Sim {
         })
     }
 
-    fn start_publishers(&mut self, publishers: Vec<mqtt::Player>) -> Result<(), StartError> {
+    fn start_bought(
+        &mut self,
+        station: Station,
+        options: &Options,
+        voice: native::Voice,
+    ) -> Result<(), StartError> {
+        let device = station.plan.id.clone();
+        let wrong = |source| StartError::Pty {
+            device: device.clone(),
+            dir: options.pty_dir.display().to_string(),
+            source,
+        };
+        std::fs::create_dir_all(&options.pty_dir).map_err(wrong)?;
+        let line = native::Line::open(station, &options.pty_dir, voice).map_err(wrong)?;
+        self.bought_thread(device, || line.play())
+    }
+
+    fn start_server(
+        &mut self,
+        station: Station,
+        address: std::net::SocketAddr,
+        bus: Bus,
+    ) -> Result<(), StartError> {
+        let device = station.plan.id.clone();
+        let listener = std::net::TcpListener::bind(address).map_err(|source| StartError::Pty {
+            device: device.clone(),
+            dir: address.to_string(),
+            source,
+        })?;
+        let server = native::Server {
+            station,
+            listener,
+            bus,
+        };
+        self.bought_thread(device, || server.play())
+    }
+
+    fn bought_thread(
+        &mut self,
+        device: String,
+        play: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<(), StartError> {
+        let (name, shared) = (device.clone(), Arc::clone(&self.shared));
+        self.thread(&name, move || {
+            if let Err(source) = play() {
+                shared.fail(RunError::Line { device, source });
+            }
+        })
+    }
+
+    fn start_publishers(
+        &mut self,
+        publishers: Vec<mqtt::Player>,
+        bought: Vec<native::Publishing>,
+    ) -> Result<(), StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -176,6 +256,9 @@ impl Sim {
                 let mut playing = tokio::task::JoinSet::new();
                 for publisher in publishers {
                     playing.spawn(publisher.play());
+                }
+                for publishing in bought {
+                    playing.spawn(publishing.play());
                 }
                 playing.join_all().await;
             });

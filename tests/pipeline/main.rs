@@ -15,6 +15,7 @@ mod faults_clock;
 mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
+mod looking;
 mod secrets;
 mod verdict;
 
@@ -30,6 +31,7 @@ mod on_the_stack {
     mod faults_sink;
     mod faults_topics;
     mod faults_versions;
+    mod house;
     mod kafka_away;
     mod mongodb_away;
     mod mqtt;

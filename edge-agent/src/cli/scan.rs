@@ -85,6 +85,9 @@ pub fn scan(command: &Command) -> Result<(), Exit> {
     }
 }
 
+/// Silence in the middle of an answer that ends it.
+const GAP: Duration = Duration::from_millis(50);
+
 /// What a line is most likely to be, in the order of trial.
 const LINES: [(u32, &str, &[&str]); 6] = [
     (115_200, "8N1", &["dsmr", "nmea"]),
@@ -340,13 +343,20 @@ fn ask(
     let until = Instant::now() + timeout;
     let mut buffer = [0; 512];
     while pieces.is_empty() {
+        // Once the answer has begun, silence ends it.
+        let within = stream.is_within();
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let patience = if within { GAP } else { left };
+        if patience.is_zero() {
             break;
         }
-        let read = line.hear(&mut buffer, left).map_err(lost)?;
+        let read = line.hear(&mut buffer, patience).map_err(lost)?;
+        if read == 0 && within {
+            break;
+        }
         stream.push(&buffer[..read], &mut pieces);
     }
+    stream.finish(&mut pieces);
     Ok(pieces
         .into_iter()
         .find_map(|piece| match piece {

@@ -39,6 +39,20 @@ pub struct Broker {
     port: u16,
 }
 
+impl Broker {
+    /// Name or address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Its port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
 impl FromStr for Broker {
     type Err = String;
 

@@ -3,7 +3,7 @@
 //! A frame that nobody acknowledged is sent again to whoever opens the line next. A line of text cannot
 //! be, so it is written only while somebody listens, and is never an obligation.
 
-mod port;
+pub(crate) mod port;
 
 use std::{collections::VecDeque, io, mem, path::PathBuf, time::Duration};
 

@@ -124,7 +124,10 @@ impl Broker {
             self.intake.reject(error.rejection(), &detail, payload);
         }
         for Request { topic, payload } in routed.outcome.requests.drain(..) {
-            link.ask(&topic, payload);
+            // Somebody who only looks asks nobody for anything.
+            if !self.once {
+                link.ask(&topic, payload);
+            }
         }
         if routed.outcome.links.is_empty() {
             return;

@@ -21,10 +21,10 @@ use rustix::{
 };
 
 /// Longest sleep, so that orders and the end are noticed.
-pub(super) const TICK: Duration = Duration::from_millis(20);
+pub(crate) const TICK: Duration = Duration::from_millis(20);
 
 /// One pseudo terminal under a stable name. Dropping it is pulling the plug.
-pub(super) struct Port {
+pub(crate) struct Port {
     master: OwnedFd,
     name: PathBuf,
 }
