@@ -152,6 +152,58 @@ async fn a_closed_gate_holds_records_back_and_none_is_skipped_when_it_opens() {
     end(started).await;
 }
 
+fn produce_to(bootstrap: &str, partition: i32, count: usize) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .unwrap();
+    for _ in 0..count {
+        let record = BaseRecord::<str, str>::to("readings").payload("x");
+        let sent = producer.send(record.partition(partition));
+        sent.map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_partition_waits_while_others_go_on_and_nothing_of_it_is_skipped() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 2, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    produce_to(&bootstrap, 0, 1);
+    produce_to(&bootstrap, 1, 1);
+    let gate = Arc::new(Gate::new(usize::MAX));
+    let mut started = start(&settings(&bootstrap), &gate);
+    begin(&mut started, None, None).await;
+    next(&mut started).await;
+    next(&mut started).await;
+
+    let stalled = Partition {
+        topic: "readings".into(),
+        number: 0,
+    };
+    gate.stall(BTreeSet::from([stalled]));
+    let paused = async {
+        while gate.paused_partitions() != 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, paused).await.unwrap();
+    produce_to(&bootstrap, 0, 5);
+    produce_to(&bootstrap, 1, 5);
+    for offset in 1..6 {
+        let at = next(&mut started).await.at;
+        assert_eq!((at.partition.number, at.offset), (1, offset));
+    }
+    gate.stall(BTreeSet::new());
+    for offset in 1..6 {
+        let at = next(&mut started).await.at;
+        assert_eq!((at.partition.number, at.offset), (0, offset));
+    }
+    assert_eq!(gate.paused_partitions(), 0);
+    end(started).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
     let cluster = MockCluster::new(1).unwrap();

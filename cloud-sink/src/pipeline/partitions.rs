@@ -10,7 +10,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{Pipeline, job::Job};
+use super::{Destination, Pipeline, job::Job};
 use crate::{
     checkpoint::{Gap, Progress, Taken, Written},
     kafka::Event,
@@ -128,10 +128,12 @@ impl Pipeline {
     /// it: the consumer thread waits for the answer until that is over.
     pub(super) fn on_taken(&mut self, taken: Vec<Taken>, answer: SyncSender<Vec<Taken>>) {
         let now = Instant::now();
-        let in_doubt = taken
-            .iter()
-            .filter(|taken| taken.reserved.is_some())
-            .count();
+        let is_series = |taken: &&Taken| {
+            let to = self.destinations.get(&taken.partition.topic);
+            matches!(to, Some(Destination::Readings { series: true, .. }))
+        };
+        let reserved = taken.iter().filter(|taken| taken.reserved.is_some());
+        let in_doubt = reserved.filter(is_series).count();
         let wait = if in_doubt > 0 { LEASE } else { Duration::ZERO };
         if in_doubt > 0 {
             info!(

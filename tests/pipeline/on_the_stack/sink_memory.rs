@@ -1,13 +1,17 @@
 //! However much waits in Kafka, the sink takes no more of it at a time than it may.
 
-use anyhow::{Result, ensure};
-use harness::rig::{Rig, kafka::Foreign};
+use anyhow::{Context, Result, ensure};
+use harness::{
+    rig::{PATIENCE, Rig, kafka::Foreign},
+    wait,
+};
 use protocol::{
     Clock, Digest, Epoch, FieldName, Fields, Metadata, Reading, Record, RecordId, Timestamp, Value,
     record::json,
 };
 
-const READINGS: u64 = 60_000;
+/// More than the sink may hold at a time, several times over.
+const READINGS: u64 = 40_000;
 /// Records that the test's own producer takes at a time.
 const SOME: u64 = 20_000;
 /// What is said in docs/config-sink.md; an unoptimised build takes some more than a release.
@@ -66,7 +70,10 @@ fn a_sink_that_catches_up_stays_within_its_memory() -> Result<()> {
     }
     rig.sink.start()?;
     let idle = rig.sink.process()?.peak_memory()?;
-    rig.wait_sink("all to be written", |sink| sink.balance.written == READINGS)?;
+    wait::until_true("all to be written", 8 * PATIENCE, || {
+        Ok(rig.sink_status()?.balance.written == READINGS)
+    })
+    .with_context(|| rig.sink.end_of_log())?;
     let peak = rig.sink.process()?.peak_memory()?;
     let mib = |bytes: u64| bytes >> 20;
     eprintln!("{} MiB at the start, {} MiB at most", mib(idle), mib(peak));
