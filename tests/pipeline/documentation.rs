@@ -21,6 +21,14 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "dev/test brings its services up by the same code",
     ),
     (
+        "dev/chaos",
+        "`a_short_mixture_of_every_fault_ends_with_a_clean_verdict`, by the same code",
+    ),
+    (
+        "dev/fuzz",
+        "needs a nightly compiler; the same properties are tests in `decode::properties`",
+    ),
+    (
         "cargo install",
         "installs into the user's home; dev/test builds the same crates",
     ),
