@@ -15,6 +15,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "dev/demo",
         "`the_demo_ends_with_a_clean_verdict_and_what_it_keeps_runs_until_it_is_stopped`",
     ),
+    (
+        "dev/chaos",
+        "its loops, short, are in `faults_agent` and `faults_chaos`",
+    ),
+    ("dev/fuzz", "the same properties run beside the parsers"),
     ("dev/test", "is what runs this"),
     (
         "dev/stack",

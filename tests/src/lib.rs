@@ -8,6 +8,7 @@
 //! embedded  Kafka and MQTT without Java and root, in one helper process
 //! daemon    edge-agent and cloud-sink as processes with a configuration and a status page
 //! link      a TCP connection that is slow, loses, breaks, and a way to make clients take it
+//! memory_limit a box with little memory
 //! wall_clock the time of day as a daemon sees it, wrong on demand
 //! rig       one pipeline: agent, sink, devices, on services that can be taken away
 //! demo      the main job, watched
@@ -26,6 +27,7 @@ pub mod demo;
 pub mod embedded;
 pub mod interrupt;
 pub mod link;
+pub mod memory_limit;
 pub mod port;
 pub mod process;
 pub mod rig;

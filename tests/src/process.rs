@@ -12,9 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal, prlimit,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::wait;
@@ -244,44 +242,17 @@ impl Process {
         })
     }
 
-    /// From now on the process gets no more than so many bytes for data: heap, stacks, private maps. A
-    /// request beyond fails, as on a small box.
-    ///
-    /// # Errors
-    /// Not permitted.
-    pub fn limit_memory(&self, bytes: u64) -> Result<()> {
-        let pid = Pid::from_raw(self.identity.pid).context("pid 0 is no process")?;
-        let limit = Rlimit {
-            current: Some(bytes),
-            maximum: Some(bytes),
-        };
-        prlimit(Some(pid), Resource::Data, limit).context("limit memory")?;
-        Ok(())
-    }
-
     /// Bytes of memory it had at most so far.
     ///
     /// # Errors
     /// It is gone.
     pub fn peak_memory(&self) -> Result<u64> {
-        self.memory("VmHWM:")
-    }
-
-    /// Bytes that count for [`limit_memory`](Self::limit_memory) now.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn data_memory(&self) -> Result<u64> {
-        self.memory("VmData:")
-    }
-
-    fn memory(&self, what: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.identity.pid))?;
         let kib: u64 = status
             .lines()
-            .find_map(|line| line.strip_prefix(what))
+            .find_map(|line| line.strip_prefix("VmHWM:"))
             .and_then(|rest| rest.trim().strip_suffix(" kB"))
-            .with_context(|| format!("no {what} in the process status"))?
+            .context("no VmHWM in the process status")?
             .trim()
             .parse()?;
         Ok(kib * 1024)
