@@ -84,8 +84,9 @@ impl Stages {
             () = stop.cancelled() => return Ok(()),
             () = self.prepare() => {}
         }
-        for mistake in self.store.mismatches(&self.config.routes).await? {
-            bail!("{mistake}");
+        let mistakes = self.store.mismatches(&self.config.routes).await?;
+        if !mistakes.is_empty() {
+            bail!("{}", mistakes.join("; "));
         }
         let producer = Producer::new(&self.settings)?;
         let ended = CancellationToken::new();

@@ -80,7 +80,7 @@ impl Store {
         allowed: impl Fn() -> Duration,
     ) -> Result<Vec<(usize, Refusal)>, Outage> {
         let mut refused = Vec::new();
-        let mut ranges = Vec::from([0..documents.len()]);
+        let mut ranges: Vec<_> = std::iter::once(0..documents.len()).collect();
         while let Some(range) = ranges.pop() {
             let some = &documents[range.clone()];
             if some.is_empty() {
