@@ -314,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_gap_is_what_is_neither_present_nor_dead_below_the_last() {
-        let table: &[(&str, &[(u64, Verdict)], u64, &str)] = &[
+        type Case<'a> = (&'a str, &'a [(u64, Verdict)], u64, &'a str);
+        let table: &[Case<'_>] = &[
             ("in order", &[(0, P), (1, P)], 0, ""),
             ("a hole", &[(0, P), (3, P)], 0, "1..2"),
             ("the beginning", &[(2, P)], 0, "0..1"),
