@@ -62,7 +62,8 @@ fn the_sink_holds_what_it_cannot_read_yet_while_the_registry_is_away_and_only_th
     let mut rig = Rig::new(&[Kind::Registry])?;
     with_registry(&mut rig)?;
     let id = registered(&rig)?;
-    rig.service(Kind::Registry)?.kill()?;
+    // Stopped, not killed: it must still have the schema afterwards.
+    rig.service(Kind::Registry)?.stop()?;
     rig.sink.start()?;
     let topic = rig.kafka.readings().to_owned();
     let avro = in_avro(&reading("gw7", 0, Value::Float(0.5))?, id, &DECLARED)?;
