@@ -214,6 +214,12 @@ impl Memory {
         }
     }
 
+    /// The same, for a message whose readings their device has numbered: no other message has its digest, so
+    /// it stays remembered, for its acknowledgement may be lost more than once.
+    pub fn knows(&self, staged: &Staged, origin: &MqttOrigin) -> bool {
+        self.messages.contains(origin) || staged.messages.contains(origin)
+    }
+
     /// The batch is durable.
     pub fn apply(&mut self, staged: Staged) {
         for (device, mut state) in staged.devices {

@@ -124,6 +124,7 @@ impl Writer {
             };
             packed.push((bytes, Digest::of(reading)));
         }
+        let is_numbered = message.readings.iter().all(|one| one.source.is_some());
         let mut origin = mqtt_origin(message, packed.iter().map(|(_, digest)| *digest));
         if let (
             Some(origin),
@@ -131,7 +132,10 @@ impl Writer {
                 may_repeat: true, ..
             },
         ) = (&origin, message.origin)
-            && self.memory.repeats(&mut plan.staged, origin)
+            && match is_numbered {
+                true => self.memory.knows(&plan.staged, origin),
+                false => self.memory.repeats(&mut plan.staged, origin),
+            }
         {
             plan.retransmitted += count;
             return Outcome::Stored;

@@ -173,3 +173,27 @@ fn many_starts_without_an_uplink_do_not_cost_a_segment_each() {
     );
     assert_eq!(values(&rig.drain()), (0..60).collect::<Vec<_>>());
 }
+
+/// The acknowledgement of a repetition may be lost as well: two kills in a row made two readings of one.
+#[test]
+fn a_numbered_message_is_recognised_however_often_the_broker_repeats_it() {
+    let delivered = |packet_id, sequence, may_repeat| Message {
+        origin: Origin::Mqtt {
+            packet_id,
+            topic_hash: 7,
+            may_repeat,
+        },
+        ..numbered("d", 1, sequence)
+    };
+    let mut rig = Rig::new(settings());
+    for n in 0..200 {
+        rig.commit(&[delivered(n + 1, u64::from(n), false)])
+            .unwrap();
+    }
+    for _ in 0..3 {
+        rig = rig.killed();
+        // Far below the window of what the device has sent since.
+        rig.commit(&[delivered(1, 0, true)]).unwrap();
+    }
+    assert_eq!(rig.drain().len(), 200);
+}
