@@ -142,7 +142,7 @@ fn summary(path: &Path, number: u32) -> io::Result<Summary> {
     }
     let mut summary = Summary::new(0);
     let dir = segment_dir(path, number);
-    let seen = walk_segment(&dir, u64::MAX, |sight| {
+    let seen = walk_segment(&dir, u64::MAX, None, |sight| {
         if let Sight::Block { header, .. } = sight {
             summary.add(0, &header);
         }

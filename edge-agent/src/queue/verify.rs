@@ -63,7 +63,7 @@ pub fn verify(path: &Path, mut progress: impl FnMut()) -> io::Result<Verified> {
         path,
         |_| true,
         |segment, sight| {
-            if matches!(sight, Sight::End | Sight::DamagedSegment { .. }) {
+            if matches!(sight, Sight::End { .. } | Sight::DamagedSegment { .. }) {
                 verified.segments += 1;
                 progress();
             }
@@ -188,8 +188,8 @@ impl Verified {
             Sight::DamagedSegment { reason } => {
                 self.wrong(Some(segment), None, format!("it cannot be read: {reason}"));
             }
-            Sight::End => {
-                if let (Some(summary), Some(expected)) = (sealed()?, expected) {
+            Sight::End { sealed } => {
+                if let (Some(summary), Some(expected)) = (sealed, expected) {
                     self.gap(segment, Some(expected), summary.next_block);
                 }
             }

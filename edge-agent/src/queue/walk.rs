@@ -38,8 +38,8 @@ pub(super) enum Sight {
     DamagedBlock { number: u64 },
     /// A segment that cannot be opened.
     DamagedSegment { reason: String },
-    /// The end of a segment that could be read.
-    End,
+    /// The end of a segment that could be read, and what it was sealed with, if it was before it was read.
+    End { sealed: Option<Summary> },
 }
 
 /// Shows everything that exists, with the number of its segment, until told to stop. Segments of which
@@ -52,17 +52,17 @@ pub(super) fn walk(
     let (numbers, _) = segment_numbers(path)?;
     for (at, &number) in numbers.iter().enumerate() {
         let dir = segment_dir(path, number);
-        if Summary::read(&dir)
-            .map_err(other)?
-            .is_some_and(|summary| !wanted(&summary))
-        {
+        // Read first: a segment that is sealed while it is copied may have more than the copy.
+        let sealed = Summary::read(&dir).map_err(other)?;
+        if sealed.as_ref().is_some_and(|summary| !wanted(summary)) {
             continue;
         }
         let limit = match numbers.get(at + 1) {
             Some(next) => first_block(&segment_dir(path, *next))?,
             None => None,
         };
-        match walk_segment(&dir, limit.unwrap_or(u64::MAX), |sight| see(number, sight)) {
+        let limit = limit.unwrap_or(u64::MAX);
+        match walk_segment(&dir, limit, sealed, |sight| see(number, sight)) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             // Forwarded and deleted while we look.
@@ -83,6 +83,7 @@ pub(super) fn walk(
 pub(super) fn walk_segment(
     dir: &Path,
     limit: u64,
+    sealed: Option<Summary>,
     mut see: impl FnMut(Sight) -> io::Result<bool>,
 ) -> Result<bool, SegmentError> {
     let copy = Copy::of(dir)?;
@@ -91,7 +92,7 @@ pub(super) fn walk_segment(
     loop {
         let blocks = segment.blocks(from, limit, READ_BLOCKS)?;
         let Some((last, _)) = blocks.last() else {
-            return Ok(see(Sight::End)?);
+            return Ok(see(Sight::End { sealed })?);
         };
         from = last + 1;
         for (number, bytes) in blocks {
