@@ -50,7 +50,6 @@ mod on_the_stack {
     use anyhow::{Result, ensure};
     use harness::{
         chaos::bench::MEMORY,
-        daemon::AgentStatus,
         link::Link,
         rig::{Rig, kafka::RawRecord},
         service::Kind,
@@ -79,12 +78,6 @@ subscribe = [ { topic = "{{rig}}/{device}/state", preset = "json", sequence = "s
             publisher.publish(&topic, payload(sequence))?;
         }
         publisher.wait_acknowledged(count)
-    }
-
-    /// What is published before the first subscription is nobody's: the broker forgets it.
-    pub fn mqtt_is_up(agent: &AgentStatus) -> bool {
-        let mut links = agent.links.iter();
-        links.any(|link| link.kind == "mqtt" && link.state == "up")
     }
 
     /// Puts a link between the sink and MongoDB, from its next start.

@@ -27,6 +27,14 @@ pub struct Link {
     pub detail: Option<String>,
 }
 
+impl Link {
+    /// Whether it is a broker at which the agent has subscribed.
+    #[must_use]
+    pub fn is_mqtt_up(&self) -> bool {
+        self.kind == "mqtt" && self.state == "up"
+    }
+}
+
 /// What `/status.json` of the agent says, as far as it is used here.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AgentStatus {
@@ -54,6 +62,14 @@ pub struct AgentBalance {
     pub retransmitted: u64,
     pub suppressed: u64,
     pub uncommitted: u64,
+}
+
+impl AgentStatus {
+    /// Whether it has subscribed at a broker.
+    #[must_use]
+    pub fn mqtt_is_up(&self) -> bool {
+        self.links.iter().any(Link::is_mqtt_up)
+    }
 }
 
 impl AgentBalance {

@@ -11,6 +11,7 @@ pub mod line;
 pub mod publisher;
 
 use std::{
+    cell::Cell,
     fs,
     hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
@@ -49,6 +50,7 @@ pub struct Rig {
     pub kafka: Kafka,
     /// The other end of MongoDB.
     pub documents: Documents,
+    subscribed: Cell<bool>,
     done: bool,
 }
 
@@ -101,6 +103,7 @@ impl Rig {
             sink,
             kafka,
             documents,
+            subscribed: Cell::new(false),
             done: false,
         })
     }
@@ -186,11 +189,16 @@ impl Rig {
         Line::plug(&self.dir.join(name))
     }
 
-    /// A device that publishes at QoS 1.
+    /// A device that publishes at QoS 1, once the agent has subscribed for the first time: what comes before
+    /// is nobody's, the broker forgets it.
     ///
     /// # Errors
-    /// The broker cannot be reached.
+    /// The agent does not subscribe, or the address is none.
     pub fn publisher(&self, device: &str) -> Result<Publisher> {
+        if !self.subscribed.get() {
+            self.wait_agent("the first subscription", AgentStatus::mqtt_is_up)?;
+            self.subscribed.set(true);
+        }
         let client_id = format!("{}-{device}", self.name);
         Publisher::connect(self.address(Kind::Mosquitto), &client_id)
     }

@@ -19,7 +19,6 @@ fn what_a_gateway_with_a_clock_years_behind_sends_is_not_old_for_kafka() -> Resu
     clock.set(-20 * YEAR)?;
     rig.agent.set_environment(clock.environment());
     rig.agent.start()?;
-    rig.wait_agent("the broker", super::mqtt_is_up)?;
     super::publish(&rig, "press", 0..50)?;
     rig.wait_agent("all of it in Kafka", |agent| {
         agent.balance.acknowledged == 50

@@ -70,7 +70,6 @@ fn a_device_that_reboots_loses_nothing_and_doubles_nothing_whether_it_counts_boo
     rig.configure_agent(SOURCES)?;
     rig.agent.start()?;
     rig.sink.start()?;
-    rig.wait_agent("the broker", super::mqtt_is_up)?;
     let mut counts = rig.line("counts")?;
     let mut forgets = rig.line("forgets")?;
     for boot in 0..BOOTS {

@@ -25,7 +25,6 @@ fn rig() -> Result<Rig> {
         .configure(&config.replace("directConnection=true", often))?;
     rig.agent.start()?;
     rig.sink.start()?;
-    rig.wait_agent("the broker", super::mqtt_is_up)?;
     super::publish(&rig, "press", 0..20)?;
     rig.wait_until_stored(20)?;
     Ok(rig)
@@ -139,7 +138,6 @@ fn an_answer_lost_after_the_write_makes_no_second_document() -> Result<()> {
     let link = super::link_to_mongodb(&rig, SEED)?;
     rig.agent.start()?;
     rig.sink.start()?;
-    rig.wait_agent("the broker", super::mqtt_is_up)?;
     let mut sent = 0;
     // The commands by which documents and checkpoints are written. More than the driver tries itself.
     for command in [&b"insert\0"[..], b"update\0"] {

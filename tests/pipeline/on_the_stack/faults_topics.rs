@@ -25,7 +25,6 @@ fn a_record_larger_than_its_topic_takes_is_declared_lost_and_no_other() -> Resul
     rig.configure_agent(super::MQTT)?;
     rig.agent.start()?;
     rig.sink.start()?;
-    rig.wait_agent("the broker", super::mqtt_is_up)?;
     super::publish(&rig, "press", 0..30)?;
     // What no compression makes small.
     let mut dice = Dice::new(SEED);
@@ -83,7 +82,6 @@ fn a_missing_dead_letter_topic_holds_the_record_until_it_is_made() -> Result<()>
         .configure(&config.replace(rig.kafka.dead_letters(), &graveyard))?;
     rig.configure_agent(super::MQTT)?;
     rig.agent.start()?;
-    rig.wait_agent("the broker", super::mqtt_is_up)?;
     let poison = Foreign {
         key: rig.name(),
         value: b"poison",
@@ -128,7 +126,6 @@ fn what_retention_deleted_unread_is_recorded_exactly_and_the_sink_goes_on() -> R
     rig.configure_agent(super::MQTT)?;
     rig.agent.start()?;
     rig.sink.start()?;
-    rig.wait_agent("the broker", super::mqtt_is_up)?;
     super::publish(&rig, "press", 0..20)?;
     rig.wait_until_stored(20)?;
     let status = rig.sink.stop(PATIENCE)?;

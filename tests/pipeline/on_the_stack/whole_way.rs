@@ -100,12 +100,7 @@ impl Play {
         rig.configure_agent(SOURCES)?;
         rig.agent.start()?;
         // What is published before the first subscription is nobody's: the broker forgets it.
-        rig.wait_agent("the broker", |agent| {
-            agent
-                .links
-                .iter()
-                .any(|link| link.kind == "mqtt" && link.state == "up")
-        })?;
+        rig.wait_agent("the broker", AgentStatus::mqtt_is_up)?;
         let scenario: Scenario = format!("{SCENARIO}{faults}")
             .replace("RIG", rig.name())
             .parse()?;

@@ -44,10 +44,7 @@ pub struct Seen {
 impl Seen {
     /// Whether the agent listens to the broker.
     pub fn mqtt_is_up(&self) -> bool {
-        let links = self.agent.iter().flatten();
-        links
-            .into_iter()
-            .any(|link| link.kind == "mqtt" && link.state == "up")
+        self.agent.iter().flatten().any(Link::is_mqtt_up)
     }
 
     /// Whether all that was on its way has arrived, as far as can be seen from here.
