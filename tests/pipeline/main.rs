@@ -17,6 +17,7 @@ mod faults_mqtt;
 mod faults_serial;
 mod looking;
 mod secrets;
+mod supervised;
 mod verdict;
 
 mod on_the_stack {
