@@ -80,8 +80,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         pulses: Pulses::default(),
     };
     tokio::select! {
-        result = stages.run(stop.clone()) => result,
+        // First of all: systemd is told of a stop before the stages have followed it.
+        biased;
         never = supervise(&stages.pulses, &stop) => match never {},
+        result = stages.run(stop.clone()) => result,
         result = serve_status(&stages.config, watched.clone()) => result.context("status"),
         () = catalogue::keep_flushing(&stages.catalogue, &stages.store) => bail!("the catalogue ended by itself"),
         () = series::keep_sweeping(&stages.store, &stages.series) => bail!("the sweep ended by itself"),
