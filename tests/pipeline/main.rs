@@ -16,6 +16,7 @@ mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
 mod looking;
+mod packaging;
 mod secrets;
 mod supervised;
 mod verdict;
