@@ -213,6 +213,7 @@ fn what_its_device_and_then_its_broker_send_again_is_one_reading() {
         ("new segment", |mut rig| {
             rig.writer().rotate();
             rig.commit(&[delivered(500, 500, false)]).unwrap();
+            rig.settle();
             rig.killed()
         }),
     ] {

@@ -178,10 +178,7 @@ impl Model {
                 self.rig.writer.take().unwrap().close(at(0)).unwrap();
                 self.start_again();
             }
-            Action::Kill => {
-                self.rig.settle();
-                self.start_again();
-            }
+            Action::Kill => self.start_again(),
             Action::State => {
                 for fact in self.rig.lane.facts(at(9)) {
                     self.hear(&fact);
@@ -199,6 +196,9 @@ impl Model {
     }
 
     fn start_again(&mut self) {
+        if self.rig.writer.is_some() {
+            self.rig.settle();
+        }
         let next = self.rig.killed();
         self.go_on_with(next);
     }
@@ -221,6 +221,8 @@ impl Model {
             Disk::FailsForGood { step } => (STEPS[usize::from(step)], 1),
             Disk::IsLeftAt { step } => (STEPS[usize::from(step)], 0),
         };
+        // No other thread changes what is copied.
+        self.rig.settle();
         let left = Rc::new(RefCell::new(None));
         if !step.is_empty() {
             let is_left = matches!(disk, Disk::IsLeftAt { .. });
