@@ -20,6 +20,7 @@ mod secrets;
 mod verdict;
 
 mod on_the_stack {
+    mod analysis;
     mod audit;
     mod bad_input;
     mod confluent;
