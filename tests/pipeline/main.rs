@@ -16,6 +16,7 @@ mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
 mod looking;
+mod monitoring;
 mod secrets;
 mod verdict;
 
@@ -35,6 +36,7 @@ mod on_the_stack {
     mod house;
     mod kafka_away;
     mod mongodb_away;
+    mod monitoring;
     mod mqtt;
     mod mqtt_brokers;
     mod registry;
