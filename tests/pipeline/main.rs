@@ -16,10 +16,12 @@ mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
 mod looking;
+mod monitoring;
 mod secrets;
 mod verdict;
 
 mod on_the_stack {
+    mod analysis;
     mod audit;
     mod bad_input;
     mod confluent;
@@ -34,6 +36,7 @@ mod on_the_stack {
     mod house;
     mod kafka_away;
     mod mongodb_away;
+    mod monitoring;
     mod mqtt;
     mod mqtt_brokers;
     mod registry;
