@@ -28,6 +28,7 @@ use std::{
 };
 
 use protocol::{Topic, control::LossReason};
+use protocol_host::supervisor::{Pulse, Pulses};
 use tracing::warn;
 
 use crate::{
@@ -85,6 +86,8 @@ pub struct Surroundings {
     pub links: Links,
     /// Where the bytes of refused records go.
     pub quarantine: Quarantine,
+    /// Where the forwarders show that they go on.
+    pub pulses: Pulses,
 }
 
 /// Starts the forwarder of a lane. [`Stage::stop`] lets it drain the lane until the deadline; so stop it
@@ -111,6 +114,7 @@ pub fn start(reader: Reader, counters: &Arc<Counters>, around: &Surroundings) ->
         links: around.links.clone(),
         quarantine: around.quarantine.clone(),
         nap: NAP.0,
+        pulse: around.pulses.watch(format!("forward {}", queue.name())),
     };
     Stage::spawn(&format!("forward {}", queue.name()), move |stop| {
         lane.run(&stop)
@@ -125,11 +129,13 @@ struct Lane {
     links: Links,
     quarantine: Quarantine,
     nap: Duration,
+    pulse: Pulse,
 }
 
 impl Lane {
     fn run(mut self, stop: &Stop) -> Result<(), String> {
         loop {
+            self.pulse.beat();
             // Asked for before the look into the queue: what was committed before the stop is seen by it.
             let asked = stop.deadline();
             let is_drained = self.turn(stop)?;
@@ -218,6 +224,7 @@ impl Lane {
                     self.topic
                 ));
             }
+            self.pulse.beat();
             thread::sleep(Duration::from_secs(1));
         }
         Ok(())

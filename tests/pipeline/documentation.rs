@@ -37,6 +37,20 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "cargo install",
         "installs into the user's home; dev/test builds the same crates",
     ),
+    (
+        "dev/package",
+        "`packaging`, by the same script around the programs that are there",
+    ),
+    (
+        "sudo",
+        "changes the machine; `packaging` does the same in a folder",
+    ),
+    ("systemctl", "the tests have no systemd of their own"),
+    ("journalctl", "the tests have no systemd of their own"),
+    (
+        "edge-agent check -c /etc",
+        "reads what is installed; `every_configuration_in_the_documentation_passes_check`",
+    ),
     ("edge-agent run", "every test in `on_the_stack`"),
     ("cloud-sink topics", "`on_the_stack::confluent`"),
     ("cloud-sink schema", "`on_the_stack::registry`"),

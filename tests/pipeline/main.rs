@@ -17,7 +17,9 @@ mod faults_mqtt;
 mod faults_serial;
 mod looking;
 mod monitoring;
+mod packaging;
 mod secrets;
+mod supervised;
 mod verdict;
 
 mod on_the_stack {

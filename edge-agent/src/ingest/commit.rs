@@ -11,6 +11,7 @@ use std::{
 };
 
 use protocol::Topic;
+use protocol_host::supervisor::Pulse;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{error, warn};
 
@@ -41,6 +42,8 @@ pub struct Lane {
     pub quarantine: Quarantine,
     pub links: Links,
     pub rejections: Arc<Rejections>,
+    /// Beaten before every commit: one that does not come back is a loop that stands still.
+    pub pulse: Pulse,
 }
 
 /// The messages of one commit, with their shares of the budget.
@@ -61,6 +64,7 @@ impl Lane {
         let mut tick = Instant::now() + TICK;
         self.report(LinkState::Up);
         loop {
+            self.pulse.beat();
             while let Some(admitted) = outside.take().or_else(|| self.arrived(&mut closed)) {
                 let Admitted {
                     message,
@@ -128,6 +132,7 @@ impl Lane {
     fn commit(&mut self, group: &mut Group, stop: &Stop) -> Result<ControlFlow<()>, String> {
         let mut pause = RETRY.0;
         loop {
+            self.pulse.beat();
             let now = self.clock.now().queue();
             let error = match stop.watched(|| self.writer.commit(&group.messages, now)) {
                 Ok(outcomes) => {
