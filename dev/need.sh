@@ -10,7 +10,7 @@ need() {
     command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || missing+=("$@")
 }
 
-# want PROGRAM PACKAGE…   the same where it can be installed without a question; not asked for elsewhere
+# want PROGRAM PACKAGE…   as need, but tests do without it and say so: installed where that takes no question
 want() {
     if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then
         need "$@"

@@ -153,7 +153,8 @@ impl Lane {
             Order::Acknowledge { count, offsets } => {
                 self.nap = NAP.0;
                 let now = self.clock.now().queue();
-                if let Err(error) = self.reader.acknowledge(count, &offsets, now) {
+                let moved = stop.watched(|| self.reader.acknowledge(count, &offsets, now));
+                if let Err(error) = moved {
                     // What is not known to be through is sent again after a crash, harmlessly.
                     self.disk_failed(&error);
                 }
@@ -167,7 +168,8 @@ impl Lane {
             Order::Wait => self.uplink.wait(NAP.1),
             Order::More(room) => {
                 let now = self.clock.now().queue();
-                let entries = match self.reader.next(room.min(HANDFUL), now) {
+                let room = room.min(HANDFUL);
+                let entries = match stop.watched(|| self.reader.next(room, now)) {
                     Ok(entries) => entries,
                     Err(ReadError::Disk(error)) => {
                         self.disk_is_down(&error);

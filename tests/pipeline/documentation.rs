@@ -27,7 +27,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
     (
         "dev/chaos",
-        "`a_short_mixture_of_kills_and_freezes_ends_with_a_clean_verdict`, by the same code",
+        "`a_short_mixture_of_every_fault_ends_with_a_clean_verdict`, by the same code",
     ),
     (
         "dev/fuzz",

@@ -16,12 +16,14 @@ mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
 mod looking;
+mod monitoring;
 mod packaging;
 mod secrets;
 mod supervised;
 mod verdict;
 
 mod on_the_stack {
+    mod analysis;
     mod audit;
     mod bad_input;
     mod confluent;
@@ -36,6 +38,7 @@ mod on_the_stack {
     mod house;
     mod kafka_away;
     mod mongodb_away;
+    mod monitoring;
     mod mqtt;
     mod mqtt_brokers;
     mod registry;

@@ -85,7 +85,7 @@ impl Lane {
             }
             let now = Instant::now();
             if now >= tick {
-                self.chores(now);
+                stop.watched(|| self.chores(now));
                 tick = now + TICK;
             }
             match batch.next(now, closed || outside.is_some()) {
@@ -101,8 +101,7 @@ impl Lane {
             }
         }
         let now = self.clock.now().queue();
-        self.writer
-            .close(now)
+        stop.watched(|| self.writer.close(now))
             .map_err(|error| format!("lane {} is not closed in order: {error}", self.topic))
     }
 
@@ -134,10 +133,8 @@ impl Lane {
         let mut pause = RETRY.0;
         loop {
             self.pulse.beat();
-            let error = match self
-                .writer
-                .commit(&group.messages, self.clock.now().queue())
-            {
+            let now = self.clock.now().queue();
+            let error = match stop.watched(|| self.writer.commit(&group.messages, now)) {
                 Ok(outcomes) => {
                     self.report(LinkState::Up);
                     self.answer(group, outcomes)?;
@@ -165,7 +162,8 @@ impl Lane {
             pause = (2 * pause).min(RETRY.1);
             if let CommitError::Full(_) = error {
                 // Frees what has become too old; a disk that fails shows at the commit.
-                self.writer.tick(self.clock.now().queue()).ok();
+                let now = self.clock.now().queue();
+                stop.watched(|| self.writer.tick(now)).ok();
                 self.rejections.report(Instant::now());
             }
         }
