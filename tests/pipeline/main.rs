@@ -33,6 +33,7 @@ mod on_the_stack {
     mod faults_versions;
     mod house;
     mod kafka_away;
+    mod lanes;
     mod mongodb_away;
     mod mqtt;
     mod mqtt_brokers;
