@@ -102,10 +102,9 @@ fn shell(dir: &Path, line: &str) -> Result<()> {
         .output()?;
     ensure!(
         output.status.success(),
-        "{}\n{}{}",
+        "{}\n{}",
         output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+        harness::process::said(&output)
     );
     Ok(())
 }

@@ -28,11 +28,7 @@ fn agent(arguments: &[&str]) -> Result<(Output, String)> {
     let output = Command::new(harness::binary("edge-agent")?)
         .args(arguments)
         .output()?;
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = harness::process::said(&output);
     Ok((output, said))
 }
 

@@ -271,10 +271,9 @@ fn run(command: &mut Command) -> Result<()> {
     })?;
     if !output.status.success() {
         bail!(
-            "{program} failed: {}\n{}{}",
+            "{program} failed: {}\n{}",
             output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
+            crate::process::said(&output),
         );
     }
     Ok(())

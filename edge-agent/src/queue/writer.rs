@@ -132,13 +132,16 @@ impl Writer {
                 may_repeat: true, ..
             },
         ) = (&origin, message.origin)
-            && match is_numbered {
-                true => self.memory.knows(&plan.staged, origin),
-                false => self.memory.repeats(&mut plan.staged, origin),
-            }
         {
-            plan.retransmitted += count;
-            return Outcome::Stored;
+            let repeated = if is_numbered {
+                self.memory.knows(&plan.staged, origin)
+            } else {
+                self.memory.repeats(&mut plan.staged, origin)
+            };
+            if repeated {
+                plan.retransmitted += count;
+                return Outcome::Stored;
+            }
         }
         for (reading, (bytes, digest)) in message.readings.iter().zip(packed) {
             let told = reading.source.map(|source| {

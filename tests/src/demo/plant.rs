@@ -13,7 +13,7 @@ use super::{view::View, watch::Watch};
 use crate::{
     daemon::Daemon,
     embedded::Embedded,
-    process::Process,
+    process::{Process, said},
     rig::{QUICK_TAKEOVER, documents::Documents, kafka::Kafka},
     service::Kind,
     stack::Stack,
@@ -253,11 +253,7 @@ impl Plant {
             .args(["--database", &self.database, "--truth"])
             .arg(self.truth())
             .output()?;
-        let text = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let text = said(&output);
         Ok(Verdict {
             clean: output.status.success(),
             text,
@@ -272,11 +268,7 @@ impl Plant {
             .args(["audit", "-c"])
             .arg(self.sink.config_file())
             .output()?;
-        let text = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let text = said(&output);
         Ok(Verdict {
             clean: output.status.success()
                 && text.ends_with(&format!("\n{stored} readings: nothing is missing\n")),
