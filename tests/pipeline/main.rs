@@ -37,6 +37,7 @@ mod on_the_stack {
     mod faults_versions;
     mod house;
     mod kafka_away;
+    mod lanes;
     mod mongodb_away;
     mod monitoring;
     mod mqtt;
