@@ -22,6 +22,7 @@ mod verdict;
 mod on_the_stack {
     mod audit;
     mod bad_input;
+    mod bench;
     mod confluent;
     mod faults_clock;
     mod faults_devices;
