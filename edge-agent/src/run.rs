@@ -119,20 +119,29 @@ impl Pipeline {
             links: links.clone(),
             quarantine: quarantine.clone(),
             pulses: pulses.clone(),
+            precedence: forward::Precedence::default(),
+            budgets: state.join("budgets"),
         };
-        let settings = &config.queue;
         for topic in config.lanes() {
             schemas.add(config, topic);
             let (gateway, counted) = (&config.agent.gateway, Arc::clone(&conservation));
-            let opened = queue::open(&dir, gateway, topic, settings, counted, clock.now().queue())?;
-            let lane = status::Lane::new(opened.lane);
-            forwarders.push(forward::start(opened.reader, &lane.forward, &around)?);
+            let (settings, limits) = (config.queue_of(topic), config.limits_of(topic));
+            let now = clock.now().queue();
+            let opened = queue::open(&dir, gateway, topic, &settings, counted, now)?;
+            let lane = status::Lane::new(opened.lane, limits.budget_per_day);
+            forwarders.push(forward::start(
+                opened.reader,
+                &limits,
+                &lane.forward,
+                &around,
+            )?);
             writers.push((topic.clone(), opened.writer));
             lanes.push(lane);
         }
         for name in lanes_to_drain(config, &dir)? {
             let (gateway, counted) = (&config.agent.gateway, Arc::clone(&conservation));
             let now = clock.now().queue();
+            let settings = |topic: &_| config.queue_of(topic);
             let opened = queue::open_to_drain(&dir, &name, gateway, settings, counted, now);
             let (reader, lane) = match opened {
                 Ok(opened) => opened,
@@ -142,11 +151,12 @@ impl Pipeline {
                     continue;
                 }
             };
-            let lane = status::Lane::new(lane);
+            let limits = config.limits_of(lane.topic());
+            let lane = status::Lane::new(lane, limits.budget_per_day);
             schemas.add(config, lane.queue.topic());
             // Nothing comes to it any more, but its last statements may not have been heard.
             if lane.queue.stat().readings > 0 {
-                forwarders.push(forward::start(reader, &lane.forward, &around)?);
+                forwarders.push(forward::start(reader, &limits, &lane.forward, &around)?);
             }
             lanes.push(lane);
         }

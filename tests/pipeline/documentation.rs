@@ -20,6 +20,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "its loops, short, are in `faults_agent` and `faults_chaos`",
     ),
     ("dev/fuzz", "the same properties run beside the parsers"),
+    (
+        "dev/bench",
+        "`every_row_of_the_bench_runs_and_misses_no_reading`, by the same code",
+    ),
     ("dev/test", "is what runs this"),
     (
         "dev/stack",

@@ -26,6 +26,7 @@ mod on_the_stack {
     mod analysis;
     mod audit;
     mod bad_input;
+    mod bench;
     mod confluent;
     mod faults_clock;
     mod faults_devices;
@@ -37,6 +38,7 @@ mod on_the_stack {
     mod faults_versions;
     mod house;
     mod kafka_away;
+    mod lanes;
     mod mongodb_away;
     mod monitoring;
     mod mqtt;
