@@ -425,7 +425,7 @@ impl Model {
 
 /// Most cases of one process. A store that failed is never given back (see `segment`), and each case makes
 /// some of them fail.
-const CASES: u64 = 100;
+const CASES: u64 = 50;
 
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
