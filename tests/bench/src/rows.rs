@@ -8,6 +8,7 @@ mod live;
 mod queue;
 mod serial;
 mod sink;
+mod wire;
 
 use anyhow::{Result, ensure};
 
@@ -109,6 +110,11 @@ pub const ALL: &[Row] = &[
         name: "overload",
         what: "goodput at twice the peak / at the peak; memory",
         run: live::overload,
+    },
+    Row {
+        name: "wire",
+        what: "bytes to Kafka per reading, in each form with each compression",
+        run: wire::wire,
     },
     Row {
         name: "serial",
