@@ -13,7 +13,8 @@
 //! A device is `model/subtype/channel/id`, without what a model does not send: that is the default order
 //! of rtl_433's own device topics. Names carry the unit (`temperature_F`, `wind_avg_km_h`), converted to
 //! the catalogue's; `humidity` and `moisture` are percent, `rssi`, `snr`, `noise` dB, `freq` MHz. `mic`
-//! and `mod` describe the radio frame and are left out. Times: ISO 8601 with or without offset, local
+//! and `mod` describe the radio frame and are left out; of a quantity that is sent in two units the one is kept that needs no
+//! conversion. Times: ISO 8601 with or without offset, local
 //! time (`timezone`), seconds since 1970; `@0.1s` counts from the start of a file and is none.
 
 use super::{
@@ -22,7 +23,7 @@ use super::{
     time,
     tree::{self, Node},
 };
-use crate::decode::{DecodeError, Scalar};
+use crate::decode::{DecodeError, Scalar, units};
 
 /// Reads one message.
 ///
@@ -61,11 +62,25 @@ pub fn decode(message: &Message<'_>, options: &Options) -> Result<Outcome, Decod
         for (key, node) in members {
             match &**key {
                 "time" | "model" | "subtype" | "channel" | "id" | "type" | "mic" | "mod" => {}
+                _ if members.iter().any(|(other, _)| says_better(other, key)) => {}
                 _ => gather.node(key, unit(key), node)?,
             }
         }
         Ok(Outcome::reading(gather.finish()))
     })
+}
+
+/// Whether another member says the same in the unit that is kept, as `light_lux` beside `light_klx` and
+/// `pressure_hPa` beside `pressure_kPa`.
+fn says_better(other: &str, key: &str) -> bool {
+    if other == key {
+        return false;
+    }
+    let (Some(other), Some(own)) = (units::split(other), units::split(key)) else {
+        return false;
+    };
+    let kept = |conversion| conversion == units::Conversion::NONE;
+    own.name == other.name && kept(other.conversion) && !kept(own.conversion)
 }
 
 fn unit(key: &str) -> Unit<'static> {
