@@ -348,7 +348,7 @@ fn ask(
     stream.push(&sent, &mut pieces);
     let until = Instant::now() + timeout;
     let mut buffer = [0; 512];
-    while pieces.is_empty() {
+    while !pieces.iter().any(Piece::is_answer) {
         // Once the answer has begun, silence ends it.
         let within = stream.is_within();
         let left = until.saturating_duration_since(Instant::now());
@@ -361,6 +361,10 @@ fn ask(
             break;
         }
         stream.push(&buffer[..read], &mut pieces);
+        if read > 0 && !stream.is_within() {
+            // A "no" is kept back to be joined with what is wrong behind it, and here nothing is.
+            stream.idle(&mut pieces);
+        }
     }
     stream.finish(&mut pieces);
     Ok(pieces

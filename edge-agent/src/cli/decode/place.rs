@@ -54,10 +54,12 @@ pub(super) fn place(payload: &[u8], name: &str) -> usize {
                 _ => {}
             }
         }
-        if is_value && let Some((len, place)) = longest(&levels, &wanted) {
-            if len > best && 2 * len >= wanted.len() {
-                (best, found) = (len, place);
-            }
+        if is_value
+            && let Some((len, place)) = longest(&levels, &wanted)
+            && len > best
+            && 2 * len >= wanted.len()
+        {
+            (best, found) = (len, place);
         }
         match byte {
             b'{' | b'[' if levels.len() < MAX_DEPTH => levels.push(Level {

@@ -23,7 +23,10 @@ use super::{
     time,
     tree::{self, Node},
 };
-use crate::decode::{DecodeError, Scalar, units};
+use crate::decode::{
+    DecodeError, Scalar,
+    units::{self, Canonical, Conversion},
+};
 
 /// Reads one message.
 ///
@@ -59,10 +62,11 @@ pub fn decode(message: &Message<'_>, options: &Options) -> Result<Outcome, Decod
         gather.meta("type", said("type"));
         let zone = options.timezone.as_ref();
         gather.at(said("time").and_then(|text| time::written(text, zone, message.at)));
-        for (key, node) in members {
+        let named: Vec<_> = members.iter().map(|(key, _)| units::split(key)).collect();
+        for (at, (key, node)) in members.iter().enumerate() {
             match &**key {
                 "time" | "model" | "subtype" | "channel" | "id" | "type" | "mic" | "mod" => {}
-                _ if members.iter().any(|(other, _)| says_better(other, key)) => {}
+                _ if is_said_better(&named, at) => {}
                 _ => gather.node(key, unit(key), node)?,
             }
         }
@@ -72,15 +76,13 @@ pub fn decode(message: &Message<'_>, options: &Options) -> Result<Outcome, Decod
 
 /// Whether another member says the same in the unit that is kept, as `light_lux` beside `light_klx` and
 /// `pressure_hPa` beside `pressure_kPa`.
-fn says_better(other: &str, key: &str) -> bool {
-    if other == key {
-        return false;
-    }
-    let (Some(other), Some(own)) = (units::split(other), units::split(key)) else {
+fn is_said_better(named: &[Option<Canonical>], at: usize) -> bool {
+    let kept = |one: &Canonical| one.conversion == Conversion::NONE;
+    let Some(own) = named[at].as_ref().filter(|own| !kept(own)) else {
         return false;
     };
-    let kept = |conversion| conversion == units::Conversion::NONE;
-    own.name == other.name && kept(other.conversion) && !kept(own.conversion)
+    let mut others = named.iter().flatten();
+    others.any(|other| other.name == own.name && kept(other))
 }
 
 fn unit(key: &str) -> Unit<'static> {
