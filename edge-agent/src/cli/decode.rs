@@ -1,6 +1,7 @@
 //! `edge-agent decode`: what the agent would read from bytes in a file, by the very code of `run`.
 
 mod message;
+mod place;
 
 use std::{
     fs,
@@ -205,9 +206,7 @@ impl<O: Write, P: Write> Report<O, P> {
         let mut bytes = Vec::new();
         input.take(MAX_PAYLOAD + 1).read_to_end(&mut bytes)?;
         match decode::json::decode(&bytes, &Roles::default()) {
-            Ok(decoded) if bytes.len() as u64 <= MAX_PAYLOAD => {
-                self.piece(Piece::Reading(0, decoded))
-            }
+            Ok(decoded) if bytes.len() as u64 <= MAX_PAYLOAD => self.of_payload(&bytes, &decoded),
             // One object a line; what was read goes first.
             _ => {
                 let lines = Preset::Lines(LineFormat::Json).stream();
@@ -216,13 +215,29 @@ impl<O: Write, P: Write> Report<O, P> {
         }
     }
 
+    /// A reading of a payload, in which the rejected members have their places.
+    fn of_payload(&mut self, payload: &[u8], decoded: &Decoded) -> io::Result<()> {
+        self.rejected_members(decoded, |name| place::place(payload, name) as u64)?;
+        self.reading(decoded)
+    }
+
+    fn rejected_members(
+        &mut self,
+        decoded: &Decoded,
+        place: impl Fn(&str) -> u64,
+    ) -> io::Result<()> {
+        for (name, problem) in &decoded.rejected {
+            self.rejected += 1;
+            let at = place(name);
+            writeln!(self.problems, "byte {at}: {name:?} {problem}")?;
+        }
+        Ok(())
+    }
+
     fn piece(&mut self, piece: Piece) -> io::Result<()> {
         match piece {
             Piece::Reading(at, decoded) => {
-                for (name, problem) in &decoded.rejected {
-                    self.rejected += 1;
-                    writeln!(self.problems, "byte {at}: {name:?} {problem}")?;
-                }
+                self.rejected_members(&decoded, |_| at)?;
                 self.reading(&decoded)
             }
             Piece::Rejected(rejected) => {
@@ -338,6 +353,25 @@ mod tests {
         assert_eq!(out.trim_end(), expected);
         assert_eq!(problems, "byte 0: \"b\" is not a number\n");
         assert_eq!(rejected, 1);
+    }
+
+    #[test]
+    fn a_rejected_member_of_a_payload_has_its_place() {
+        let payload = br#"{"DHT":{"Temperature":21.5,"Humidity":NaN}}"#;
+        let (out, problems, rejected) =
+            told(message("tasmota", Some("tele/plug/SENSOR")), payload, None);
+        assert!(out.contains("dht_temperature_c"), "{out}");
+        assert_eq!(
+            problems,
+            "byte 27: \"DHT_Humidity\" is not a finite number\n"
+        );
+        assert_eq!(rejected, 1);
+        let (_, problems, _) = told(What::Json, br#"{"a":1,"b":1e400}"#, None);
+        assert_eq!(problems, "byte 7: \"b\" is not a finite number\n");
+        let pack = br#"[{"n":"d/a","v":1},{"n":"d/b"}]"#;
+        let (_, problems, _) = told(message("senml", None), pack, None);
+        let expected = "byte 19: record 1: a SenML record without a value\n";
+        assert_eq!(problems, expected);
     }
 
     #[test]
