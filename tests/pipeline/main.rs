@@ -23,6 +23,7 @@ mod on_the_stack {
     mod audit;
     mod bad_input;
     mod confluent;
+    mod confluent_page;
     mod faults_clock;
     mod faults_devices;
     mod faults_fleet;
