@@ -94,7 +94,10 @@ impl Folder {
             return Ok(String::new());
         }
         // Brokers hear of what was made a moment later, and a machine that is busy answers with time-outs first.
-        let patience = if step.command.contains(" check ") {
+        let is_question = [" check ", " audit "]
+            .iter()
+            .any(|word| step.command.contains(word));
+        let patience = if is_question {
             2 * PATIENCE
         } else {
             PATIENCE / 60
@@ -122,7 +125,7 @@ impl Folder {
         let mut command = self.shell(&format!("exec {line}"));
         self.running.push(Process::spawn(line, &mut command, &log)?);
         let ready = if line.starts_with("edge-agent") {
-            "link=mqtt"
+            "msg=\"link up\" link=mqtt"
         } else {
             "msg=ready"
         };
