@@ -31,6 +31,7 @@ use std::{
 };
 
 use protocol::{Topic, control::LossReason};
+use protocol_host::supervisor::{Pulse, Pulses};
 use tracing::warn;
 
 use crate::{
@@ -102,6 +103,8 @@ pub struct Surroundings {
     pub links: Links,
     /// Where the bytes of refused records go.
     pub quarantine: Quarantine,
+    /// Where the forwarders show that they go on.
+    pub pulses: Pulses,
     /// Which lanes are sending.
     pub precedence: Precedence,
     /// Directory of what was spent of daily budgets.
@@ -135,6 +138,7 @@ pub fn start(
         links: around.links.clone(),
         quarantine: around.quarantine.clone(),
         nap: NAP.0,
+        pulse: around.pulses.watch(format!("forward {}", queue.name())),
     };
     Stage::spawn(&format!("forward {}", queue.name()), move |stop| {
         lane.run(&stop)
@@ -149,11 +153,13 @@ struct Lane {
     links: Links,
     quarantine: Quarantine,
     nap: Duration,
+    pulse: Pulse,
 }
 
 impl Lane {
     fn run(mut self, stop: &Stop) -> Result<(), String> {
         loop {
+            self.pulse.beat();
             // Asked for before the look into the queue: what was committed before the stop is seen by it.
             let asked = stop.deadline();
             let is_drained = self.turn(stop)?;
@@ -171,7 +177,8 @@ impl Lane {
             Order::Acknowledge { count, offsets } => {
                 self.nap = NAP.0;
                 let now = self.clock.now().queue();
-                if let Err(error) = self.reader.acknowledge(count, &offsets, now) {
+                let moved = stop.watched(|| self.reader.acknowledge(count, &offsets, now));
+                if let Err(error) = moved {
                     // What is not known to be through is sent again after a crash, harmlessly.
                     self.disk_failed(&error);
                 }
@@ -194,7 +201,8 @@ impl Lane {
             }
             Order::More(room) => {
                 let now = self.clock.now().queue();
-                let entries = match self.reader.next(room.min(HANDFUL), now) {
+                let room = room.min(HANDFUL);
+                let entries = match stop.watched(|| self.reader.next(room, now)) {
                     Ok(entries) => entries,
                     Err(ReadError::Disk(error)) => {
                         self.disk_is_down(&error);
@@ -249,6 +257,7 @@ impl Lane {
                     self.topic
                 ));
             }
+            self.pulse.beat();
             thread::sleep(Duration::from_secs(1));
         }
         Ok(())

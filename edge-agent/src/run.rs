@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use protocol_host::supervisor::{self, Pulses, Watchdog};
 use tokio::{runtime::Handle, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -62,21 +63,28 @@ struct Pipeline {
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let taking = CancellationToken::new();
     let serving = CancellationToken::new();
-    let mut pipeline = Pipeline::start(&config, &taking, &serving).await?;
+    let pulses = Pulses::default();
+    let mut pipeline = Pipeline::start(&config, &taking, &serving, &pulses).await?;
+    supervisor::ready();
+    let mut watchdog = Watchdog::new(pulses);
     let mut summary = Summary::new(pipeline.conservation.snapshot(), Instant::now());
     let mut tick = time::interval_at(time::Instant::now() + SUMMARY_EVERY, SUMMARY_EVERY);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             error = pipeline.failure() => return Err(error),
+            never = watchdog.feed() => match never {},
             _ = tick.tick() => summary.log(pipeline.conservation.snapshot(), Instant::now()),
         }
     }
     info!("stopping: draining until the queue is empty or the time is over");
     taking.cancel();
-    let ended = pipeline
-        .stop(Instant::now() + config.agent.shutdown_timeout)
-        .await;
+    let shutdown_timeout = config.agent.shutdown_timeout;
+    supervisor::stopping(shutdown_timeout + 2 * GRACE);
+    let ended = tokio::select! {
+        ended = pipeline.stop(Instant::now() + shutdown_timeout) => ended,
+        never = watchdog.feed() => match never {},
+    };
     serving.cancel();
     summary.log(pipeline.conservation.snapshot(), Instant::now());
     let queued = pipeline.conservation.snapshot().queued;
@@ -89,6 +97,7 @@ impl Pipeline {
         config: &Config,
         taking: &CancellationToken,
         serving: &CancellationToken,
+        pulses: &Pulses,
     ) -> anyhow::Result<Self> {
         let clock = Clock::new();
         let links = Links::default();
@@ -109,6 +118,7 @@ impl Pipeline {
             clock: clock.clone(),
             links: links.clone(),
             quarantine: quarantine.clone(),
+            pulses: pulses.clone(),
             precedence: forward::Precedence::default(),
             budgets: state.join("budgets"),
         };
@@ -164,6 +174,7 @@ impl Pipeline {
             conservation: Arc::clone(&conservation),
             quarantine: quarantine.clone(),
             links: links.clone(),
+            pulses: pulses.clone(),
         };
         let ingest = ingest::start(writers, config.queue.commit_every, around)?;
         expect_links(config, &links);

@@ -16,12 +16,17 @@ mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
 mod looking;
+mod monitoring;
+mod packaging;
 mod secrets;
+mod supervised;
 mod verdict;
 
 mod on_the_stack {
+    mod analysis;
     mod audit;
     mod bad_input;
+    mod bench;
     mod confluent;
     mod confluent_page;
     mod faults_clock;
@@ -36,6 +41,7 @@ mod on_the_stack {
     mod kafka_away;
     mod lanes;
     mod mongodb_away;
+    mod monitoring;
     mod mqtt;
     mod mqtt_brokers;
     mod registry;

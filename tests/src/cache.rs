@@ -126,6 +126,21 @@ impl Cache {
         Ok(entry.join("venv/bin/python"))
     }
 
+    /// What the analysis of `docs/` is run with, as its `requirements` pin it: the Python. 290 MB.
+    ///
+    /// # Errors
+    /// There is no such file; pip failed.
+    pub fn analysis(&self, requirements: &Path) -> Result<PathBuf> {
+        let pinned =
+            fs::read(requirements).with_context(|| format!("read {}", requirements.display()))?;
+        let name = format!("analysis-{:08x}", crc32fast::hash(&pinned));
+        let entry = self.provide(&name, |dir| {
+            let requirements = requirements.display().to_string();
+            pip_install(dir, &["-r", &requirements])
+        })?;
+        Ok(entry.join("venv/bin/python"))
+    }
+
     /// A server with real time series, by the makers of [`Cache::mongodb`]: its program. Compiled, 6 minutes
     /// on two processors, with what `dev/test` installs for it. 22 MB.
     ///

@@ -119,6 +119,7 @@ impl Rig {
             clock: Clock::new(),
             links: links.clone(),
             quarantine: Quarantine::open(dir.path(), quarantine::MAX_BYTES).unwrap(),
+            pulses: protocol_host::supervisor::Pulses::default(),
             precedence: Precedence::default(),
             budgets: dir.path().join("budgets"),
         };

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use super::{BudgetStat, LaneStat, Snapshot, dropped, suppressed};
-use crate::{forward::By, source::Seen};
+use crate::{forward::By, process::Touched, source::Seen};
 
 /// The content type.
 pub const FORM: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -145,7 +145,7 @@ impl Snapshot {
             out.one(kind, name, help, value)?;
         }
         let suppressed = suppressed(balance).map(|(reason, count)| ([("reason", reason)], count));
-        let help = "Left out by a filter, a dead band or an aggregation";
+        let help = "Left out by a filter, a range, a dead band or an aggregation";
         let name = "edge_readings_suppressed";
         out.family(Counter, name, help, suppressed.collect())?;
         let dropped = dropped(balance).map(|(reason, count)| ([("reason", reason)], count));
@@ -227,6 +227,15 @@ impl Snapshot {
             let values = values.map(|source| ([("source", &*source.name)], value(&source.seen)));
             out.family(kind, name, help, values.collect())?;
         }
+        let touched = self.sources.iter().flat_map(|source| {
+            let counts = Touched::ALL.iter().zip(source.seen.touched);
+            counts.map(|(what, count)| {
+                let labels = [("source", &*source.name), ("what", what.as_str())];
+                (labels, count)
+            })
+        });
+        let help = "Values left out, bounded or marked by [[process]]";
+        out.family(Counter, "edge_process_values", help, touched.collect())?;
         Ok(())
     }
 

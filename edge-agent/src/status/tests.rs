@@ -132,6 +132,7 @@ async fn readiness_follows_the_links() {
         conservation: Arc::clone(&conservation),
         quarantine: Quarantine::open(dir.path(), 1 << 20).unwrap(),
         links: links.clone(),
+        pulses: protocol_host::supervisor::Pulses::default(),
     };
     let watched = Watched {
         gateway: GatewayId::new("gw7").unwrap(),

@@ -21,13 +21,13 @@ use protocol::{
     control::{ClockCorrection, Fact},
 };
 
-/// The tests of this file.
-const TESTS: usize = 8;
+/// The tests of this file, and one in `analysis`.
+const TESTS: usize = 9;
 /// Longer than the sink's lease and the first look at what is in doubt.
 const SETTLED: Duration = Duration::from_secs(25);
 
 /// A rig whose readings go into a time series; `None`, said aloud, where no server has one.
-fn rig(own: &[Kind]) -> Result<Option<Rig>> {
+pub fn rig(own: &[Kind]) -> Result<Option<Rig>> {
     if let Some(reason) = no_series() {
         let test = std::thread::current();
         let name = test.name().unwrap_or("a test").to_owned();

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration, time::Instant};
 
 use protocol::control::{Fact, LossReason};
+use protocol_host::supervisor::Pulses;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
@@ -78,6 +79,7 @@ impl Rig {
             clock,
             links: Links::default(),
             quarantine: Quarantine::open(&quarantine, quarantine::MAX_BYTES).unwrap(),
+            pulses: Pulses::default(),
             precedence: Precedence::default(),
             budgets: dir.path().join("budgets"),
         };
