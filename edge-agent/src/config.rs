@@ -2,8 +2,8 @@
 //!
 //! The types here are what the rest of the agent sees: complete, checked, without a "maybe". Reading
 //! them from TOML, with every mistake and its place, is [`load`]: [`protocol_host::config`] is the reading,
-//! `value` the agent's own rules for one value, `sections`, `sources`, `payload` and `kafka` the tables and
-//! what they have to agree on.
+//! `value` the agent's own rules for one value, `sections`, `sources`, `payload`, `kafka`, `topics` and
+//! `limits` the tables and what they have to agree on.
 
 mod kafka;
 mod limits;

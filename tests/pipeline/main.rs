@@ -28,6 +28,7 @@ mod on_the_stack {
     mod bad_input;
     mod bench;
     mod confluent;
+    mod confluent_page;
     mod faults_clock;
     mod faults_devices;
     mod faults_fleet;
