@@ -21,6 +21,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("dev/fuzz", "the same properties run beside the parsers"),
     ("dev/test", "is what runs this"),
+    ("dev/deny", "is run by dev/test"),
     (
         "dev/stack",
         "dev/test brings its services up by the same code",
