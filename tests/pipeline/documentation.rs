@@ -23,6 +23,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("dev/test", "is what runs this"),
     ("dev/deny", "is run by dev/test"),
     (
+        "docker compose",
+        "no Docker daemon where this is tested; `containers` has its files parsed and their commands run",
+    ),
+    (
         "dev/stack",
         "dev/test brings its services up by the same code",
     ),
