@@ -436,6 +436,8 @@ pub struct Mqtt {
     pub tls_cert: Option<PathBuf>,
     /// PEM file of its key, PKCS#8 without a password; default none.
     pub tls_key: Option<PathBuf>,
+    /// Whether a broker on another machine may be reached without TLS; default false.
+    pub allow_plaintext: bool,
     /// Of the protocol: `3.1.1` (default) or `5`.
     pub version: MqttVersion,
     /// Version 5: how long the broker keeps messages for us while we are away; default 30 d.

@@ -25,6 +25,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "`every_row_of_the_bench_runs_and_misses_no_reading`, by the same code",
     ),
     ("dev/test", "is what runs this"),
+    ("dev/deny", "is run by dev/test"),
+    (
+        "docker compose",
+        "no Docker daemon where this is tested; `containers` has its files parsed and their commands run",
+    ),
     (
         "dev/stack",
         "dev/test brings its services up by the same code",

@@ -5,6 +5,7 @@
 //! Where a test must take a service away, it starts one of its own.
 
 mod configuration;
+mod containers;
 mod demo;
 mod documentation;
 mod embedded;

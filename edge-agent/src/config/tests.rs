@@ -231,7 +231,7 @@ fn secrets_are_never_shown() {
 properties = {{ \"ssl.key.password\" = {{ file = {secret:?} }}, \"client.id\" = {{ file = {secret:?} }} }}
 [[mqtt]]
 name = \"house\"
-url = \"mqtt://h\"
+url = \"mqtt://localhost\"
 username = \"u\"
 password = {{ file = {secret:?} }}
 subscribe = [{{ topic = \"a/{{device}}\" }}]
@@ -352,12 +352,20 @@ fn mistakes_in_the_properties_file_are_placed_in_it() {
             ":2:1: acks stands here a second time",
         ),
         (
-            "bootstrap.servers=h:1\nacks=1\n",
+            "bootstrap.servers=localhost:1\nacks=1\n",
             ":2:1: acks must be all: ",
         ),
         (
-            "bootstrap.servers=h:1\nmessage.timeout.ms=300000\n",
+            "bootstrap.servers=localhost:1\nmessage.timeout.ms=300000\n",
             ":2:1: message.timeout.ms must be 0: ",
+        ),
+        (
+            "acks=all\nbootstrap.servers=kafka:9092\n",
+            ":2:1: bootstrap.servers goes to kafka in plain text, ",
+        ),
+        (
+            "bootstrap.servers=localhost:1\nschema.registry.url=http://registry:8080\n",
+            ":2:1: schema.registry.url goes to registry in plain text, ",
         ),
         (
             "sasl.jaas.config=x\n",
