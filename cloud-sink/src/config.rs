@@ -201,7 +201,7 @@ pub struct Batch {
 /// `[status]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Address for `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9601`;
+    /// Address for the page at `/`, `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9601`;
     /// `off` for none.
     pub listen: Option<SocketAddr>,
 }

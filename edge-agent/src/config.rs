@@ -622,7 +622,7 @@ pub struct TopicSettings {
 /// `[status]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Address for `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9600`;
+    /// Address for the page at `/`, `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9600`;
     /// `off` for none.
     pub listen: Option<std::net::SocketAddr>,
 }

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod conservation;
 pub mod decode;
+pub mod devices;
 pub mod forward;
 pub mod ingest;
 pub mod link;

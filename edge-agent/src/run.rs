@@ -12,7 +12,7 @@ use std::{
     future::poll_fn,
     path::Path,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -26,6 +26,7 @@ use crate::{
     clock::Clock,
     config::Config,
     conservation::Conservation,
+    devices::Devices,
     forward::{self, schema::Schemas},
     ingest::{self, Ingest},
     link::{LinkKind, LinkState, Links},
@@ -157,13 +158,19 @@ impl Pipeline {
         };
         let ingest = ingest::start(writers, config.queue.commit_every, around)?;
         expect_links(config, &links);
-        let sources = source::spawn_all(config, &ingest.gate, &links, &clock, taking)?;
+        let devices = Devices::default();
+        let gate = &ingest.gate;
+        let sources = source::spawn_all(config, gate, &links, &clock, &devices, taking)?;
         let watched = Watched {
             gateway: config.agent.gateway.clone(),
             started: Instant::now(),
             conservation: Arc::clone(&conservation),
             links,
             lanes,
+            max_age: config.queue.max_age,
+            clock: clock.clone(),
+            rates: Mutex::default(),
+            devices,
             sources: sources.counters.clone(),
             gate: ingest.gate.clone(),
         };

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     config::Config,
+    devices::Devices,
     ingest::{Closed, Gate},
     link::{LinkKind, Links},
 };
@@ -83,6 +84,7 @@ pub fn spawn_all(
     gate: &Gate,
     links: &Links,
     clock: &Clock,
+    devices: &Devices,
     shutdown: &CancellationToken,
 ) -> Result<Sources, SourceError> {
     let mut sources = Sources {
@@ -100,6 +102,7 @@ pub fn spawn_all(
             counters,
             config.queue.max_age,
             processing.clone(),
+            devices.clone(),
         )
     };
     let mut ports = Vec::new();

@@ -16,6 +16,7 @@ mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
 mod looking;
+mod page;
 mod secrets;
 mod verdict;
 
@@ -36,6 +37,7 @@ mod on_the_stack {
     mod mongodb_away;
     mod mqtt;
     mod mqtt_brokers;
+    mod page;
     mod registry;
     mod restarts;
     mod serial;

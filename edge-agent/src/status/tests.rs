@@ -10,12 +10,14 @@ use super::*;
 use crate::{clock::Clock, ingest, quarantine::Quarantine};
 
 fn snapshot() -> Snapshot {
+    let since = Duration::from_secs(5);
     let links = vec![
-        (LinkKind::Serial, "meter".into(), LinkState::Up),
+        (LinkKind::Serial, "meter".into(), LinkState::Up, since),
         (
             LinkKind::Kafka,
             "readings".into(),
             LinkState::Down("refused".into()),
+            since,
         ),
     ];
     Snapshot {
@@ -39,6 +41,9 @@ fn snapshot() -> Snapshot {
                 oldest_committed: Some(1_700_000_000_123_456),
                 ..queue::Stat::default()
             },
+            oldest_age_s: Some(9),
+            committed_per_s: Some(0.5),
+            offline_budget_s: Some(86_400),
             sent_bytes: 400,
             resent: 0,
             restarts: 0,
@@ -52,6 +57,12 @@ fn snapshot() -> Snapshot {
             },
         }],
         rejections: vec![("meter".into(), "damaged", 2)],
+        rates: Some(PerSecond {
+            received: 1.5,
+            acknowledged: 1.0,
+        }),
+        devices: Devices::default().snapshot(Instant::now()),
+        incidents: vec![],
     }
 }
 
@@ -63,8 +74,8 @@ fn status_has_the_shape_that_others_rely_on() {
     assert_eq!(
         json["links"],
         serde_json::json!([
-            { "kind": "serial", "name": "meter", "state": "up", "detail": null },
-            { "kind": "kafka", "name": "readings", "state": "down", "detail": "refused" },
+            { "kind": "serial", "name": "meter", "state": "up", "detail": null, "since_s": 5 },
+            { "kind": "kafka", "name": "readings", "state": "down", "detail": "refused", "since_s": 5 },
         ])
     );
     assert_eq!(json["balance"]["received"], 10);
@@ -72,6 +83,10 @@ fn status_has_the_shape_that_others_rely_on() {
     assert_eq!(json["lanes"][0]["topic"], "readings");
     assert_eq!(json["lanes"][0]["readings"], 3);
     assert_eq!(json["sources"][0]["received"], 10);
+    assert_eq!(json["rates"]["received"], 1.5);
+    assert_eq!(json["lanes"][0]["offline_budget_s"], 86_400);
+    assert_eq!(json["devices"], serde_json::json!([]));
+    assert_eq!(json["more_devices"], false);
 }
 
 #[test]
@@ -123,6 +138,10 @@ async fn readiness_follows_the_links() {
         gate: ingest::start(vec![], Duration::from_millis(1), around)
             .unwrap()
             .gate,
+        devices: Devices::default(),
+        max_age: Duration::from_secs(86_400),
+        clock: Clock::new(),
+        rates: Mutex::default(),
     };
     let shutdown = CancellationToken::new();
     let any_port = "127.0.0.1:0".parse().unwrap();
@@ -147,6 +166,12 @@ async fn readiness_follows_the_links() {
             .contains("\"ready\":true")
     );
     assert!(get(address, "/metrics").await.contains("edge_link_up"));
+    let page = get(address, "/").await;
+    assert!(page.contains("content-type: text/html"), "{page}");
+    assert!(
+        page.contains("content-security-policy: default-src 'none'"),
+        "{page}"
+    );
 
     shutdown.cancel();
     server.await.unwrap().unwrap();
