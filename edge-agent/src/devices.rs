@@ -43,6 +43,13 @@ impl Devices {
         self.lock().heard(source, reading, now);
     }
 
+    /// A source was removed.
+    pub fn forget(&self, source: &str) {
+        self.lock()
+            .devices
+            .retain(|_, entry| entry.source != source);
+    }
+
     /// Everything that is shown.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {

@@ -15,6 +15,7 @@ pub mod link;
 pub mod process;
 pub mod quarantine;
 pub mod queue;
+pub mod reload;
 pub mod run;
 pub mod source;
 pub mod stage;

@@ -151,6 +151,11 @@ impl Links {
         }
     }
 
+    /// A link is no longer wanted.
+    pub fn forget(&self, kind: LinkKind, name: &str) {
+        self.lock().remove(&(kind, name.to_owned()));
+    }
+
     /// Every link with its state, in a fixed order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(LinkKind, String, LinkState)> {

@@ -88,7 +88,7 @@ pub struct Watched {
     /// Every lane.
     pub lanes: Vec<Lane>,
     /// What each source has seen.
-    pub sources: Vec<Arc<source::Counters>>,
+    pub sources: source::Roster,
     /// For what was rejected.
     pub gate: Gate,
     /// Their last values.
@@ -260,7 +260,7 @@ impl Watched {
             devices: self.devices.snapshot(now),
             incidents: log::recent(),
             lanes: self.lanes.iter().map(lane).collect(),
-            sources: self.sources.iter().map(source).collect(),
+            sources: self.sources.counters().iter().map(source).collect(),
             rejections: rejections
                 .map(|(source, reason, count)| (source, reason.as_str(), count))
                 .collect(),

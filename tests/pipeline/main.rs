@@ -17,6 +17,7 @@ mod faults_mqtt;
 mod faults_serial;
 mod looking;
 mod page;
+mod reload;
 mod secrets;
 mod verdict;
 
@@ -39,6 +40,7 @@ mod on_the_stack {
     mod mqtt_brokers;
     mod page;
     mod registry;
+    mod reload;
     mod restarts;
     mod serial;
     mod shutdown;

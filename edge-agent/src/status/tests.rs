@@ -134,7 +134,7 @@ async fn readiness_follows_the_links() {
         conservation,
         links: links.clone(),
         lanes: vec![],
-        sources: vec![],
+        sources: source::Roster::default(),
         gate: ingest::start(vec![], Duration::from_millis(1), around)
             .unwrap()
             .gate,

@@ -88,8 +88,8 @@ impl Lines {
     /// are due for others.
     fn judge(&self, event: &Event<'_>) -> (Heard, Vec<String>) {
         let level = *event.metadata().level();
-        if level > Level::INFO {
-            // Who asks for more wants all of it.
+        if level > Level::INFO || event.metadata().target().ends_with("::every") {
+            // Who asks for more wants all of it; and so does who waits for an answer to his command.
             return (Heard::Say { unsaid: 0 }, Vec::new());
         }
         // A panic elsewhere leaves the counts whole.
