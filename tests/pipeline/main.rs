@@ -24,6 +24,7 @@ mod verdict;
 mod on_the_stack {
     mod audit;
     mod bad_input;
+    mod config_schema;
     mod confluent;
     mod faults_clock;
     mod faults_devices;

@@ -19,6 +19,7 @@ const REGISTRY_SHA256: &str = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c3
 const JAVA: &str = "21.0.8.2";
 const MONGODB: &str = "0.7.0b3";
 const CONFLUENT: &str = "2.16.0";
+const JSONSCHEMA: &str = "4.26.0";
 const SERIES: &str = "0.5.3-beta.196";
 
 /// Downloads, each made when first asked for.
@@ -122,6 +123,17 @@ impl Cache {
         let entry = self.provide(&format!("confluent-kafka-{CONFLUENT}"), |dir| {
             let client = format!("confluent-kafka[avro,schemaregistry]=={CONFLUENT}");
             pip_install(dir, &[&client])
+        })?;
+        Ok(entry.join("venv/bin/python"))
+    }
+
+    /// What holds a document against a JSON Schema: its Python. 5 MB.
+    ///
+    /// # Errors
+    /// pip failed.
+    pub fn json_schema(&self) -> Result<PathBuf> {
+        let entry = self.provide(&format!("jsonschema-{JSONSCHEMA}"), |dir| {
+            pip_install(dir, &[&format!("jsonschema=={JSONSCHEMA}")])
         })?;
         Ok(entry.join("venv/bin/python"))
     }
