@@ -49,7 +49,7 @@ const PAGE: Parts = Parts {
     title: "edge-agent",
     body: include_str!("status/page.html"),
     script: include_str!("status/page.js"),
-    script_sha256: "2MiUCAdhP82uPQYBhoNm7xwwths2ynv54OWvBJow1XA=",
+    script_sha256: "mOA0+JrFguNQCVtJmuHv7Uxku8uCEyYAXuiih+Lu8/s=",
 };
 
 /// A lane, as far as it is shown.
@@ -61,16 +61,22 @@ pub struct Lane {
     pub forward: Arc<forward::Counters>,
     /// Readings committed, per second.
     committed: Arc<Mutex<Rates<1>>>,
+    /// The oldest reading that it keeps.
+    pub max_age: Duration,
+    /// Bytes it may send a day.
+    pub budget_per_day: Option<u64>,
 }
 
 impl Lane {
     /// Of a lane whose forwarder has done nothing yet.
     #[must_use]
-    pub fn new(queue: Arc<queue::Lane>) -> Self {
+    pub fn new(queue: Arc<queue::Lane>, max_age: Duration, budget_per_day: Option<u64>) -> Self {
         Self {
             queue,
+            max_age,
             forward: Arc::default(),
             committed: Arc::default(),
+            budget_per_day,
         }
     }
 }
@@ -93,8 +99,6 @@ pub struct Watched {
     pub gate: Gate,
     /// Their last values.
     pub devices: Devices,
-    /// The oldest reading that a lane keeps.
-    pub max_age: Duration,
     /// How old readings are.
     pub clock: Clock,
     /// Readings received and acknowledged, per second.
@@ -151,6 +155,17 @@ struct LaneStat {
     sent_bytes: u64,
     resent: u64,
     restarts: u64,
+    /// What holds it back in front of Kafka now.
+    held: Option<forward::Held>,
+    /// Where it has one.
+    budget: Option<BudgetStat>,
+}
+
+#[derive(Debug, Serialize)]
+struct BudgetStat {
+    bytes_per_day: u64,
+    /// Of this day, as far as it is known; not less than what was sent.
+    spent_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -226,7 +241,7 @@ impl Watched {
             let stat = lane.queue.stat();
             let age = age(&stat, wall);
             let committed_per_s = unpoisoned(&lane.committed).per_second().map(|[rate]| rate);
-            let budget = budget::offline(&stat, committed_per_s, age, self.max_age);
+            let budget = budget::offline(&stat, committed_per_s, age, lane.max_age);
             LaneStat {
                 topic: lane.queue.name().to_owned(),
                 stat,
@@ -236,6 +251,11 @@ impl Watched {
                 sent_bytes: lane.forward.sent_bytes.load(Relaxed),
                 resent: lane.forward.resent.load(Relaxed),
                 restarts: lane.forward.restarts.load(Relaxed),
+                held: lane.forward.held(),
+                budget: lane.budget_per_day.map(|bytes_per_day| BudgetStat {
+                    bytes_per_day,
+                    spent_bytes: lane.forward.budget_spent_bytes.load(Relaxed),
+                }),
             }
         };
         let source = |counters: &Arc<source::Counters>| Source {

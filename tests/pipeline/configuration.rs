@@ -16,11 +16,7 @@ fn run(program: &str, arguments: &[&str], config: &str) -> Result<(Output, Strin
         .arg("-c")
         .arg(&file)
         .output()?;
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = harness::process::said(&output);
     Ok((output, said))
 }
 

@@ -138,6 +138,21 @@ impl Cache {
         Ok(entry.join("venv/bin/python"))
     }
 
+    /// What the analysis of `docs/` is run with, as its `requirements` pin it: the Python. 290 MB.
+    ///
+    /// # Errors
+    /// There is no such file; pip failed.
+    pub fn analysis(&self, requirements: &Path) -> Result<PathBuf> {
+        let pinned =
+            fs::read(requirements).with_context(|| format!("read {}", requirements.display()))?;
+        let name = format!("analysis-{:08x}", crc32fast::hash(&pinned));
+        let entry = self.provide(&name, |dir| {
+            let requirements = requirements.display().to_string();
+            pip_install(dir, &["-r", &requirements])
+        })?;
+        Ok(entry.join("venv/bin/python"))
+    }
+
     /// A server with real time series, by the makers of [`Cache::mongodb`]: its program. Compiled, 6 minutes
     /// on two processors, with what `dev/test` installs for it. 22 MB.
     ///
@@ -283,10 +298,9 @@ fn run(command: &mut Command) -> Result<()> {
     })?;
     if !output.status.success() {
         bail!(
-            "{program} failed: {}\n{}{}",
+            "{program} failed: {}\n{}",
             output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
+            crate::process::said(&output),
         );
     }
     Ok(())

@@ -51,6 +51,27 @@ pub(super) enum Outlet {
     },
 }
 
+impl Outlet {
+    /// The gate, with what must go through it; nothing where somebody else took it.
+    fn gate(&self, message: Message) -> Result<Option<(&Gate, Message)>, Closed> {
+        match self {
+            Self::Gate(gate) => Ok(Some((gate, message))),
+            // Who looks was shown the reading before it became a message; nobody may wait for it.
+            Self::Probe(_) => {
+                if let Some(answer) = message.answer {
+                    answer.give(Outcome::Stored);
+                }
+                Ok(None)
+            }
+            #[cfg(test)]
+            Self::Test { messages, .. } => {
+                messages.send(message).map_err(|_| Closed)?;
+                Ok(None)
+            }
+        }
+    }
+}
+
 impl Intake {
     pub(super) fn new(
         outlet: Outlet,
@@ -135,11 +156,8 @@ impl Intake {
     ) -> Result<(), Closed> {
         self.counters.received(1);
         for message in self.process(lane, vec![reading], Origin::Unknown, at, answer) {
-            match &self.outlet {
-                Outlet::Gate(gate) => gate.blocking_send(message)?,
-                Outlet::Probe(_) => looked_at(message),
-                #[cfg(test)]
-                Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed)?,
+            if let Some((gate, message)) = self.outlet.gate(message)? {
+                gate.blocking_send(message)?;
             }
         }
         Ok(())
@@ -157,11 +175,8 @@ impl Intake {
         self.counters
             .received(u64::try_from(readings.len()).unwrap_or(u64::MAX));
         for message in self.process(lane, readings, origin, at, answer) {
-            match &self.outlet {
-                Outlet::Gate(gate) => gate.send(message).await?,
-                Outlet::Probe(_) => looked_at(message),
-                #[cfg(test)]
-                Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed)?,
+            if let Some((gate, message)) = self.outlet.gate(message)? {
+                gate.send(message).await?;
             }
         }
         Ok(())
@@ -184,6 +199,7 @@ impl Intake {
             self.devices.heard(name, &reading, Instant::now());
             let before = matches!(self.outlet, Outlet::Probe(_)).then(|| reading.clone());
             let applied = self.processing.apply(&self.counters.name, lane, reading);
+            self.counters.touched(&applied.touched);
             if let (Some(before), Outlet::Probe(tap)) = (before, &self.outlet) {
                 tap.reading(before, applied);
                 continue;
@@ -215,13 +231,6 @@ impl Intake {
                 let _gone = rejected.send((reason, detail.to_string(), bytes.to_vec()));
             }
         }
-    }
-}
-
-/// Nobody keeps it, so nobody may wait for it.
-fn looked_at(message: Message) {
-    if let Some(answer) = message.answer {
-        answer.give(Outcome::Stored);
     }
 }
 

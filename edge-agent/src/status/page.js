@@ -19,7 +19,9 @@ function lane(lane) {
     figure("waiting", count(lane.readings), "readings"),
     figure("oldest", lane.readings > 0 ? span(lane.oldest_age_s) : "–", ""),
     figure("on disk", bytes(lane.bytes), `of ${bytes(lane.max_bytes)}`));
-  return make("div", "", make("strong", "", lane.topic), gauge, figures);
+  if (lane.budget) figures.append(figure("sent today", bytes(lane.budget.spent_bytes), `of ${bytes(lane.budget.bytes_per_day)}`));
+  const held = lane.held ? ` held back by ${lane.held.by}${lane.held.until ? ` until ${lane.held.until}` : ""}` : "";
+  return make("div", "", make("strong", "", lane.topic), make("span", "soft", held), gauge, figures);
 }
 
 function value(field) {

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -17,18 +16,7 @@ use harness::{
 
 /// What a command says, and its exit code.
 fn said(program: &str, arguments: &[&str], config: &Path) -> Result<(i32, String)> {
-    let output = Command::new(harness::binary(program)?)
-        .args(arguments)
-        .arg("-c")
-        .arg(config)
-        .output()?;
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    ensure!(
-        !text.contains(KAFKA_SECRET),
-        "{program} tells a secret:\n{text}"
-    );
-    Ok((output.status.code().unwrap_or(-1), text))
+    super::said(program, arguments, config, KAFKA_SECRET)
 }
 
 /// The `kafka-acls` commands in a text, without their first word.

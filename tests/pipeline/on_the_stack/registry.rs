@@ -21,18 +21,7 @@ const FIELDS: &str = "power_w = \"double\"\nenergy_wh = \"long\"\n";
 
 /// What a command says, and its exit code.
 fn said(program: &str, arguments: &[&str], config: &Path) -> Result<(i32, String)> {
-    let output = Command::new(harness::binary(program)?)
-        .args(arguments)
-        .arg("-c")
-        .arg(config)
-        .output()?;
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    ensure!(
-        !text.contains(REGISTRY_LOGIN.1),
-        "{program} tells a secret:\n{text}"
-    );
-    Ok((output.status.code().unwrap_or(-1), text))
+    super::said(program, arguments, config, REGISTRY_LOGIN.1)
 }
 
 /// The command ends so, and says this.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use protocol::Record;
+use protocol::{Record, control::Fact};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{
@@ -318,5 +318,38 @@ impl Kafka {
         }
         producer.flush(WITHIN)?;
         Ok(())
+    }
+
+    /// Writes readings as their gateways would, in JSON and without headers.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_readings(&self, records: &[Record]) -> Result<()> {
+        let mut values = Vec::with_capacity(records.len());
+        for record in records {
+            let mut value = Vec::new();
+            protocol::record::json::encode(record, &mut value)?;
+            values.push(value);
+        }
+        let written = records.iter().zip(&values).map(|(record, value)| Foreign {
+            key: record.id.gateway.as_str(),
+            value,
+            headers: &[],
+        });
+        self.write(self.readings(), &written.collect::<Vec<_>>())
+    }
+
+    /// States a fact as a gateway would.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn state(&self, fact: &Fact) -> Result<()> {
+        let (key, value) = (fact.key(), fact.encode()?);
+        let record = Foreign {
+            key: &key,
+            value: &value,
+            headers: &[],
+        };
+        self.write(self.control(), &[record])
     }
 }
