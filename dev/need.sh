@@ -47,6 +47,17 @@ want_series() {
     fi
 }
 
+# The browser that looks at the status pages. Without it its tests are skipped and say so, as above.
+want_browser() {
+    local name
+    for name in chromium chromium-browser google-chrome; do
+        command -v "$name" >/dev/null && return 0
+    done
+    if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then
+        missing+=(chromium)
+    fi
+}
+
 # A Python that can make virtual environments; Debian splits it in two.
 need_venv() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)

@@ -141,6 +141,12 @@ impl Telemetry {
         }
     }
 
+    /// The consumer group.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
     /// Values stored in `raw` since the start.
     #[must_use]
     pub fn raw_values(&self) -> u64 {

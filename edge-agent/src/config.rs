@@ -33,7 +33,10 @@ pub use protocol_host::{
 pub use value::{show_bytes, show_duration};
 
 use crate::decode::{pattern::Pattern, preset::Preset, time::TimePattern};
-use protocol_host::config::document::{self, Document};
+use protocol_host::config::{
+    document::{self, Document},
+    schema,
+};
 
 /// An annotated file: what has to be set, and every default as a comment.
 pub const SAMPLE: &str = include_str!("config/sample.toml");
@@ -57,6 +60,14 @@ pub fn parse(path: &Path, text: &str, secrets: Secrets) -> Result<Config, Vec<Pr
         Some(config) => Ok(config),
         None => Err(doc.into_problems()),
     }
+}
+
+/// A JSON Schema of the configuration, for editors.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schema::of("edge-agent", SAMPLE, |doc| {
+        let _ = sections::read(doc, Secrets::Leave);
+    })
 }
 
 /// Reads the keys of a `[[serial]]` with `mode = "lines"` from the top of a file, `format` already chosen;
@@ -662,7 +673,7 @@ pub struct TopicSettings {
 /// `[status]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Address for `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9600`;
+    /// Address for the page at `/`, `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9600`;
     /// `off` for none.
     pub listen: Option<std::net::SocketAddr>,
 }

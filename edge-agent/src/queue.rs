@@ -192,6 +192,8 @@ pub struct Entry {
 pub struct Stat {
     /// Readings waiting.
     pub readings: u64,
+    /// Readings on disk: those that wait, and those that go with the segment they are in.
+    pub stored: u64,
     /// Bytes on disk.
     pub bytes: u64,
     /// The bound.
@@ -204,6 +206,8 @@ pub struct Stat {
     pub losses_pending: u64,
     /// Bytes written to the disk since the start, for the wear of SD cards.
     pub written_bytes: u64,
+    /// Readings committed since the start.
+    pub committed: u64,
     /// Times since the start that a device used a number again for another reading.
     pub reused_numbers: u64,
 }

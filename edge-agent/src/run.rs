@@ -8,30 +8,33 @@
 //! its source, what is durable is found again by the next start.
 
 use std::{
+    collections::BTreeSet,
     fs,
     future::poll_fn,
     path::Path,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::Poll,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
+use protocol::Topic;
 use protocol_host::supervisor::{self, Pulses, Watchdog};
-use tokio::{runtime::Handle, task::JoinHandle, time};
+use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, Problem},
     conservation::Conservation,
+    devices::Devices,
     forward::{self, schema::Schemas},
     ingest::{self, Ingest},
-    link::{LinkKind, LinkState, Links},
+    link::Links,
     quarantine::Quarantine,
-    queue,
+    queue, reload,
     source::{self, Sources},
     stage::Stage,
     status::{self, Watched},
@@ -43,9 +46,20 @@ const QUARANTINE_BYTES: u64 = 16 << 20;
 /// What a stage may take beyond the deadline it knows, before it is given up.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What was read when the configuration was read again.
+pub type Reread = Result<Config, Vec<Problem>>;
+
+/// Of this target no line is held back: somebody has asked, and waits for all of the answer.
+const EVERY: &str = "edge_agent::run::every";
+
+/// Mistakes of a configuration that are told one by one; of more only the number.
+const TOLD: usize = 50;
+
 /// Every part that runs, in the order of a reading's way.
 struct Pipeline {
     sources: Sources,
+    /// Topics that sources may write to: a lane is made at a start only.
+    lanes: BTreeSet<Topic>,
     ingest: Ingest,
     forwarders: Vec<Stage>,
     facts: Vec<Stage>,
@@ -56,11 +70,16 @@ struct Pipeline {
     conservation: Arc<Conservation>,
 }
 
-/// Runs until `shutdown` is cancelled, then drains for at most `agent.shutdown_timeout`.
+/// Runs until `shutdown` is cancelled, then drains for at most `agent.shutdown_timeout`. What comes from
+/// `rereads` meanwhile is taken over as far as [`crate::reload`] says.
 ///
 /// # Errors
 /// What kept it from starting, or the stage that ended unasked.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    mut config: Config,
+    mut rereads: mpsc::Receiver<Reread>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let taking = CancellationToken::new();
     let serving = CancellationToken::new();
     let pulses = Pulses::default();
@@ -73,6 +92,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         tokio::select! {
             () = shutdown.cancelled() => break,
             error = pipeline.failure() => return Err(error),
+            Some(read) = rereads.recv() => pipeline.reload(&mut config, read),
             never = watchdog.feed() => match never {},
             _ = tick.tick() => summary.log(pipeline.conservation.snapshot(), Instant::now()),
         }
@@ -128,7 +148,7 @@ impl Pipeline {
             let (settings, limits) = (config.queue_of(topic), config.limits_of(topic));
             let now = clock.now().queue();
             let opened = queue::open(&dir, gateway, topic, &settings, counted, now)?;
-            let lane = status::Lane::new(opened.lane, limits.budget_per_day);
+            let lane = status::Lane::new(opened.lane, settings.max_age, limits.budget_per_day);
             forwarders.push(forward::start(
                 opened.reader,
                 &limits,
@@ -152,7 +172,8 @@ impl Pipeline {
                 }
             };
             let limits = config.limits_of(lane.topic());
-            let lane = status::Lane::new(lane, limits.budget_per_day);
+            let max_age = config.queue_of(lane.topic()).max_age;
+            let lane = status::Lane::new(lane, max_age, limits.budget_per_day);
             schemas.add(config, lane.queue.topic());
             // Nothing comes to it any more, but its last statements may not have been heard.
             if lane.queue.stat().readings > 0 {
@@ -177,15 +198,24 @@ impl Pipeline {
             pulses: pulses.clone(),
         };
         let ingest = ingest::start(writers, config.queue.commit_every, around)?;
-        expect_links(config, &links);
-        let sources = source::spawn_all(config, &ingest.gate, &links, &clock, taking)?;
+        let devices = Devices::default();
+        let around = source::Surroundings {
+            gate: ingest.gate.clone(),
+            links: links.clone(),
+            clock: clock.clone(),
+            devices: devices.clone(),
+        };
+        let sources = source::spawn_all(config, around, taking)?;
         let watched = Watched {
             gateway: config.agent.gateway.clone(),
             started: Instant::now(),
             conservation: Arc::clone(&conservation),
             links,
             lanes,
-            sources: sources.counters.clone(),
+            clock: clock.clone(),
+            rates: Mutex::default(),
+            devices,
+            sources: sources.roster.clone(),
             gate: ingest.gate.clone(),
         };
         let recovered = conservation.snapshot().recovered_at_start;
@@ -204,6 +234,7 @@ impl Pipeline {
         }
         Ok(Self {
             sources,
+            lanes: config.lanes().cloned().collect(),
             ingest,
             forwarders,
             facts: vec![facts],
@@ -212,6 +243,38 @@ impl Pipeline {
             quarantine,
             conservation,
         })
+    }
+
+    /// Takes a configuration over that was read again, or says why not and goes on as before.
+    fn reload(&mut self, running: &mut Config, read: Reread) {
+        let wanted = match read {
+            Ok(wanted) => wanted,
+            Err(problems) => return refuse(&problems),
+        };
+        let plan = match reload::plan(running, &wanted, &self.lanes) {
+            Ok(plan) => plan,
+            Err(changed) => {
+                error!(target: EVERY, %changed, "configuration needs a restart, nothing was changed");
+                return;
+            }
+        };
+        if let Err(error) = self.sources.apply(&wanted, &plan) {
+            error!(target: EVERY, %error, "configuration not taken over, a source cannot start");
+            return;
+        }
+        *running = wanted;
+        let names = |keys: &[reload::Key]| {
+            let names: Vec<&str> = keys.iter().map(|(_, name)| name.as_str()).collect();
+            (!names.is_empty()).then(|| names.join(","))
+        };
+        info!(
+            target: EVERY,
+            added = names(&plan.added),
+            removed = names(&plan.removed),
+            altered = names(&plan.altered),
+            unchanged = plan.unchanged,
+            "configuration taken over"
+        );
     }
 
     /// Resolves when a part has ended that should not have. Cancel safe.
@@ -294,17 +357,20 @@ fn lanes_to_drain(config: &Config, dir: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// What is configured and has not been heard of yet is not there yet.
-fn expect_links(config: &Config, links: &Links) {
-    for serial in &config.serial {
-        links.set(LinkKind::Serial, &serial.name, LinkState::Connecting);
+/// Says everything that is wrong with a configuration that was read again.
+fn refuse(problems: &[Problem]) {
+    for problem in problems.iter().take(TOLD) {
+        let file = problem.file.display();
+        let at = problem.at.map(|(line, column)| format!("{line}:{column}"));
+        let (problem, fix) = (&*problem.message, problem.fix.as_deref());
+        error!(target: EVERY, %file, at, problem, fix, "mistake in the configuration");
     }
-    for modbus in &config.modbus {
-        links.set(LinkKind::Modbus, &modbus.name, LinkState::Connecting);
-    }
-    for mqtt in &config.mqtt {
-        links.set(LinkKind::Mqtt, &mqtt.name, LinkState::Connecting);
-    }
+    let mistakes = problems.len();
+    error!(
+        target: EVERY,
+        mistakes,
+        "configuration not taken over, the agent goes on as before"
+    );
 }
 
 async fn serve(

@@ -19,6 +19,8 @@ mod faults_serial;
 mod looking;
 mod monitoring;
 mod packaging;
+mod page;
+mod reload;
 mod secrets;
 mod supervised;
 mod verdict;
@@ -28,6 +30,7 @@ mod on_the_stack {
     mod audit;
     mod bad_input;
     mod bench;
+    mod config_schema;
     mod confluent;
     mod confluent_page;
     mod faults_clock;
@@ -45,7 +48,9 @@ mod on_the_stack {
     mod monitoring;
     mod mqtt;
     mod mqtt_brokers;
+    mod page;
     mod registry;
+    mod reload;
     mod restarts;
     mod serial;
     mod shutdown;

@@ -21,6 +21,7 @@ const MONGODB: &str = "0.7.0b3";
 const CONFLUENT: &str = "2.16.0";
 const HADOLINT: &str = "2.15.1";
 const COMPOSE: &str = "2.22.0";
+const JSONSCHEMA: &str = "4.26.0";
 const SERIES: &str = "0.5.3-beta.196";
 
 /// Downloads, each made when first asked for.
@@ -141,6 +142,17 @@ impl Cache {
         })?;
         let compose = glob_site_packages(&entry, "compose/docker-compose")?;
         Ok((entry.join("venv/bin/hadolint"), compose))
+    }
+
+    /// What holds a document against a JSON Schema: its Python. 5 MB.
+    ///
+    /// # Errors
+    /// pip failed.
+    pub fn json_schema(&self) -> Result<PathBuf> {
+        let entry = self.provide(&format!("jsonschema-{JSONSCHEMA}"), |dir| {
+            pip_install(dir, &[&format!("jsonschema=={JSONSCHEMA}")])
+        })?;
+        Ok(entry.join("venv/bin/python"))
     }
 
     /// What the analysis of `docs/` is run with, as its `requirements` pin it: the Python. 290 MB.

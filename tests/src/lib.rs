@@ -1,6 +1,7 @@
 //! The harness: real services on loopback, the real daemons as processes, and verbs to pull plugs.
 //!
 //! ```text
+//! browser   chromium without a window
 //! cache     what is downloaded once (Kafka, Java, a registry, a MongoDB wire server)
 //! process   one process, ended by exactly who started it
 //! service   how each service is prepared, started and known to be ready
@@ -21,6 +22,7 @@
 // The harness exists to be read by people at a terminal and to fail loudly.
 #![allow(clippy::print_stdout)]
 
+pub mod browser;
 pub mod cache;
 pub mod chaos;
 pub mod daemon;

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::{
     Batch, Config, Kafka, Kind, Mongodb, Route, Secrets, Status, Uri,
-    document::{Document, Mistake, Table, Value},
+    document::{Document, Expected, Mistake, Table, Value},
     kafka, topics, value,
 };
 
@@ -89,7 +89,8 @@ fn uri(value: &Value<'_>) -> Result<Uri, Mistake> {
     if let DeValue::Table(_) = value.get_ref() {
         return value::secret(value).map(Uri::Secret);
     }
-    let text = value::text(value)?;
+    let or_secret = |mistake: Mistake| mistake.or_expects(Expected::Secret);
+    let text = value::text(value).map_err(or_secret)?;
     let rest = text
         .strip_prefix("mongodb://")
         .or_else(|| text.strip_prefix("mongodb+srv://"));
@@ -202,7 +203,8 @@ fn routes(
     if tables.is_empty() && root.span_of("route").is_none() {
         let fix =
             "add [[route]] with topic = \"telemetry.readings.v1\" and collection = \"readings\"";
-        let mistake = Mistake::fix("[[route]] is missing: nothing would be consumed", fix);
+        let mistake = Mistake::fix("[[route]] is missing: nothing would be consumed", fix)
+            .expects(Expected::Present);
         root.doc().note(root.span(), mistake);
     }
     let mut seen: BTreeMap<Topic, String> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! What is read right, what is refused and where, and that nothing secret is ever shown.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use super::*;
 
@@ -347,6 +347,7 @@ fn every_mistake_has_its_place_and_its_remedy() {
             "did you mean status?",
         ),
     ];
+    assert!(table.len() >= 40, "{} cases", table.len());
     for (line, instead, place, remedy) in table {
         assert!(MINIMAL.contains(line), "{line}");
         let problems = read(&MINIMAL.replacen(line, instead, 1)).unwrap_err();
@@ -416,6 +417,76 @@ fn secrets_never_show() {
     for shown in [config.show(), format!("{config:?}"), format!("{config:#?}")] {
         assert!(!shown.contains("hunter2"), "{shown}");
     }
+}
+
+/// Every key that the reader asks for in a text.
+fn asked(text: &str) -> BTreeSet<String> {
+    let doc = Document::new(Path::new("sink.toml"), text);
+    let _ = sections::read(&doc, Secrets::Leave);
+    doc.asked()
+}
+
+#[test]
+fn the_schema_has_every_key_that_the_reader_knows_and_no_other() {
+    let schema = schema();
+    let keys: BTreeSet<String> = schema::keys(&schema).into_iter().collect();
+    assert_eq!(keys, asked(&schema::in_force(SAMPLE)));
+}
+
+#[test]
+fn the_schema_says_what_each_setting_has_to_be() {
+    let schema = schema();
+    // What has neither a type nor words nor a choice would be anything.
+    fn untyped(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+        let inner = schema
+            .get("items")
+            .filter(|_| schema["items"].get("properties").is_some());
+        let inner = inner.unwrap_or(schema);
+        match inner
+            .get("properties")
+            .and_then(serde_json::Value::as_object)
+        {
+            Some(properties) => {
+                for (key, inner) in properties {
+                    untyped(inner, &format!("{path}.{key}"), found);
+                }
+            }
+            None => {
+                let says = ["type", "enum", "anyOf", "$ref"];
+                if says.iter().all(|word| inner.get(word).is_none()) {
+                    found.push(path.to_owned());
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    untyped(&schema, "", &mut found);
+    assert!(found.is_empty(), "{found:?}");
+    let at = |path: &str| {
+        schema
+            .pointer(path)
+            .unwrap_or_else(|| panic!("{path} is not in\n{schema:#}"))
+    };
+    assert_eq!(
+        *at("/required"),
+        serde_json::json!(["kafka", "mongodb", "route"])
+    );
+    assert_eq!(
+        *at("/properties/route/items/required"),
+        serde_json::json!(["collection", "topic"])
+    );
+    assert_eq!(*at("/properties/kafka/required"), serde_json::json!([]));
+    assert_eq!(
+        at("/properties/mongodb/properties/uri/anyOf")
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(
+        *at("/properties/topic/items/properties/value/enum"),
+        serde_json::json!(["avro", "json-schema"])
+    );
 }
 
 proptest::proptest! {

@@ -1,6 +1,6 @@
 //! What is read right, what is refused and where, and that nothing secret is ever shown.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use protocol_host::config::properties::names;
 
@@ -419,6 +419,94 @@ fn librdkafka_knows_every_name_in_the_list_and_has_no_name_for_two() {
         let canonical = names::librdkafkas(name).unwrap_or_else(|mistake| panic!("{mistake:?}"));
         assert_eq!(names::librdkafkas(canonical), Ok(canonical));
     }
+}
+
+/// Every key that the reader asks for in a text.
+fn asked(text: &str) -> BTreeSet<String> {
+    let doc = Document::new(Path::new("agent.toml"), text);
+    let _ = sections::read(&doc, Secrets::Leave);
+    doc.asked()
+}
+
+#[test]
+fn the_schema_has_every_key_that_the_reader_knows_and_no_other() {
+    let schema = schema();
+    let keys: BTreeSet<String> = schema::keys(&schema).into_iter().collect();
+    assert_eq!(keys, asked(&schema::in_force(SAMPLE)));
+    // Also those that only mistakes make it ask for.
+    let mistakes = include_str!("mistakes.txt");
+    for case in mistakes.split("\n\n").filter(|case| !case.starts_with('#')) {
+        let (input, _) = case.split_once("\n>>>\n").unwrap();
+        let input = input.strip_prefix('…').unwrap_or(input);
+        let unknown: Vec<String> = asked(input).difference(&keys).cloned().collect();
+        assert!(unknown.is_empty(), "{unknown:?} of {input}");
+    }
+}
+
+#[test]
+fn the_schema_says_what_each_setting_has_to_be() {
+    let schema = schema();
+    // What has neither a type nor words nor a choice would be anything.
+    fn untyped(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+        let inner = schema
+            .get("items")
+            .filter(|_| schema["items"].get("properties").is_some());
+        let inner = inner.unwrap_or(schema);
+        match inner
+            .get("properties")
+            .and_then(serde_json::Value::as_object)
+        {
+            Some(properties) => {
+                for (key, inner) in properties {
+                    untyped(inner, &format!("{path}.{key}"), found);
+                }
+            }
+            None => {
+                let says = ["type", "enum", "anyOf", "$ref"];
+                if says.iter().all(|word| inner.get(word).is_none()) {
+                    found.push(path.to_owned());
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    untyped(&schema, "", &mut found);
+    assert!(found.is_empty(), "{found:?}");
+    let at = |path: &str| {
+        schema
+            .pointer(path)
+            .unwrap_or_else(|| panic!("{path} is not in\n{schema:#}"))
+    };
+    let serial = "/properties/serial/items";
+    assert_eq!(
+        *at(&format!("{serial}/required")),
+        serde_json::json!(["mode", "name", "port"])
+    );
+    assert_eq!(at(&format!("{serial}/properties/baud"))["minimum"], 50);
+    let modes = at(&format!("{serial}/properties/mode/enum"))
+        .as_array()
+        .unwrap();
+    assert!(
+        modes.contains(&"frames".into()) && modes.contains(&"dsmr".into()),
+        "{modes:?}"
+    );
+    assert_eq!(*at("/required"), serde_json::json!(["agent", "kafka"]));
+    assert_eq!(
+        *at("/properties/kafka/required"),
+        serde_json::json!(["topic"])
+    );
+    assert_eq!(
+        at("/properties/queue/properties/max_age")["description"],
+        "Older readings are dropped, and recorded as lost."
+    );
+    assert_eq!(
+        *at("/properties/queue/properties/when_full/enum"),
+        serde_json::json!(["drop-oldest", "drop-newest", "block"])
+    );
+    assert_eq!(
+        *at("/properties/mqtt/items/properties/subscribe/items/additionalProperties"),
+        false
+    );
 }
 
 proptest::proptest! {

@@ -297,6 +297,7 @@ impl Writer {
         info.remaining += count;
         info.bytes = active.segment.bytes();
         state.written_bytes += written;
+        state.committed += count;
         state.book.commit(epoch, last);
         state.dirty = true;
         // Before the reader can acknowledge any of it.

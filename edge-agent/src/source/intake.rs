@@ -16,6 +16,7 @@ use super::{
 use crate::{
     clock::{Clock, Moment},
     decode::{DecodeError, Decoded, Defaults, Problem},
+    devices::Devices,
     ingest::{Answer, Closed, Gate, Message, Origin, Outcome, Rejection},
     link::{LinkState, Links},
 };
@@ -32,6 +33,7 @@ pub(super) struct Intake {
     pub(super) counters: Arc<Counters>,
     pub(super) max_age: Duration,
     processing: Processing,
+    devices: Devices,
     noted: Mutex<Option<Instant>>,
 }
 
@@ -78,6 +80,7 @@ impl Intake {
         counters: Arc<Counters>,
         max_age: Duration,
         processing: Processing,
+        devices: Devices,
     ) -> Self {
         Self {
             outlet,
@@ -86,6 +89,7 @@ impl Intake {
             counters,
             max_age,
             processing,
+            devices,
             noted: Mutex::new(None),
         }
     }
@@ -191,6 +195,8 @@ impl Intake {
         let mut kept = Vec::with_capacity(readings.len());
         let mut messages = Vec::new();
         for reading in readings {
+            let name = &self.counters.name;
+            self.devices.heard(name, &reading, Instant::now());
             let before = matches!(self.outlet, Outlet::Probe(_)).then(|| reading.clone());
             let applied = self.processing.apply(&self.counters.name, lane, reading);
             self.counters.touched(&applied.touched);
@@ -288,6 +294,7 @@ impl Far {
             Arc::clone(&far.counters),
             Duration::from_secs(86_400),
             Processing::new(rules).0,
+            Devices::default(),
         );
         (intake, far)
     }

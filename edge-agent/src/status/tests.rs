@@ -10,12 +10,14 @@ use super::*;
 use crate::{clock::Clock, ingest, quarantine::Quarantine};
 
 fn snapshot() -> Snapshot {
+    let since = Duration::from_secs(5);
     let links = vec![
-        (LinkKind::Serial, "meter".into(), LinkState::Up),
+        (LinkKind::Serial, "meter".into(), LinkState::Up, since),
         (
             LinkKind::Kafka,
             "readings".into(),
             LinkState::Down("refused".into()),
+            since,
         ),
     ];
     Snapshot {
@@ -39,6 +41,9 @@ fn snapshot() -> Snapshot {
                 oldest_committed: Some(1_700_000_000_123_456),
                 ..queue::Stat::default()
             },
+            oldest_age_s: Some(9),
+            committed_per_s: Some(0.5),
+            offline_budget_s: Some(86_400),
             sent_bytes: 400,
             resent: 0,
             restarts: 0,
@@ -60,6 +65,12 @@ fn snapshot() -> Snapshot {
             },
         }],
         rejections: vec![("meter".into(), "damaged", 2)],
+        rates: Some(PerSecond {
+            received: 1.5,
+            acknowledged: 1.0,
+        }),
+        devices: Devices::default().snapshot(Instant::now()),
+        incidents: vec![],
     }
 }
 
@@ -71,8 +82,8 @@ fn status_has_the_shape_that_others_rely_on() {
     assert_eq!(
         json["links"],
         serde_json::json!([
-            { "kind": "serial", "name": "meter", "state": "up", "detail": null },
-            { "kind": "kafka", "name": "readings", "state": "down", "detail": "refused" },
+            { "kind": "serial", "name": "meter", "state": "up", "detail": null, "since_s": 5 },
+            { "kind": "kafka", "name": "readings", "state": "down", "detail": "refused", "since_s": 5 },
         ])
     );
     assert_eq!(json["balance"]["received"], 10);
@@ -88,6 +99,10 @@ fn status_has_the_shape_that_others_rely_on() {
         serde_json::json!({ "bytes_per_day": 1000, "spent_bytes": 990 })
     );
     assert_eq!(json["sources"][0]["received"], 10);
+    assert_eq!(json["rates"]["received"], 1.5);
+    assert_eq!(json["lanes"][0]["offline_budget_s"], 86_400);
+    assert_eq!(json["devices"], serde_json::json!([]));
+    assert_eq!(json["more_devices"], false);
 }
 
 #[test]
@@ -140,10 +155,13 @@ async fn readiness_follows_the_links() {
         conservation,
         links: links.clone(),
         lanes: vec![],
-        sources: vec![],
+        sources: source::Roster::default(),
         gate: ingest::start(vec![], Duration::from_millis(1), around)
             .unwrap()
             .gate,
+        devices: Devices::default(),
+        clock: Clock::new(),
+        rates: Mutex::default(),
     };
     let shutdown = CancellationToken::new();
     let any_port = "127.0.0.1:0".parse().unwrap();
@@ -168,6 +186,12 @@ async fn readiness_follows_the_links() {
             .contains("\"ready\":true")
     );
     assert!(get(address, "/metrics").await.contains("edge_link_up"));
+    let page = get(address, "/").await;
+    assert!(page.contains("content-type: text/html"), "{page}");
+    assert!(
+        page.contains("content-security-policy: default-src 'none'"),
+        "{page}"
+    );
 
     shutdown.cancel();
     server.await.unwrap().unwrap();

@@ -7,7 +7,8 @@
 //!
 //! - [`config`]: a TOML file read with the place of every mistake, and `client.properties`;
 //! - [`secret`]: where a secret is, and reading it when it is needed;
-//! - [`log`]: lines, and what repeats itself;
+//! - [`log`]: lines, what repeats itself, and the last incidents;
+//! - [`page`]: the frame of the status page, [`rate`] how fast its counters go;
 //! - [`registry`]: the client of a Schema Registry;
 //! - [`remedy`]: what to do about what Kafka refuses;
 //! - [`supervisor`]: what systemd is told, and its watchdog.
@@ -20,6 +21,8 @@
 
 pub mod config;
 pub mod log;
+pub mod page;
+pub mod rate;
 pub mod registry;
 pub mod remedy;
 pub mod secret;
