@@ -113,6 +113,11 @@ port = \"/dev/serial/by-id/usb-FTDI_P1-if00-port0\"
 mode = \"dsmr\"
 device = \"main-meter\"
 [[serial]]
+name = \"co2\"
+port = \"/dev/serial/by-id/usb-FTDI_CO2-if00-port0\"
+mode = \"mh-z19\"
+device = \"office\"
+[[serial]]
 name = \"cabinet\"
 port = \"/dev/serial/by-id/usb-FTDI_RS485-if00-port0\"
 baud = 9600
@@ -123,6 +128,7 @@ profile = \"sdm120\"
 [[modbus]]
 name = \"inverter\"
 address = \"10.0.0.7\"
+meta = {{ room = \"roof\" }}
 [[modbus.device]]
 id = \"inverter-1\"
 profile = \"sdm630\"
@@ -194,7 +200,7 @@ fn what_is_shown_reads_back_as_the_same() {
 fn a_lane_has_the_bounds_of_its_topic_and_else_those_of_the_queue() {
     let config = config(&format!(
         "{MINIMAL}[queue]\nmax_bytes = \"64MiB\"\nmax_age = \"2d\"\n\
-         [[mqtt]]\nname = \"h\"\nurl = \"mqtt://h\"\n\
+         [[mqtt]]\nname = \"h\"\nurl = \"mqtt://localhost\"\n\
          subscribe = [{{ topic = \"a/{{device}}\" }}, {{ topic = \"b/{{device}}\", kafka_topic = \"alarms\" }}]\n\
          [[topic]]\nname = \"readings\"\nmax_bytes = \"1GiB\"\nmax_age = \"6h\"\nwhen_full = \"drop-newest\"\n\
          [[topic]]\nname = \"alarms\"\nalarm = true\n"
