@@ -10,6 +10,13 @@ need() {
     command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || missing+=("$@")
 }
 
+# want PROGRAM PACKAGE…   as need, but tests do without it and say so: installed where that takes no question
+want() {
+    if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then
+        need "$@"
+    fi
+}
+
 need_rust() {
     export PATH="$HOME/.cargo/bin:$PATH"
     if ! command -v cargo >/dev/null; then
@@ -37,6 +44,17 @@ want_series() {
     ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || wanted+=(libclang-dev)
     if [ ${#wanted[@]} -gt 0 ] && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
         missing+=("${wanted[@]}")
+    fi
+}
+
+# The browser that looks at the status pages. Without it its tests are skipped and say so, as above.
+want_browser() {
+    local name
+    for name in chromium chromium-browser google-chrome; do
+        command -v "$name" >/dev/null && return 0
+    done
+    if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then
+        missing+=(chromium)
     fi
 }
 

@@ -118,6 +118,8 @@ pub enum Command {
 pub enum Show {
     /// An annotated file to start from
     Sample,
+    /// A JSON Schema for editors, which then complete settings and underline mistakes
+    Schema,
     /// The one in force, with defaults and without secrets
     Show {
         /// Where the configuration is.
@@ -186,6 +188,12 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
             which: Show::Sample,
         } => {
             print!("{}", config::SAMPLE);
+            Ok(0)
+        }
+        Command::Config {
+            which: Show::Schema,
+        } => {
+            println!("{:#}", config::schema());
             Ok(0)
         }
         Command::Config {

@@ -26,7 +26,7 @@ pub use protocol_host::{
 
 use protocol_host::config::{
     document::{self, Document},
-    value,
+    schema, value,
 };
 
 /// An annotated file: what has to be set, and every default as a comment.
@@ -51,6 +51,14 @@ pub fn parse(path: &Path, text: &str, secrets: Secrets) -> Result<Config, Vec<Pr
         Some(config) => Ok(config),
         None => Err(doc.into_problems()),
     }
+}
+
+/// A JSON Schema of the configuration, for editors.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schema::of("cloud-sink", SAMPLE, |doc| {
+        let _ = sections::read(doc, Secrets::Leave);
+    })
 }
 
 /// Everything.
@@ -89,6 +97,8 @@ pub struct Kafka {
 pub struct Mongodb {
     /// Connection string, required: a text without a password, or `{ credential | file | env = … }`.
     pub uri: Uri,
+    /// Whether a MongoDB on another machine may be reached without TLS; default false.
+    pub allow_plaintext: bool,
     /// Database; default `telemetry`.
     pub database: String,
     /// Longest wait for one answer; default 10 s. A slower MongoDB counts as away.
@@ -201,7 +211,7 @@ pub struct Batch {
 /// `[status]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Address for `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9601`;
+    /// Address for the page at `/`, `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9601`;
     /// `off` for none.
     pub listen: Option<SocketAddr>,
 }

@@ -60,6 +60,20 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 10] = [
+        Self::Empty,
+        Self::VersionUnknown,
+        Self::DecodeFailed,
+        Self::MagicUnknown,
+        Self::SchemaUnknown,
+        Self::IdMismatch,
+        Self::DigestMismatch,
+        Self::DeviceMissing,
+        Self::FieldsMissing,
+        Self::Refused,
+    ];
+
     /// The word used in headers, logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -90,13 +90,22 @@ impl Snapshot {
     #[must_use]
     pub fn p99_ms(&self) -> Option<u64> {
         let count = self.count();
-        let rank = count - count / 100;
+        self.bound_ms(count - count / 100)
+    }
+
+    /// In milliseconds, a bound below which half of them are; `None` of nothing.
+    #[must_use]
+    pub fn p50_ms(&self) -> Option<u64> {
+        self.bound_ms(self.count().div_ceil(2))
+    }
+
+    fn bound_ms(&self, rank: u64) -> Option<u64> {
         let mut below = 0;
         let at = self.buckets.iter().position(|bucket| {
             below += bucket;
             below >= rank
         });
-        at.filter(|_| count > 0).map(upper_ms)
+        at.filter(|_| rank > 0).map(upper_ms)
     }
 
     /// For Prometheus: upper bounds in seconds, a factor of four apart, with the count of each.

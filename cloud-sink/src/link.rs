@@ -1,6 +1,9 @@
 //! The state of the links to the outside: what readiness and the status page show.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
@@ -27,7 +30,7 @@ pub enum LinkState {
     Down(String),
 }
 
-/// One link. `/status.json` shows it as `{"kind", "name", "state", "detail"}`.
+/// One link. `/status.json` shows it as `{"kind", "name", "state", "detail", "since_s"}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Where it leads.
@@ -36,6 +39,8 @@ pub struct Link {
     pub name: String,
     /// How it is.
     pub state: LinkState,
+    /// Since when it is up, connecting or down.
+    pub since: Instant,
 }
 
 impl Serialize for Link {
@@ -45,11 +50,12 @@ impl Serialize for Link {
             LinkState::Connecting => ("connecting", None),
             LinkState::Down(why) => ("down", Some(why)),
         };
-        let mut link = out.serialize_struct("Link", 4)?;
+        let mut link = out.serialize_struct("Link", 5)?;
         link.serialize_field("kind", &self.kind)?;
         link.serialize_field("name", &self.name)?;
         link.serialize_field("state", state)?;
         link.serialize_field("detail", &detail)?;
+        link.serialize_field("since_s", &self.since.elapsed().as_secs())?;
         link.end()
     }
 }
@@ -66,6 +72,7 @@ impl Links {
             kind,
             name,
             state: LinkState::Connecting,
+            since: Instant::now(),
         };
         let mut links = vec![
             link(LinkKind::Kafka, kafka),
@@ -89,6 +96,9 @@ impl Links {
         let link = links.iter_mut().find(|link| link.kind == kind)?;
         let before = std::mem::replace(&mut link.state, state);
         let changed = std::mem::discriminant(&before) != std::mem::discriminant(&link.state);
+        if changed {
+            link.since = Instant::now();
+        }
         changed.then_some(before)
     }
 

@@ -1,4 +1,10 @@
-//! Health and metrics over HTTP, on loopback unless told otherwise.
+//! What the sink says of itself over HTTP, on loopback unless told otherwise: a page for people at `/`, `/livez`,
+//! `/readyz`, `/status.json`, `/metrics`.
+//!
+//! The page is [`protocol_host::page`]'s frame around what a sink shows; all it shows is in `/status.json`,
+//! which is bounded: [`MAX_PARTITIONS`], the reasons of dead letters, [`protocol_host::log::recent`].
+
+mod json;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -6,7 +12,7 @@ use axum::{
     Json, Router,
     extract::State,
     http::{StatusCode, header},
-    response::IntoResponse,
+    response::{Html, IntoResponse},
     routing::get,
 };
 use prometheus_client::{
@@ -15,15 +21,24 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
-use serde::Serialize;
+use protocol_host::page::{Page, Parts};
 use tokio::net::TcpListener;
 
 use crate::{
     clock::now_ms,
-    conservation::{Balance, Conservation},
+    conservation::Conservation,
     kafka::Gate,
     link::{Link, LinkState, Links},
     telemetry::Telemetry,
+};
+pub use json::MAX_PARTITIONS;
+use json::{Recent, Status};
+
+const PAGE: Parts = Parts {
+    title: "cloud-sink",
+    body: include_str!("status/page.html"),
+    script: include_str!("status/page.js"),
+    script_sha256: "TNZy/nYrRjUgIMR/zQ8Rxyxr4HkU0x2Tgp4JMZBD2i8=",
 };
 
 /// What is served.
@@ -54,17 +69,28 @@ pub async fn serve(listen: SocketAddr, watched: Watched) -> anyhow::Result<()> {
         .await
         .map_err(|error| anyhow::anyhow!("status.listen {listen}: {error}"))?;
     let registry = Arc::new(registry(watched.clone()));
+    let recent = Arc::new(Recent::default());
+    let page = Arc::new(Page::new(&PAGE));
     let app = Router::new()
+        .route("/", get(async move || show(&page)))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
-        .with_state(watched)
+        .with_state((watched.clone(), Arc::clone(&recent)))
         .route("/metrics", get(move || metrics(registry.clone())));
-    axum::serve(listener, app).await?;
+    tokio::select! {
+        end = axum::serve(listener, app) => end?,
+        () = recent.keep(&watched) => {}
+    }
     Ok(())
 }
 
-async fn readyz(State(watched): State<Watched>) -> impl IntoResponse {
+fn show(page: &Page) -> impl IntoResponse + use<> {
+    let headers = page.headers().map(|(name, value)| (name, value.to_owned()));
+    (headers, Html(page.html.clone()))
+}
+
+async fn readyz(State((watched, _)): State<Served>) -> impl IntoResponse {
     if watched.ready() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
@@ -90,23 +116,10 @@ fn trouble(link: &Link) -> Option<String> {
     }
 }
 
-#[derive(Serialize)]
-struct Status {
-    version: &'static str,
-    ready: bool,
-    links: Vec<Link>,
-    balance: Balance,
-    lag: Option<u64>,
-}
+type Served = (Watched, Arc<Recent>);
 
-async fn status(State(watched): State<Watched>) -> Json<Status> {
-    Json(Status {
-        version: env!("CARGO_PKG_VERSION"),
-        ready: watched.ready(),
-        links: watched.links.snapshot(),
-        balance: watched.kept.snapshot(),
-        lag: watched.gate.lag(),
-    })
+async fn status(State((watched, recent)): State<Served>) -> Json<Status> {
+    Json(Status::of(&watched, &recent))
 }
 
 async fn metrics(registry: Arc<Registry>) -> impl IntoResponse {

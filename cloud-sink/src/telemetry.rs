@@ -141,6 +141,12 @@ impl Telemetry {
         }
     }
 
+    /// The consumer group.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
     /// Values stored in `raw` since the start.
     #[must_use]
     pub fn raw_values(&self) -> u64 {
@@ -153,14 +159,11 @@ impl Telemetry {
         self.gaps.load(Ordering::Relaxed)
     }
 
-    /// Dead letters by reason.
+    /// Dead letters by reason; all reasons, for a counter that begins at one shows no increase.
     #[must_use]
-    pub fn dead_letters(&self) -> BTreeMap<Reason, u64> {
+    pub fn dead_letters(&self) -> [(Reason, u64); Reason::ALL.len()] {
         let reasons = lock(&self.reasons);
-        reasons
-            .iter()
-            .map(|(reason, said)| (*reason, said.count))
-            .collect()
+        Reason::ALL.map(|reason| (reason, reasons.get(&reason).map_or(0, |said| said.count)))
     }
 
     /// Partitions are assigned; said once.

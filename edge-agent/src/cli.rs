@@ -34,7 +34,7 @@ const EXIT_CODES: &str =
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Read, queue and forward until SIGTERM; a second signal ends at once
+    /// Read, queue and forward until SIGTERM; a second signal ends at once; SIGHUP reads the configuration again
     Run(run::Arguments),
     /// Find every mistake in the configuration; nobody outside is asked, but Kafka with --online
     Check(check::Arguments),

@@ -2,10 +2,11 @@
 //!
 //! The types here are what the rest of the agent sees: complete, checked, without a "maybe". Reading
 //! them from TOML, with every mistake and its place, is [`load`]: [`protocol_host::config`] is the reading,
-//! `value` the agent's own rules for one value, `sections`, `sources`, `payload` and `kafka` the tables and
-//! what they have to agree on.
+//! `value` the agent's own rules for one value, `sections`, `sources`, `payload`, `kafka`, `topics` and
+//! `limits` the tables and what they have to agree on.
 
 mod kafka;
+mod limits;
 mod payload;
 mod process;
 mod promises;
@@ -23,6 +24,7 @@ use std::{
 
 use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic, schema::Declaration};
 
+pub use limits::{Bounds, Limits, Window};
 pub use protocol_host::{
     config::{Secrets, document::Problem, kafka::Client},
     registry::Language,
@@ -31,7 +33,10 @@ pub use protocol_host::{
 pub use value::{show_bytes, show_duration};
 
 use crate::decode::{pattern::Pattern, preset::Preset, time::TimePattern};
-use protocol_host::config::document::{self, Document};
+use protocol_host::config::{
+    document::{self, Document},
+    schema,
+};
 
 /// An annotated file: what has to be set, and every default as a comment.
 pub const SAMPLE: &str = include_str!("config/sample.toml");
@@ -55,6 +60,14 @@ pub fn parse(path: &Path, text: &str, secrets: Secrets) -> Result<Config, Vec<Pr
         Some(config) => Ok(config),
         None => Err(doc.into_problems()),
     }
+}
+
+/// A JSON Schema of the configuration, for editors.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schema::of("edge-agent", SAMPLE, |doc| {
+        let _ = sections::read(doc, Secrets::Leave);
+    })
 }
 
 /// Reads the keys of a `[[serial]]` with `mode = "lines"` from the top of a file, `format` already chosen;
@@ -124,7 +137,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// `[registry]`, beside what both daemons have there: how schemas come into it.
     pub schemas: Schemas,
-    /// `[[topic]]`: how readings of a topic are written, where not as `kafka.value` says.
+    /// `[[topic]]`: what is different for a topic: how its readings are written, its lane of the queue, what
+    /// holds it back.
     pub topics: Vec<TopicSettings>,
     /// `[status]`: health, metrics.
     pub status: Status,
@@ -149,6 +163,22 @@ impl Config {
         let value = set.and_then(|set| set.value).unwrap_or(self.kafka.value);
         let fields = set.map(|set| set.fields.clone());
         (value, fields.unwrap_or_default())
+    }
+
+    /// `[queue]`, as it is for the lane of a topic.
+    #[must_use]
+    pub fn queue_of(&self, topic: &Topic) -> Queue {
+        match self.topics.iter().find(|set| set.name == *topic) {
+            Some(set) => set.bounds.over(&self.queue),
+            None => self.queue.clone(),
+        }
+    }
+
+    /// What holds the lane of a topic back.
+    #[must_use]
+    pub fn limits_of(&self, topic: &Topic) -> Limits {
+        let set = self.topics.iter().find(|set| set.name == *topic);
+        set.map(|set| set.limits.clone()).unwrap_or_default()
     }
 
     /// Nothing will be read. No mistake: an agent that only drains its queue is of use.
@@ -417,6 +447,8 @@ pub struct Mqtt {
     pub tls_cert: Option<PathBuf>,
     /// PEM file of its key, PKCS#8 without a password; default none.
     pub tls_key: Option<PathBuf>,
+    /// Whether a broker on another machine may be reached without TLS; default false.
+    pub allow_plaintext: bool,
     /// Of the protocol: `3.1.1` (default) or `5`.
     pub version: MqttVersion,
     /// Version 5: how long the broker keeps messages for us while we are away; default 30 d.
@@ -510,7 +542,7 @@ impl MqttPreset {
     }
 }
 
-/// `[queue]`: bounds of each lane.
+/// `[queue]`: bounds of each lane, where `[[topic]]` says nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Queue {
     /// Most bytes on disk, per lane; default 2 GiB.
@@ -542,6 +574,21 @@ pub enum WhenFull {
     /// Nothing is dropped and nothing acknowledged: sources that can wait do, others lose at their own
     /// buffers, uncounted. A lane with `block` needs an MQTT client of its own.
     Block,
+}
+
+impl WhenFull {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::DropOldest, Self::DropNewest, Self::Block];
+
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DropOldest => "drop-oldest",
+            Self::DropNewest => "drop-newest",
+            Self::Block => "block",
+        }
+    }
 }
 
 /// `[kafka]`.
@@ -617,12 +664,16 @@ pub struct TopicSettings {
     /// What its readings are declared to have, in this file or one of its own; default nothing. What is not
     /// declared is sent as well.
     pub fields: Declaration,
+    /// Bounds of its lane.
+    pub bounds: Bounds,
+    /// What holds its lane back.
+    pub limits: Limits,
 }
 
 /// `[status]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Address for `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9600`;
+    /// Address for the page at `/`, `/livez`, `/readyz`, `/status.json` and `/metrics`; default `127.0.0.1:9600`;
     /// `off` for none.
     pub listen: Option<std::net::SocketAddr>,
 }

@@ -239,6 +239,25 @@ pub struct Defaults<'a> {
 }
 
 impl Decoded {
+    /// Adds a field.
+    pub(crate) fn keep(&mut self, name: FieldName, value: Value) -> Result<(), DecodeError> {
+        self.fields.push((name, value));
+        self.bounded()
+    }
+
+    /// Notes a member that cannot be kept.
+    pub(crate) fn reject(&mut self, name: &str, problem: Problem) -> Result<(), DecodeError> {
+        self.rejected.push((excerpt(name), problem));
+        self.bounded()
+    }
+
+    fn bounded(&self) -> Result<(), DecodeError> {
+        if self.fields.len() + self.rejected.len() > MAX_FIELDS {
+            return Err(DecodeError::TooManyMembers);
+        }
+        Ok(())
+    }
+
     /// Why it is no reading, for it has no field.
     pub(crate) fn nothing(&self) -> DecodeError {
         match self.rejected.first() {

@@ -19,6 +19,8 @@ struct Link {
     reported: Option<String>,
     /// Since when the link has not been up.
     away_since: Instant,
+    /// Since when it is as it is.
+    since: Instant,
 }
 
 /// What a link leads to.
@@ -91,6 +93,7 @@ impl Link {
             state: LinkState::Connecting,
             reported: None,
             away_since: now,
+            since: now,
         }
     }
 
@@ -100,6 +103,9 @@ impl Link {
         let was_up = self.state == LinkState::Up;
         if was_up && state != LinkState::Up {
             self.away_since = now;
+        }
+        if self.state.as_str() != state.as_str() {
+            self.since = now;
         }
         let line = match &state {
             LinkState::Up if was_up => None,
@@ -145,13 +151,29 @@ impl Links {
         }
     }
 
+    /// A link is no longer wanted.
+    pub fn forget(&self, kind: LinkKind, name: &str) {
+        self.lock().remove(&(kind, name.to_owned()));
+    }
+
     /// Every link with its state, in a fixed order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(LinkKind, String, LinkState)> {
-        self.lock()
-            .iter()
-            .map(|((kind, name), link)| (*kind, name.clone(), link.state.clone()))
+        let shown = self.shown(Instant::now()).into_iter();
+        shown
+            .map(|(kind, name, state, _)| (kind, name, state))
             .collect()
+    }
+
+    /// The same, and for how long it has been up, connecting or down.
+    #[must_use]
+    pub fn shown(&self, now: Instant) -> Vec<(LinkKind, String, LinkState, Duration)> {
+        let links = self.lock();
+        let one = |((kind, name), link): (&(LinkKind, String), &Link)| {
+            let since = now.saturating_duration_since(link.since);
+            (*kind, name.clone(), link.state.clone(), since)
+        };
+        links.iter().map(one).collect()
     }
 }
 
@@ -195,6 +217,23 @@ mod tests {
         ] {
             let line = link.note(state.clone(), start + Duration::from_secs(second));
             assert_eq!(line, expected, "at {second} s: {state:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_tells_for_how_long_it_is_as_it_is() {
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let mut link = Link::new(start);
+        for (second, state, since) in [
+            (1, Connecting, 0),
+            (2, down("refused"), 2),
+            (3, down("no such host"), 2),
+            (4, Up, 4),
+            (5, Up, 4),
+        ] {
+            link.note(state.clone(), at(second));
+            assert_eq!(link.since, at(since), "at {second} s: {state:?}");
         }
     }
 

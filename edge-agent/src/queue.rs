@@ -161,12 +161,13 @@ pub fn open_to_drain(
     dir: &Path,
     name: &str,
     gateway: &GatewayId,
-    settings: &config::Queue,
+    settings: impl FnOnce(&Topic) -> config::Queue,
     conservation: Arc<Conservation>,
     now: Now,
 ) -> Result<(Reader, Arc<Lane>), OpenError> {
     let place = Place::recorded(dir, name, gateway)?;
-    let mut opened = recover::open(place, settings, conservation, now, Trust::Seals)?;
+    let settings = settings(&place.topic);
+    let mut opened = recover::open(place, &settings, conservation, now, Trust::Seals)?;
     opened.reader.alone = Some(Instant::now());
     if let Err(error) = opened.writer.close(now) {
         // It stays open and is read all the same.
@@ -191,6 +192,8 @@ pub struct Entry {
 pub struct Stat {
     /// Readings waiting.
     pub readings: u64,
+    /// Readings on disk: those that wait, and those that go with the segment they are in.
+    pub stored: u64,
     /// Bytes on disk.
     pub bytes: u64,
     /// The bound.
@@ -203,6 +206,8 @@ pub struct Stat {
     pub losses_pending: u64,
     /// Bytes written to the disk since the start, for the wear of SD cards.
     pub written_bytes: u64,
+    /// Readings committed since the start.
+    pub committed: u64,
     /// Times since the start that a device used a number again for another reading.
     pub reused_numbers: u64,
 }

@@ -8,29 +8,33 @@
 //! its source, what is durable is found again by the next start.
 
 use std::{
+    collections::BTreeSet,
     fs,
     future::poll_fn,
     path::Path,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::Poll,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
-use tokio::{runtime::Handle, task::JoinHandle, time};
+use protocol::Topic;
+use protocol_host::supervisor::{self, Pulses, Watchdog};
+use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, Problem},
     conservation::Conservation,
+    devices::Devices,
     forward::{self, schema::Schemas},
     ingest::{self, Ingest},
-    link::{LinkKind, LinkState, Links},
+    link::Links,
     quarantine::Quarantine,
-    queue,
+    queue, reload,
     source::{self, Sources},
     stage::Stage,
     status::{self, Watched},
@@ -42,9 +46,20 @@ const QUARANTINE_BYTES: u64 = 16 << 20;
 /// What a stage may take beyond the deadline it knows, before it is given up.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What was read when the configuration was read again.
+pub type Reread = Result<Config, Vec<Problem>>;
+
+/// Of this target no line is held back: somebody has asked, and waits for all of the answer.
+const EVERY: &str = "edge_agent::run::every";
+
+/// Mistakes of a configuration that are told one by one; of more only the number.
+const TOLD: usize = 50;
+
 /// Every part that runs, in the order of a reading's way.
 struct Pipeline {
     sources: Sources,
+    /// Topics that sources may write to: a lane is made at a start only.
+    lanes: BTreeSet<Topic>,
     ingest: Ingest,
     forwarders: Vec<Stage>,
     facts: Vec<Stage>,
@@ -55,28 +70,41 @@ struct Pipeline {
     conservation: Arc<Conservation>,
 }
 
-/// Runs until `shutdown` is cancelled, then drains for at most `agent.shutdown_timeout`.
+/// Runs until `shutdown` is cancelled, then drains for at most `agent.shutdown_timeout`. What comes from
+/// `rereads` meanwhile is taken over as far as [`crate::reload`] says.
 ///
 /// # Errors
 /// What kept it from starting, or the stage that ended unasked.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    mut config: Config,
+    mut rereads: mpsc::Receiver<Reread>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let taking = CancellationToken::new();
     let serving = CancellationToken::new();
-    let mut pipeline = Pipeline::start(&config, &taking, &serving).await?;
+    let pulses = Pulses::default();
+    let mut pipeline = Pipeline::start(&config, &taking, &serving, &pulses).await?;
+    supervisor::ready();
+    let mut watchdog = Watchdog::new(pulses);
     let mut summary = Summary::new(pipeline.conservation.snapshot(), Instant::now());
     let mut tick = time::interval_at(time::Instant::now() + SUMMARY_EVERY, SUMMARY_EVERY);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             error = pipeline.failure() => return Err(error),
+            Some(read) = rereads.recv() => pipeline.reload(&mut config, read),
+            never = watchdog.feed() => match never {},
             _ = tick.tick() => summary.log(pipeline.conservation.snapshot(), Instant::now()),
         }
     }
     info!("stopping: draining until the queue is empty or the time is over");
     taking.cancel();
-    let ended = pipeline
-        .stop(Instant::now() + config.agent.shutdown_timeout)
-        .await;
+    let shutdown_timeout = config.agent.shutdown_timeout;
+    supervisor::stopping(shutdown_timeout + 2 * GRACE);
+    let ended = tokio::select! {
+        ended = pipeline.stop(Instant::now() + shutdown_timeout) => ended,
+        never = watchdog.feed() => match never {},
+    };
     serving.cancel();
     summary.log(pipeline.conservation.snapshot(), Instant::now());
     let queued = pipeline.conservation.snapshot().queued;
@@ -89,6 +117,7 @@ impl Pipeline {
         config: &Config,
         taking: &CancellationToken,
         serving: &CancellationToken,
+        pulses: &Pulses,
     ) -> anyhow::Result<Self> {
         let clock = Clock::new();
         let links = Links::default();
@@ -109,20 +138,30 @@ impl Pipeline {
             clock: clock.clone(),
             links: links.clone(),
             quarantine: quarantine.clone(),
+            pulses: pulses.clone(),
+            precedence: forward::Precedence::default(),
+            budgets: state.join("budgets"),
         };
-        let settings = &config.queue;
         for topic in config.lanes() {
             schemas.add(config, topic);
             let (gateway, counted) = (&config.agent.gateway, Arc::clone(&conservation));
-            let opened = queue::open(&dir, gateway, topic, settings, counted, clock.now().queue())?;
-            let lane = status::Lane::new(opened.lane);
-            forwarders.push(forward::start(opened.reader, &lane.forward, &around)?);
+            let (settings, limits) = (config.queue_of(topic), config.limits_of(topic));
+            let now = clock.now().queue();
+            let opened = queue::open(&dir, gateway, topic, &settings, counted, now)?;
+            let lane = status::Lane::new(opened.lane, settings.max_age, limits.budget_per_day);
+            forwarders.push(forward::start(
+                opened.reader,
+                &limits,
+                &lane.forward,
+                &around,
+            )?);
             writers.push((topic.clone(), opened.writer));
             lanes.push(lane);
         }
         for name in lanes_to_drain(config, &dir)? {
             let (gateway, counted) = (&config.agent.gateway, Arc::clone(&conservation));
             let now = clock.now().queue();
+            let settings = |topic: &_| config.queue_of(topic);
             let opened = queue::open_to_drain(&dir, &name, gateway, settings, counted, now);
             let (reader, lane) = match opened {
                 Ok(opened) => opened,
@@ -132,11 +171,13 @@ impl Pipeline {
                     continue;
                 }
             };
-            let lane = status::Lane::new(lane);
+            let limits = config.limits_of(lane.topic());
+            let max_age = config.queue_of(lane.topic()).max_age;
+            let lane = status::Lane::new(lane, max_age, limits.budget_per_day);
             schemas.add(config, lane.queue.topic());
             // Nothing comes to it any more, but its last statements may not have been heard.
             if lane.queue.stat().readings > 0 {
-                forwarders.push(forward::start(reader, &lane.forward, &around)?);
+                forwarders.push(forward::start(reader, &limits, &lane.forward, &around)?);
             }
             lanes.push(lane);
         }
@@ -154,17 +195,27 @@ impl Pipeline {
             conservation: Arc::clone(&conservation),
             quarantine: quarantine.clone(),
             links: links.clone(),
+            pulses: pulses.clone(),
         };
         let ingest = ingest::start(writers, config.queue.commit_every, around)?;
-        expect_links(config, &links);
-        let sources = source::spawn_all(config, &ingest.gate, &links, &clock, taking)?;
+        let devices = Devices::default();
+        let around = source::Surroundings {
+            gate: ingest.gate.clone(),
+            links: links.clone(),
+            clock: clock.clone(),
+            devices: devices.clone(),
+        };
+        let sources = source::spawn_all(config, around, taking)?;
         let watched = Watched {
             gateway: config.agent.gateway.clone(),
             started: Instant::now(),
             conservation: Arc::clone(&conservation),
             links,
             lanes,
-            sources: sources.counters.clone(),
+            clock: clock.clone(),
+            rates: Mutex::default(),
+            devices,
+            sources: sources.roster.clone(),
             gate: ingest.gate.clone(),
         };
         let recovered = conservation.snapshot().recovered_at_start;
@@ -183,6 +234,7 @@ impl Pipeline {
         }
         Ok(Self {
             sources,
+            lanes: config.lanes().cloned().collect(),
             ingest,
             forwarders,
             facts: vec![facts],
@@ -191,6 +243,38 @@ impl Pipeline {
             quarantine,
             conservation,
         })
+    }
+
+    /// Takes a configuration over that was read again, or says why not and goes on as before.
+    fn reload(&mut self, running: &mut Config, read: Reread) {
+        let wanted = match read {
+            Ok(wanted) => wanted,
+            Err(problems) => return refuse(&problems),
+        };
+        let plan = match reload::plan(running, &wanted, &self.lanes) {
+            Ok(plan) => plan,
+            Err(changed) => {
+                error!(target: EVERY, %changed, "configuration needs a restart, nothing was changed");
+                return;
+            }
+        };
+        if let Err(error) = self.sources.apply(&wanted, &plan) {
+            error!(target: EVERY, %error, "configuration not taken over, a source cannot start");
+            return;
+        }
+        *running = wanted;
+        let names = |keys: &[reload::Key]| {
+            let names: Vec<&str> = keys.iter().map(|(_, name)| name.as_str()).collect();
+            (!names.is_empty()).then(|| names.join(","))
+        };
+        info!(
+            target: EVERY,
+            added = names(&plan.added),
+            removed = names(&plan.removed),
+            altered = names(&plan.altered),
+            unchanged = plan.unchanged,
+            "configuration taken over"
+        );
     }
 
     /// Resolves when a part has ended that should not have. Cancel safe.
@@ -273,17 +357,20 @@ fn lanes_to_drain(config: &Config, dir: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// What is configured and has not been heard of yet is not there yet.
-fn expect_links(config: &Config, links: &Links) {
-    for serial in &config.serial {
-        links.set(LinkKind::Serial, &serial.name, LinkState::Connecting);
+/// Says everything that is wrong with a configuration that was read again.
+fn refuse(problems: &[Problem]) {
+    for problem in problems.iter().take(TOLD) {
+        let file = problem.file.display();
+        let at = problem.at.map(|(line, column)| format!("{line}:{column}"));
+        let (problem, fix) = (&*problem.message, problem.fix.as_deref());
+        error!(target: EVERY, %file, at, problem, fix, "mistake in the configuration");
     }
-    for modbus in &config.modbus {
-        links.set(LinkKind::Modbus, &modbus.name, LinkState::Connecting);
-    }
-    for mqtt in &config.mqtt {
-        links.set(LinkKind::Mqtt, &mqtt.name, LinkState::Connecting);
-    }
+    let mistakes = problems.len();
+    error!(
+        target: EVERY,
+        mistakes,
+        "configuration not taken over, the agent goes on as before"
+    );
 }
 
 async fn serve(

@@ -5,7 +5,9 @@
 //! (`mqtt/acks.rs`), what a topic means (`mqtt/routes.rs`), and everything in [`crate::decode`].
 //!
 //! A link that is away is no reason to end: the source tries again, for ever. A source ends when it is
-//! asked to, or because the stage behind it has; [`Sources::ended`] tells.
+//! asked to, or because the stage behind it has; [`Sources::ended`] tells. While the agent runs, sources come and
+//! go as [`crate::reload`] plans: each has a token of its own beneath the one of the shutdown, and an altered
+//! one is started when its predecessor has ended, for they share a port, or a session at a broker.
 
 mod backoff;
 mod counters;
@@ -19,16 +21,22 @@ mod polled;
 mod processing;
 mod serial;
 
-use std::{sync::Arc, thread};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
 
 use tokio::{sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Agent, Config},
+    devices::Devices,
     ingest::{Closed, Gate},
-    link::{LinkKind, Links},
+    link::{LinkKind, LinkState, Links},
+    reload::{self, Key, Plan, Settings},
 };
 use intake::{Intake, Outlet};
 use processing::Processing;
@@ -65,12 +73,99 @@ pub enum SourceError {
     Panicked,
 }
 
+/// What sources have seen, in the order of the configuration; those of sources that were removed are gone.
+#[derive(Debug, Clone, Default)]
+pub struct Roster(Arc<Mutex<Vec<Arc<Counters>>>>);
+
+impl Roster {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Counters>>> {
+        // A panic elsewhere leaves the list whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn counters(&self) -> Vec<Arc<Counters>> {
+        self.lock().clone()
+    }
+
+    /// Those of a source, going on where it was running before.
+    fn of(&self, (kind, name): &Key) -> Arc<Counters> {
+        let mut list = self.lock();
+        let known = list
+            .iter()
+            .find(|one| one.kind == *kind && one.name == *name);
+        if let Some(known) = known {
+            return Arc::clone(known);
+        }
+        let counters = Arc::new(Counters::new(name, *kind));
+        list.push(Arc::clone(&counters));
+        counters
+    }
+
+    fn forget(&self, (kind, name): &Key) {
+        self.lock()
+            .retain(|one| one.kind != *kind || one.name != *name);
+    }
+}
+
+/// What every source needs of the rest of the agent.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Where readings go.
+    pub gate: Gate,
+    /// Where the state of its link is told.
+    pub links: Links,
+    /// When it is.
+    pub clock: Clock,
+    /// Where last values are shown.
+    pub devices: Devices,
+}
+
 /// All sources of the process.
 #[derive(Debug)]
 pub struct Sources {
-    running: JoinSet<(String, Result<(), SourceError>)>,
-    /// What each has seen, in the order of the configuration.
-    pub counters: Vec<Arc<Counters>>,
+    running: JoinSet<(Key, Result<(), SourceError>)>,
+    members: BTreeMap<Key, Member>,
+    around: Surroundings,
+    /// While sources may be started; it holds what the time keeper waits for the end of.
+    processing: Option<Processing>,
+    shutdown: CancellationToken,
+    /// What each has seen.
+    pub roster: Roster,
+}
+
+/// One that runs, or is to run once its predecessor has ended.
+#[derive(Debug)]
+struct Member {
+    stop: CancellationToken,
+    then: Then,
+}
+
+/// What is to be done when a source has ended.
+#[derive(Debug)]
+enum Then {
+    /// It should not have.
+    Fail,
+    /// Nothing: it was removed.
+    Forget,
+    /// Start it with its new settings.
+    Start(Box<Prepared>),
+}
+
+/// A source that is not running yet.
+#[derive(Debug)]
+struct Prepared {
+    key: Key,
+    stop: CancellationToken,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Serial(serial::Port),
+    Modbus(modbus::Server),
+    Mqtt(mqtt::Broker),
 }
 
 /// Starts every source of the configuration. When `shutdown` is cancelled, each stops taking, waits at
@@ -80,78 +175,126 @@ pub struct Sources {
 /// A subscription that cannot work, or no thread; nothing runs then.
 pub fn spawn_all(
     config: &Config,
-    gate: &Gate,
-    links: &Links,
-    clock: &Clock,
+    around: Surroundings,
     shutdown: &CancellationToken,
 ) -> Result<Sources, SourceError> {
+    let (processing, time_keeper) = Processing::new(&config.process);
     let mut sources = Sources {
         running: JoinSet::new(),
-        counters: Vec::new(),
+        members: BTreeMap::new(),
+        around,
+        processing: Some(processing),
+        shutdown: shutdown.clone(),
+        roster: Roster::default(),
     };
-    let (processing, time_keeper) = Processing::new(&config.process);
-    let mut intake = |name: &str, kind: LinkKind| {
-        let counters = Arc::new(Counters::new(name, kind));
-        sources.counters.push(Arc::clone(&counters));
-        Intake::new(
-            Outlet::Gate(gate.clone()),
-            links.clone(),
-            clock.clone(),
-            counters,
-            config.queue.max_age,
-            processing.clone(),
-        )
-    };
-    let mut ports = Vec::new();
-    for settings in &config.serial {
-        let intake = intake(&settings.name, LinkKind::Serial);
-        let port = serial::Port::new(settings, &config.agent, intake, shutdown.clone())?;
-        ports.push((settings.name.clone(), port));
+    let all: Vec<Key> = reload::sources(config).map(|one| one.key()).collect();
+    for prepared in sources.prepare(config, &all)? {
+        sources.start(prepared)?;
     }
-    let mut servers = Vec::new();
-    for settings in &config.modbus {
-        let intake = intake(&settings.name, LinkKind::Modbus);
-        let server = modbus::Server::new(settings, &config.agent, intake, shutdown.clone())?;
-        servers.push((settings.name.clone(), server));
-    }
-    let mut brokers = Vec::new();
-    for settings in &config.mqtt {
-        let intake = intake(&settings.name, LinkKind::Mqtt);
-        let broker = mqtt::Broker::new(settings, &config.agent, intake, shutdown.clone())?;
-        brokers.push((settings.name.clone(), broker));
-    }
-    for (name, port) in ports {
-        sources.thread("serial", name, || port.run())?;
-    }
-    for (name, server) in servers {
-        sources.thread("modbus", name, || server.run())?;
-    }
-    for (name, broker) in brokers {
-        sources
-            .running
-            .spawn(async move { (name, broker.run().await) });
-    }
-    drop(processing);
     if let Some(keeper) = time_keeper {
-        let (gate, clock) = (gate.clone(), clock.clone());
+        let Surroundings { gate, clock, .. } = sources.around.clone();
         sources.running.spawn(async move {
             let ended = keeper.run(gate, clock).await;
-            ("process".to_owned(), ended.map_err(Into::into))
+            (TIME_KEEPER, ended.map_err(Into::into))
         });
     }
     Ok(sources)
 }
 
+/// Not a source, but it ends with them; no source has an empty name.
+const TIME_KEEPER: Key = (LinkKind::Disk, String::new());
+
+impl Source {
+    fn new(
+        settings: Settings<'_>,
+        agent: &Agent,
+        intake: Intake,
+        stop: CancellationToken,
+    ) -> Result<Self, SourceError> {
+        Ok(match settings {
+            Settings::Serial(one) => Self::Serial(serial::Port::new(one, agent, intake, stop)?),
+            Settings::Modbus(one) => Self::Modbus(modbus::Server::new(one, agent, intake, stop)?),
+            Settings::Mqtt(one) => Self::Mqtt(mqtt::Broker::new(one, agent, intake, stop)?),
+        })
+    }
+}
+
 impl Sources {
+    /// Makes sources without running them: what is wrong with one shows before anything is changed.
+    fn prepare(&self, config: &Config, keys: &[Key]) -> Result<Vec<Prepared>, SourceError> {
+        let Some(processing) = &self.processing else {
+            return Err(Closed.into());
+        };
+        let wanted = reload::sources(config).filter(|one| keys.contains(&one.key()));
+        let prepare = |settings: Settings<'_>| {
+            let key = settings.key();
+            let around = self.around.clone();
+            let intake = Intake::new(
+                Outlet::Gate(around.gate),
+                around.links,
+                around.clock,
+                self.roster.of(&key),
+                config.queue.max_age,
+                processing.clone(),
+                around.devices,
+            );
+            let stop = self.shutdown.child_token();
+            let source = Source::new(settings, &config.agent, intake, stop.clone())?;
+            Ok(Prepared { key, stop, source })
+        };
+        wanted.map(prepare).collect()
+    }
+
+    /// Does what was planned. A source that is altered or removed takes nothing more, gets the receipts of what it
+    /// has taken, and ends; its successor begins when it has. The others do not notice.
+    ///
+    /// # Errors
+    /// A source that cannot work; nothing is changed then.
+    pub fn apply(&mut self, config: &Config, plan: &Plan) -> Result<(), SourceError> {
+        let both: Vec<Key> = plan.added.iter().chain(&plan.altered).cloned().collect();
+        let prepared = self.prepare(config, &both)?;
+        for key in &plan.removed {
+            if let Some(member) = self.members.get_mut(key) {
+                member.then = Then::Forget;
+                member.stop.cancel();
+            }
+        }
+        for prepared in prepared {
+            match self.members.get_mut(&prepared.key) {
+                // Also one that was removed, or altered before, and has not ended yet.
+                Some(member) => {
+                    member.stop.cancel();
+                    member.then = Then::Start(Box::new(prepared));
+                }
+                None => self.start(prepared)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, prepared: Prepared) -> Result<(), SourceError> {
+        let Prepared { key, stop, source } = prepared;
+        self.around.links.set(key.0, &key.1, LinkState::Connecting);
+        let then = Then::Fail;
+        self.members.insert(key.clone(), Member { stop, then });
+        match source {
+            Source::Serial(port) => self.thread(key, || port.run())?,
+            Source::Modbus(server) => self.thread(key, || server.run())?,
+            Source::Mqtt(broker) => {
+                self.running.spawn(async move { (key, broker.run().await) });
+            }
+        }
+        Ok(())
+    }
+
     fn thread(
         &mut self,
-        kind: &str,
-        name: String,
+        key: Key,
         run: impl FnOnce() -> Result<(), SourceError> + Send + 'static,
     ) -> Result<(), SourceError> {
         let (tell, ended) = oneshot::channel();
         thread::Builder::new()
-            .name(format!("{kind} {name}"))
+            .name(format!("{} {}", key.0.as_str(), key.1))
             .spawn(move || {
                 // Nobody listens any more: the process is already going down.
                 drop(tell.send(run()));
@@ -159,17 +302,51 @@ impl Sources {
         self.running.spawn(async move {
             // A thread that panics drops its end without a word.
             let result = ended.await.unwrap_or(Err(SourceError::Panicked));
-            (name, result)
+            (key, result)
         });
         Ok(())
     }
 
-    /// The next source that ended, with its name; `None` when all have. Before the shutdown any end is a
-    /// failure of the process. Cancel safe.
+    /// The next source that ended and should not have, with its name; after the shutdown the next that ended.
+    /// `None` when all have. Cancel safe.
     pub async fn ended(&mut self) -> Option<(String, Result<(), SourceError>)> {
-        match self.running.join_next().await? {
-            Ok(end) => Some(end),
-            Err(_) => Some(("mqtt".into(), Err(SourceError::Panicked))),
+        loop {
+            if self.shutdown.is_cancelled() {
+                // Nothing is started any more, so the time keeper may end with the last source.
+                self.processing = None;
+            }
+            let Ok((key, result)) = self.running.join_next().await? else {
+                return Some(("mqtt".into(), Err(SourceError::Panicked)));
+            };
+            if key == TIME_KEEPER {
+                return Some(("process".to_owned(), result));
+            }
+            let member = self.members.remove(&key);
+            let name = key.1.clone();
+            if result.is_err() || self.shutdown.is_cancelled() {
+                return Some((name, result));
+            }
+            match member {
+                Some(Member {
+                    then: Then::Start(prepared),
+                    ..
+                }) => {
+                    if let Err(error) = self.start(*prepared) {
+                        return Some((name, Err(error)));
+                    }
+                }
+                Some(Member {
+                    then: Then::Forget, ..
+                }) => {
+                    self.roster.forget(&key);
+                    self.around.links.forget(key.0, &key.1);
+                    self.around.devices.forget(&key.1);
+                }
+                Some(Member {
+                    then: Then::Fail, ..
+                })
+                | None => return Some((name, result)),
+            }
         }
     }
 }

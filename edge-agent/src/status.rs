@@ -1,32 +1,55 @@
-//! What the process says of itself over HTTP: `/livez`, `/readyz`, `/status.json`, `/metrics`.
+//! What the process says of itself over HTTP: a page for people at `/`, `/livez`, `/readyz`, `/status.json`,
+//! `/metrics`.
 //!
 //! Each answer is made of one [`Snapshot`], and the numbers of the conservation equation in it are of
-//! one moment, so the equation holds in every scrape.
+//! one moment, so the equation holds in every scrape. The page is [`protocol_host::page`]'s frame around what an
+//! agent shows; all it shows is in `/status.json`. Everything in there is bounded: devices by
+//! [`crate::devices`], incidents by [`protocol_host::log::recent`], the rest by the configuration.
 
+mod budget;
 mod metrics;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
+    response::{Html, IntoResponse},
     routing::get,
 };
-use protocol::{GatewayId, control::LossReason};
+use protocol::{GatewayId, Timestamp, control::LossReason};
+use protocol_host::{
+    log::{self, Incident},
+    page::{Page, Parts},
+    rate::{self, Rates},
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Clock,
     conservation::{Balance, Conservation},
+    devices::{self, Devices},
     forward,
     ingest::Gate,
     link::{LinkKind, LinkState, Links},
     process::Suppression,
     queue, source,
+};
+
+const PAGE: Parts = Parts {
+    title: "edge-agent",
+    body: include_str!("status/page.html"),
+    script: include_str!("status/page.js"),
+    script_sha256: "mOA0+JrFguNQCVtJmuHv7Uxku8uCEyYAXuiih+Lu8/s=",
 };
 
 /// A lane, as far as it is shown.
@@ -36,14 +59,25 @@ pub struct Lane {
     pub queue: Arc<queue::Lane>,
     /// Its forwarder.
     pub forward: Arc<forward::Counters>,
+    /// Readings committed, per second.
+    committed: Arc<Mutex<Rates<1>>>,
+    /// The oldest reading that it keeps.
+    pub max_age: Duration,
+    /// Bytes it may send a day.
+    pub budget_per_day: Option<u64>,
 }
 
 impl Lane {
     /// Of a lane whose forwarder has done nothing yet.
     #[must_use]
-    pub fn new(queue: Arc<queue::Lane>) -> Self {
-        let forward = Arc::default();
-        Self { queue, forward }
+    pub fn new(queue: Arc<queue::Lane>, max_age: Duration, budget_per_day: Option<u64>) -> Self {
+        Self {
+            queue,
+            max_age,
+            forward: Arc::default(),
+            committed: Arc::default(),
+            budget_per_day,
+        }
     }
 }
 
@@ -60,9 +94,15 @@ pub struct Watched {
     /// Every lane.
     pub lanes: Vec<Lane>,
     /// What each source has seen.
-    pub sources: Vec<Arc<source::Counters>>,
+    pub sources: source::Roster,
     /// For what was rejected.
     pub gate: Gate,
+    /// Their last values.
+    pub devices: Devices,
+    /// How old readings are.
+    pub clock: Clock,
+    /// Readings received and acknowledged, per second.
+    pub rates: Mutex<Rates<2>>,
 }
 
 /// Everything at one moment.
@@ -75,8 +115,12 @@ struct Snapshot {
     links: Vec<Link>,
     #[serde(serialize_with = "balance")]
     balance: Balance,
+    rates: Option<PerSecond>,
     lanes: Vec<LaneStat>,
     sources: Vec<Source>,
+    #[serde(flatten)]
+    devices: devices::Snapshot,
+    incidents: Vec<Incident>,
     #[serde(skip)]
     rejections: Vec<(String, &'static str, u64)>,
 }
@@ -87,6 +131,15 @@ struct Link {
     name: String,
     state: &'static str,
     detail: Option<String>,
+    /// For how long it has been so.
+    since_s: u64,
+}
+
+/// Of the last minute.
+#[derive(Debug, Serialize)]
+struct PerSecond {
+    received: f64,
+    acknowledged: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,9 +148,24 @@ struct LaneStat {
     topic: String,
     #[serde(flatten)]
     stat: queue::Stat,
+    oldest_age_s: Option<u64>,
+    committed_per_s: Option<f64>,
+    /// How long Kafka may be away until readings are lost, if readings come as in the last minute.
+    offline_budget_s: Option<u64>,
     sent_bytes: u64,
     resent: u64,
     restarts: u64,
+    /// What holds it back in front of Kafka now.
+    held: Option<forward::Held>,
+    /// Where it has one.
+    budget: Option<BudgetStat>,
+}
+
+#[derive(Debug, Serialize)]
+struct BudgetStat {
+    bytes_per_day: u64,
+    /// Of this day, as far as it is known; not less than what was sent.
+    spent_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -145,8 +213,9 @@ fn dropped(balance: &Balance) -> impl Iterator<Item = (&'static str, u64)> {
 }
 
 impl Link {
-    fn new((kind, name, state): (LinkKind, String, LinkState)) -> Self {
+    fn new((kind, name, state, since): (LinkKind, String, LinkState, Duration)) -> Self {
         Self {
+            since_s: since.as_secs(),
             kind,
             name,
             state: state.as_str(),
@@ -165,13 +234,29 @@ impl Link {
 impl Watched {
     fn snapshot(&self) -> Snapshot {
         use std::sync::atomic::Ordering::Relaxed;
-        let links: Vec<Link> = self.links.snapshot().into_iter().map(Link::new).collect();
-        let lane = |lane: &Lane| LaneStat {
-            topic: lane.queue.name().to_owned(),
-            stat: lane.queue.stat(),
-            sent_bytes: lane.forward.sent_bytes.load(Relaxed),
-            resent: lane.forward.resent.load(Relaxed),
-            restarts: lane.forward.restarts.load(Relaxed),
+        let now = Instant::now();
+        let links: Vec<Link> = self.links.shown(now).into_iter().map(Link::new).collect();
+        let wall = self.clock.now().wall;
+        let lane = |lane: &Lane| {
+            let stat = lane.queue.stat();
+            let age = age(&stat, wall);
+            let committed_per_s = unpoisoned(&lane.committed).per_second().map(|[rate]| rate);
+            let budget = budget::offline(&stat, committed_per_s, age, lane.max_age);
+            LaneStat {
+                topic: lane.queue.name().to_owned(),
+                stat,
+                oldest_age_s: age.map(|age| age.as_secs()),
+                committed_per_s,
+                offline_budget_s: budget.map(|budget| budget.as_secs()),
+                sent_bytes: lane.forward.sent_bytes.load(Relaxed),
+                resent: lane.forward.resent.load(Relaxed),
+                restarts: lane.forward.restarts.load(Relaxed),
+                held: lane.forward.held(),
+                budget: lane.budget_per_day.map(|bytes_per_day| BudgetStat {
+                    bytes_per_day,
+                    spent_bytes: lane.forward.budget_spent_bytes.load(Relaxed),
+                }),
+            }
         };
         let source = |counters: &Arc<source::Counters>| Source {
             kind: counters.kind,
@@ -186,11 +271,46 @@ impl Watched {
             ready: links.iter().all(Link::is_up),
             links,
             balance: self.conservation.snapshot(),
+            rates: unpoisoned(&self.rates)
+                .per_second()
+                .map(|[received, acknowledged]| PerSecond {
+                    received,
+                    acknowledged,
+                }),
+            devices: self.devices.snapshot(now),
+            incidents: log::recent(),
             lanes: self.lanes.iter().map(lane).collect(),
-            sources: self.sources.iter().map(source).collect(),
+            sources: self.sources.counters().iter().map(source).collect(),
             rejections: rejections
                 .map(|(source, reason, count)| (source, reason.as_str(), count))
                 .collect(),
+        }
+    }
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Only shown, and never half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Since the oldest waiting reading was committed; nothing of a clock that was set back.
+fn age(stat: &queue::Stat, wall: Timestamp) -> Option<Duration> {
+    let micros = wall.as_micros().saturating_sub(stat.oldest_committed?);
+    Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
+}
+
+/// Notes for the rates what there is. Never ends.
+async fn note_rates(watched: &Watched) -> io::Result<()> {
+    let mut tick = tokio::time::interval(rate::EVERY);
+    loop {
+        tick.tick().await;
+        let now = Instant::now();
+        let balance = watched.conservation.snapshot();
+        let counters = [balance.received, balance.acknowledged];
+        unpoisoned(&watched.rates).note(now, counters);
+        for lane in &watched.lanes {
+            let committed = lane.queue.stat().committed;
+            unpoisoned(&lane.committed).note(now, [committed]);
         }
     }
 }
@@ -206,15 +326,29 @@ pub async fn serve(
 ) -> io::Result<(SocketAddr, impl Future<Output = io::Result<()>>)> {
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
+    let watched = Arc::new(watched);
+    let page = Arc::new(Page::new(&PAGE));
     let router = Router::new()
+        .route("/", get(async move || show(&page)))
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
         .route("/metrics", get(scrape))
-        .with_state(Arc::new(watched));
+        .with_state(Arc::clone(&watched));
     let server = axum::serve(listener, router)
         .with_graceful_shutdown(async move { shutdown.cancelled().await });
-    Ok((address, server.into_future()))
+    let both = async move {
+        tokio::select! {
+            end = server => end,
+            end = note_rates(&watched) => end,
+        }
+    };
+    Ok((address, both))
+}
+
+fn show(page: &Page) -> impl IntoResponse + use<> {
+    let headers = page.headers().map(|(name, value)| (name, value.to_owned()));
+    (headers, Html(page.html.clone()))
 }
 
 async fn readyz(State(watched): State<Arc<Watched>>) -> impl IntoResponse {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -175,14 +175,9 @@ impl Sim {
         lines: Option<crate::device::text::Format>,
     ) -> Result<(), StartError> {
         let device = station.plan.id.clone();
-        let wrong = |source| StartError::Pty {
-            device: device.clone(),
-            dir: options.pty_dir.display().to_string(),
-            source,
-        };
-        std::fs::create_dir_all(&options.pty_dir).map_err(wrong)?;
-        let dir = options.pty_dir.clone();
-        let player = pty::Player::new(station, dir, lines).map_err(wrong)?;
+        let player = in_pty_dir(&device, options, |dir| {
+            pty::Player::new(station, dir.to_owned(), lines)
+        })?;
         let (name, shared) = (device.clone(), Arc::clone(&self.shared));
         self.thread(&device, move || {
             if let Err(source) = player.play() {
@@ -199,13 +194,9 @@ impl Sim {
         voice: native::Voice,
     ) -> Result<(), StartError> {
         let device = station.plan.id.clone();
-        let wrong = |source| StartError::Pty {
-            device: device.clone(),
-            dir: options.pty_dir.display().to_string(),
-            source,
-        };
-        std::fs::create_dir_all(&options.pty_dir).map_err(wrong)?;
-        let line = native::Line::open(station, &options.pty_dir, voice).map_err(wrong)?;
+        let line = in_pty_dir(&device, options, |dir| {
+            native::Line::open(station, dir, voice)
+        })?;
         self.bought_thread(device, || line.play())
     }
 
@@ -360,3 +351,19 @@ impl Drop for Sim {
 
 #[cfg(test)]
 mod tests;
+
+/// Opens a device's line in the directory of the pseudo terminals, which is made.
+fn in_pty_dir<L>(
+    device: &str,
+    options: &Options,
+    open: impl FnOnce(&Path) -> io::Result<L>,
+) -> Result<L, StartError> {
+    let dir = &options.pty_dir;
+    std::fs::create_dir_all(dir)
+        .and_then(|()| open(dir))
+        .map_err(|source| StartError::Pty {
+            device: device.to_owned(),
+            dir: dir.display().to_string(),
+            source,
+        })
+}

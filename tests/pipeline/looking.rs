@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use hardware_sim::{Options, Scenario, Sim};
+use hardware_sim::{Options, Scenario, Sim, native::modbus::profiles};
 use harness::port;
 use protocol::frame::{Ack, Frame, Verdict};
 
@@ -28,11 +28,7 @@ fn agent(arguments: &[&str]) -> Result<(Output, String)> {
     let output = Command::new(harness::binary("edge-agent")?)
         .args(arguments)
         .output()?;
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = harness::process::said(&output);
     Ok((output, said))
 }
 
@@ -76,6 +72,53 @@ fn a_scan_names_the_units_of_a_line_and_of_a_server() -> Result<()> {
     );
     let (output, said) = agent(&["scan", "modbus", &bus, "--units", "9"])?;
     ensure!(output.status.code() == Some(69), "{said}");
+    sim.stop(Duration::from_secs(5))?;
+    Ok(())
+}
+
+#[test]
+fn a_scan_recognises_every_profile_the_simulator_plays() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut servers = Vec::new();
+    for name in profiles() {
+        servers.push((name, format!("127.0.0.1:{}", port::free()?)));
+    }
+    let devices: Vec<String> = servers
+        .iter()
+        .map(|(name, address)| {
+            format!(
+                "[[device]]\nid = {name:?}\nkind = \"meter\"\n\
+                 link = {{ modbus = {{ slaves = [ {{ unit = 1, profile = {name:?} }} ], listen = \"{address}\" }} }}\n"
+            )
+        })
+        .collect();
+    let sim = sim(dir.path(), &devices.concat())?;
+    std::thread::scope(|scope| {
+        let scans: Vec<_> = servers
+            .iter()
+            .map(|(name, address)| {
+                scope.spawn(move || -> Result<()> {
+                    let scan = [
+                        "scan",
+                        "modbus",
+                        address,
+                        "--units",
+                        "1",
+                        "--timeout",
+                        "5000",
+                    ];
+                    let (output, said) = agent(&scan)?;
+                    let named = said.contains(&format!("profile = {name:?}"));
+                    ensure!(output.status.success() && named, "{name}: {said}");
+                    Ok(())
+                })
+            })
+            .collect();
+        scans.into_iter().try_for_each(|scan| match scan.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
     sim.stop(Duration::from_secs(5))?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! Where a test must take a service away, it starts one of its own.
 
 mod configuration;
+mod containers;
 mod demo;
 mod documentation;
 mod embedded;
@@ -16,14 +17,22 @@ mod faults_kafka;
 mod faults_mqtt;
 mod faults_serial;
 mod looking;
+mod monitoring;
+mod packaging;
+mod page;
+mod reload;
 mod secrets;
+mod supervised;
 mod verdict;
 
 mod on_the_stack {
+    mod analysis;
     mod audit;
     mod bad_input;
     mod bench;
+    mod config_schema;
     mod confluent;
+    mod confluent_page;
     mod faults_clock;
     mod faults_devices;
     mod faults_fleet;
@@ -34,10 +43,14 @@ mod on_the_stack {
     mod faults_versions;
     mod house;
     mod kafka_away;
+    mod lanes;
     mod mongodb_away;
+    mod monitoring;
     mod mqtt;
     mod mqtt_brokers;
+    mod page;
     mod registry;
+    mod reload;
     mod restarts;
     mod serial;
     mod shutdown;
@@ -55,7 +68,28 @@ mod on_the_stack {
         rig::{Rig, kafka::RawRecord},
         service::Kind,
     };
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        path::Path,
+        process::Command,
+    };
+
+    /// What a command of ours says, which is never `secret`, and its exit code.
+    pub fn said(
+        program: &str,
+        arguments: &[&str],
+        config: &Path,
+        secret: &str,
+    ) -> Result<(i32, String)> {
+        let output = Command::new(harness::binary(program)?)
+            .args(arguments)
+            .arg("-c")
+            .arg(config)
+            .output()?;
+        let text = harness::process::said(&output);
+        ensure!(!text.contains(secret), "{program} tells a secret:\n{text}");
+        Ok((output.status.code().unwrap_or(-1), text))
+    }
 
     /// Devices that publish JSON with a sequence under `{{rig}}/DEVICE/state`.
     pub const MQTT: &str = r#"

@@ -53,11 +53,7 @@ fn said(program: &str, arguments: &[&str], config: &Path) -> Result<String> {
         .arg(config)
         .env("RUST_LOG", "trace")
         .output()?;
-    Ok(format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    ))
+    Ok(harness::process::said(&output))
 }
 
 /// Neither as it is nor in the form in which HTTP carries it.

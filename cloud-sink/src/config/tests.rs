@@ -1,6 +1,6 @@
 //! What is read right, what is refused and where, and that nothing secret is ever shown.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use super::*;
 
@@ -192,6 +192,18 @@ fn every_mistake_has_its_place_and_its_remedy() {
         ),
         (
             "uri = \"mongodb://localhost\"",
+            "uri = \"mongodb://mongo:27017/?replicaSet=rs0\"",
+            "5:7: mongodb.uri goes to mongo in plain text",
+            "tls=true",
+        ),
+        (
+            "bootstrap = \"localhost:9092\"",
+            "bootstrap = \"kafka:9092\"",
+            "3:13: kafka.bootstrap goes to kafka in plain text",
+            "allow_plaintext = true in [kafka]",
+        ),
+        (
+            "uri = \"mongodb://localhost\"",
             "uri = { vault = \"x\" }",
             "5:7: mongodb.uri cannot be found by vault",
             "credential",
@@ -335,6 +347,7 @@ fn every_mistake_has_its_place_and_its_remedy() {
             "did you mean status?",
         ),
     ];
+    assert!(table.len() >= 40, "{} cases", table.len());
     for (line, instead, place, remedy) in table {
         assert!(MINIMAL.contains(line), "{line}");
         let problems = read(&MINIMAL.replacen(line, instead, 1)).unwrap_err();
@@ -361,6 +374,34 @@ fn a_broken_file_is_named_with_its_line() {
 }
 
 #[test]
+fn plain_text_to_another_machine_needs_a_word() {
+    let text = MINIMAL.replace("localhost", "elsewhere");
+    assert_eq!(read(&text).unwrap_err().len(), 2);
+    let allowed = text
+        .replace("[kafka]", "[kafka]\nallow_plaintext = true")
+        .replace("[mongodb]", "[mongodb]\nallow_plaintext = true");
+    let config = config(&allowed);
+    assert!(config.kafka.client.allow_plaintext && config.mongodb.allow_plaintext);
+}
+
+#[test]
+fn a_connection_string_that_is_a_secret_is_held_to_the_same_without_being_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("uri");
+    fs::write(&file, "mongodb://me:hunter2@mongo/x").unwrap();
+    let secret = format!("uri = {{ file = {file:?} }}");
+    let text = MINIMAL.replace("uri = \"mongodb://localhost\"", &secret);
+    assert!(read(&text).is_ok(), "it is not read for check");
+    let problems = parse(Path::new("sink.toml"), &text, Secrets::Read).unwrap_err();
+    let said = lines(&problems);
+    assert!(
+        said.contains("mongodb.uri goes to mongo in plain text"),
+        "{said}"
+    );
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
 fn secrets_never_show() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("client.properties");
@@ -376,6 +417,76 @@ fn secrets_never_show() {
     for shown in [config.show(), format!("{config:?}"), format!("{config:#?}")] {
         assert!(!shown.contains("hunter2"), "{shown}");
     }
+}
+
+/// Every key that the reader asks for in a text.
+fn asked(text: &str) -> BTreeSet<String> {
+    let doc = Document::new(Path::new("sink.toml"), text);
+    let _ = sections::read(&doc, Secrets::Leave);
+    doc.asked()
+}
+
+#[test]
+fn the_schema_has_every_key_that_the_reader_knows_and_no_other() {
+    let schema = schema();
+    let keys: BTreeSet<String> = schema::keys(&schema).into_iter().collect();
+    assert_eq!(keys, asked(&schema::in_force(SAMPLE)));
+}
+
+#[test]
+fn the_schema_says_what_each_setting_has_to_be() {
+    let schema = schema();
+    // What has neither a type nor words nor a choice would be anything.
+    fn untyped(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+        let inner = schema
+            .get("items")
+            .filter(|_| schema["items"].get("properties").is_some());
+        let inner = inner.unwrap_or(schema);
+        match inner
+            .get("properties")
+            .and_then(serde_json::Value::as_object)
+        {
+            Some(properties) => {
+                for (key, inner) in properties {
+                    untyped(inner, &format!("{path}.{key}"), found);
+                }
+            }
+            None => {
+                let says = ["type", "enum", "anyOf", "$ref"];
+                if says.iter().all(|word| inner.get(word).is_none()) {
+                    found.push(path.to_owned());
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    untyped(&schema, "", &mut found);
+    assert!(found.is_empty(), "{found:?}");
+    let at = |path: &str| {
+        schema
+            .pointer(path)
+            .unwrap_or_else(|| panic!("{path} is not in\n{schema:#}"))
+    };
+    assert_eq!(
+        *at("/required"),
+        serde_json::json!(["kafka", "mongodb", "route"])
+    );
+    assert_eq!(
+        *at("/properties/route/items/required"),
+        serde_json::json!(["collection", "topic"])
+    );
+    assert_eq!(*at("/properties/kafka/required"), serde_json::json!([]));
+    assert_eq!(
+        at("/properties/mongodb/properties/uri/anyOf")
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(
+        *at("/properties/topic/items/properties/value/enum"),
+        serde_json::json!(["avro", "json-schema"])
+    );
 }
 
 proptest::proptest! {

@@ -8,7 +8,7 @@ use crate::{
     unread::Retention,
 };
 
-fn watched() -> Watched {
+pub(super) fn watched() -> Watched {
     let telemetry = Telemetry::new("sinks".into());
     telemetry.latencies.add(38);
     let partition = Partition {

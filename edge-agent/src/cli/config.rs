@@ -1,9 +1,9 @@
-//! `edge-agent config sample | show`.
+//! `edge-agent config sample | show | schema`.
 
 use clap::Subcommand;
 
 use super::{ConfigFile, Exit, print};
-use crate::config::{SAMPLE, Secrets};
+use crate::config::{SAMPLE, Secrets, schema};
 
 /// Commands of `config`.
 #[derive(Debug, Subcommand)]
@@ -12,6 +12,8 @@ pub enum Command {
     Sample,
     /// The configuration in force, defaults included, without secrets
     Show(ConfigFile),
+    /// A JSON Schema for editors, which then complete settings and underline mistakes
+    Schema,
 }
 
 /// Prints it.
@@ -21,6 +23,7 @@ pub enum Command {
 pub fn config(command: &Command) -> Result<(), Exit> {
     match command {
         Command::Sample => print(SAMPLE),
+        Command::Schema => print(&format!("{:#}\n", schema())),
         Command::Show(file) => print(&file.load(Secrets::Leave)?.show()),
     }
 }

@@ -1,17 +1,21 @@
 //! `edge-agent run`.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use clap::Args;
 use protocol_host::log;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::spawn_blocking,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{ConfigFile, Exit};
-use crate::config::Secrets;
+use crate::{config::Secrets, run::Reread};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -44,7 +48,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
         .context("no runtime")?;
     let ended = runtime.block_on(async {
         let shutdown = on_signals().context("no signal handlers")?;
-        crate::run::run(config, shutdown).await
+        let rereads = on_hangup(arguments.config.path.clone()).context("no signal handlers")?;
+        crate::run::run(config, rereads, shutdown).await
     });
     ended.map_err(|error| {
         error!(error = format!("{error:#}"), "ended");
@@ -66,6 +71,26 @@ fn on_signals() -> std::io::Result<CancellationToken> {
         std::process::exit(1);
     });
     Ok(shutdown)
+}
+
+/// Reads the configuration again at each SIGHUP; what comes while it is being read is one.
+fn on_hangup(path: PathBuf) -> std::io::Result<mpsc::Receiver<Reread>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (to, rereads) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let path = path.clone();
+            let read = spawn_blocking(move || crate::config::load(&path, Secrets::Read));
+            let Ok(read) = read.await else {
+                // The panic is in the log; the configuration is as it was.
+                continue;
+            };
+            if to.send(read).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(rereads)
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -6,7 +6,7 @@ use protocol::DeviceId;
 
 use super::{
     LineFormat, Lines, Polled, PolledDevice, Roles, SerialDevice, SerialMode, TimeFormat,
-    document::{Mistake, Table, Value},
+    document::{Expected, Mistake, Table, Value},
     sections::{Unique, each},
     value,
 };
@@ -24,7 +24,9 @@ enum DeviceFrom {
 
 fn device(value: &Value<'_>) -> Result<DeviceFrom, Mistake> {
     let Some(table) = value.get_ref().as_table() else {
-        return value::parsed(value).map(DeviceFrom::Config);
+        let or_member = |mistake: Mistake| mistake.or_expects(Expected::Table);
+        let device = value::parsed(value).map(DeviceFrom::Config);
+        return device.map_err(or_member);
     };
     match table.get("field") {
         Some(field) if table.len() == 1 => value::text(field).map(DeviceFrom::Payload),
@@ -74,7 +76,8 @@ fn time_format(value: &Value<'_>) -> Result<TimeFormat, Mistake> {
             ("unix-micros", 3),
             ("unix-nanos", 4),
         ]);
-        return Ok(match word(value)? {
+        let or_pattern = |mistake: Mistake| mistake.or_expects(Expected::Table);
+        return Ok(match word(value).map_err(or_pattern)? {
             0 => TimeFormat::Rfc3339,
             1 => TimeFormat::UnixSeconds,
             2 => TimeFormat::UnixMillis,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use protocol::{DeviceId, FieldName, Metadata};
 
 use super::{
-    document::{Mistake, Table, Value},
+    document::{Expected, Mistake, Table, Value},
     value,
 };
 use crate::{
@@ -95,7 +95,7 @@ pub fn rule(table: &Table<'_, '_>, sources: &[&str]) -> Option<Rule> {
 }
 
 fn only(value: &Value<'_>, keys: &[&str], shape: &str) -> Result<(), Mistake> {
-    let wrong = || Mistake::new(format!("must be {shape}"));
+    let wrong = || Mistake::new(format!("must be {shape}")).expects(Expected::Table);
     let table = value.get_ref().as_table().ok_or_else(wrong)?;
     let known = |key: &str| keys.contains(&key);
     match table.keys().all(|key| known(key.get_ref())) {

@@ -4,9 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use protocol::{GatewayId, Metadata, Topic};
 
+use protocol_host::config::plaintext;
+
 use super::{
-    Framing, MessageKeys, ModbusTcp, Mqtt, MqttPreset, MqttVersion, Roles, Secrets, Serial,
-    Subscription, WhenFull,
+    Framing, MessageKeys, ModbusTcp, Mqtt, MqttPreset, MqttVersion, Queue, Roles, Secrets, Serial,
+    Subscription, TopicSettings, WhenFull,
     document::{Mistake, Table},
     payload::{ROLE_KEYS, modbus_tcp, roles, serial_mode},
     sections::{Unique, each},
@@ -22,8 +24,10 @@ pub struct Sources<'a> {
     pub topic: Option<&'a Topic>,
     /// `kafka.control_topic`.
     pub control_topic: Option<&'a Topic>,
-    /// `queue.when_full`.
-    pub when_full: WhenFull,
+    /// `[queue]`.
+    pub queue: &'a Queue,
+    /// `[[topic]]`, as far as they are right.
+    pub topics: &'a [TopicSettings],
     /// Whether to read secrets.
     pub secrets: Secrets,
     /// Names of sources.
@@ -120,7 +124,7 @@ impl Sources<'_> {
     /// One of `[[mqtt]]`.
     pub fn mqtt(&mut self, table: &Table<'_, '_>) -> Option<Mqtt> {
         let name = self.name(table, "write name = \"house\"");
-        let url = table.required("url", "write url = \"mqtt://host:1883\"", value::mqtt_url);
+        let url = table.required("url", "write url = \"mqtts://host:8883\"", value::mqtt_url);
         let client_id = table.optional("client_id", value::text);
         let client_id =
             client_id.or_else(|| Some(format!("edge-agent-{}-{}", self.gateway?, name.as_ref()?)));
@@ -144,6 +148,14 @@ impl Sources<'_> {
                 "password",
                 Mistake::fix("has no user", "set username as well"),
             );
+        }
+        let allow_plaintext = plaintext::is_allowed(table);
+        if let (Some(url), false) = (&url, allow_plaintext)
+            && !url.tls
+            && !plaintext::is_this_machine(&url.host)
+        {
+            let mistake = plaintext::mistake(&url.host, "write mqtts://", "this [[mqtt]]");
+            table.wrong("url", mistake);
         }
         let tls_ca = table.optional("tls_ca", value::path);
         if let (Some(_), Some(false)) = (&tls_ca, url.as_ref().map(|url| url.tls)) {
@@ -211,6 +223,7 @@ impl Sources<'_> {
             tls_ca,
             tls_cert,
             tls_key,
+            allow_plaintext,
             version,
             session_expiry,
             max_packet_bytes,
@@ -221,16 +234,20 @@ impl Sources<'_> {
 
     /// Acknowledgements go out in the order of arrival, so one lane that blocks would stop the others.
     fn check_lanes(&self, table: &Table<'_, '_>, subscriptions: &[Subscription]) {
-        let lanes: BTreeSet<&str> = subscriptions
-            .iter()
-            .map(|s| s.kafka_topic.as_str())
-            .collect();
-        if self.when_full == WhenFull::Block && lanes.len() > 1 {
-            let lanes: Vec<&str> = lanes.into_iter().collect();
+        let lanes: BTreeSet<&Topic> = subscriptions.iter().map(|s| &s.kafka_topic).collect();
+        let blocks = |lane: &&&Topic| {
+            let set = self.topics.iter().find(|set| set.name == ***lane);
+            let own = set.and_then(|set| set.bounds.when_full);
+            own.unwrap_or(self.queue.when_full) == WhenFull::Block
+        };
+        if let Some(blocking) = lanes.iter().find(blocks)
+            && lanes.len() > 1
+        {
+            let names: Vec<&str> = lanes.iter().map(|lane| lane.as_str()).collect();
             let message = format!(
-                "feeds {} lanes ({}), but with queue.when_full = \"block\" one full lane would stop the others",
-                lanes.len(),
-                lanes.join(", ")
+                "feeds {} lanes ({}), but {blocking} has when_full = \"block\", and full it would stop the others",
+                names.len(),
+                names.join(", ")
             );
             let fix = "give each kafka_topic a [[mqtt]] of its own";
             table.wrong("subscribe", Mistake::fix(message, fix));

@@ -1,6 +1,6 @@
 //! What is read right, what is refused and where, and that nothing secret is ever shown.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use protocol_host::config::properties::names;
 
@@ -61,6 +61,19 @@ fn the_defaults_shown_in_the_sample_are_the_defaults() {
     assert_eq!(shown.kafka.control_topic, default.kafka.control_topic);
     assert_eq!(shown.kafka.value, default.kafka.value);
     assert_eq!(shown.schemas, default.schemas);
+    let ([all, alarm], none) = (&shown.topics[..], Limits::default()) else {
+        panic!("two topics in the sample");
+    };
+    assert_eq!(
+        (all.limits.priority, &all.limits.timezone),
+        (none.priority, &none.timezone)
+    );
+    assert_eq!(all.bounds.when_full, Some(default.queue.when_full));
+    let only_alarm = Limits {
+        alarm: true,
+        ..none
+    };
+    assert_eq!(alarm.limits, only_alarm);
     let registry = shown.kafka.client.registry.as_ref().unwrap();
     let plain = protocol_host::config::registry::Settings::new("https://h", None);
     assert_eq!(
@@ -125,6 +138,7 @@ version = \"5\"
 subscribe = [
   {{ topic = \"plant/{{site}}/{{device}}\", fields = {{ temperature_c = \"main.temp\", pm2_5_ug_m3 = \"sensors.0.pm\" }}, time = \"ts\", sequence = \"seq\", boot = \"boot\", share = \"edge\", user_properties = [\"line\"], meta = {{ floor = \"1\" }} }},
   {{ topic = \"garden/soil/moisture\", preset = \"number\", device = \"soil-1\", field = \"moisture_pct\" }},
+  {{ topic = \"alarms/{{device}}\", kafka_topic = \"telemetry.alarms.v1\" }},
   {{ preset = \"tasmota\", timezone = \"Europe/Berlin\" }},
 ]
 [[process]]
@@ -177,6 +191,29 @@ fn what_is_shown_reads_back_as_the_same() {
 }
 
 #[test]
+fn a_lane_has_the_bounds_of_its_topic_and_else_those_of_the_queue() {
+    let config = config(&format!(
+        "{MINIMAL}[queue]\nmax_bytes = \"64MiB\"\nmax_age = \"2d\"\n\
+         [[mqtt]]\nname = \"h\"\nurl = \"mqtt://h\"\n\
+         subscribe = [{{ topic = \"a/{{device}}\" }}, {{ topic = \"b/{{device}}\", kafka_topic = \"alarms\" }}]\n\
+         [[topic]]\nname = \"readings\"\nmax_bytes = \"1GiB\"\nmax_age = \"6h\"\nwhen_full = \"drop-newest\"\n\
+         [[topic]]\nname = \"alarms\"\nalarm = true\n"
+    ));
+    let of = |topic: &str| {
+        let queue = config.queue_of(&topic.parse().unwrap());
+        (
+            queue.max_bytes >> 20,
+            queue.max_age.as_secs() / 3600,
+            queue.when_full,
+        )
+    };
+    assert_eq!(of("readings"), (1024, 6, WhenFull::DropNewest));
+    // Only bytes bound an alarm.
+    assert_eq!(of("alarms"), (64, 3650 * 24, WhenFull::DropOldest));
+    assert_eq!(of("another"), (64, 48, WhenFull::DropOldest));
+}
+
+#[test]
 fn secrets_are_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let (secret, properties) = (
@@ -194,7 +231,7 @@ fn secrets_are_never_shown() {
 properties = {{ \"ssl.key.password\" = {{ file = {secret:?} }}, \"client.id\" = {{ file = {secret:?} }} }}
 [[mqtt]]
 name = \"house\"
-url = \"mqtt://h\"
+url = \"mqtt://localhost\"
 username = \"u\"
 password = {{ file = {secret:?} }}
 subscribe = [{{ topic = \"a/{{device}}\" }}]
@@ -315,12 +352,20 @@ fn mistakes_in_the_properties_file_are_placed_in_it() {
             ":2:1: acks stands here a second time",
         ),
         (
-            "bootstrap.servers=h:1\nacks=1\n",
+            "bootstrap.servers=localhost:1\nacks=1\n",
             ":2:1: acks must be all: ",
         ),
         (
-            "bootstrap.servers=h:1\nmessage.timeout.ms=300000\n",
+            "bootstrap.servers=localhost:1\nmessage.timeout.ms=300000\n",
             ":2:1: message.timeout.ms must be 0: ",
+        ),
+        (
+            "acks=all\nbootstrap.servers=kafka:9092\n",
+            ":2:1: bootstrap.servers goes to kafka in plain text, ",
+        ),
+        (
+            "bootstrap.servers=localhost:1\nschema.registry.url=http://registry:8080\n",
+            ":2:1: schema.registry.url goes to registry in plain text, ",
         ),
         (
             "sasl.jaas.config=x\n",
@@ -374,6 +419,94 @@ fn librdkafka_knows_every_name_in_the_list_and_has_no_name_for_two() {
         let canonical = names::librdkafkas(name).unwrap_or_else(|mistake| panic!("{mistake:?}"));
         assert_eq!(names::librdkafkas(canonical), Ok(canonical));
     }
+}
+
+/// Every key that the reader asks for in a text.
+fn asked(text: &str) -> BTreeSet<String> {
+    let doc = Document::new(Path::new("agent.toml"), text);
+    let _ = sections::read(&doc, Secrets::Leave);
+    doc.asked()
+}
+
+#[test]
+fn the_schema_has_every_key_that_the_reader_knows_and_no_other() {
+    let schema = schema();
+    let keys: BTreeSet<String> = schema::keys(&schema).into_iter().collect();
+    assert_eq!(keys, asked(&schema::in_force(SAMPLE)));
+    // Also those that only mistakes make it ask for.
+    let mistakes = include_str!("mistakes.txt");
+    for case in mistakes.split("\n\n").filter(|case| !case.starts_with('#')) {
+        let (input, _) = case.split_once("\n>>>\n").unwrap();
+        let input = input.strip_prefix('…').unwrap_or(input);
+        let unknown: Vec<String> = asked(input).difference(&keys).cloned().collect();
+        assert!(unknown.is_empty(), "{unknown:?} of {input}");
+    }
+}
+
+#[test]
+fn the_schema_says_what_each_setting_has_to_be() {
+    let schema = schema();
+    // What has neither a type nor words nor a choice would be anything.
+    fn untyped(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+        let inner = schema
+            .get("items")
+            .filter(|_| schema["items"].get("properties").is_some());
+        let inner = inner.unwrap_or(schema);
+        match inner
+            .get("properties")
+            .and_then(serde_json::Value::as_object)
+        {
+            Some(properties) => {
+                for (key, inner) in properties {
+                    untyped(inner, &format!("{path}.{key}"), found);
+                }
+            }
+            None => {
+                let says = ["type", "enum", "anyOf", "$ref"];
+                if says.iter().all(|word| inner.get(word).is_none()) {
+                    found.push(path.to_owned());
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    untyped(&schema, "", &mut found);
+    assert!(found.is_empty(), "{found:?}");
+    let at = |path: &str| {
+        schema
+            .pointer(path)
+            .unwrap_or_else(|| panic!("{path} is not in\n{schema:#}"))
+    };
+    let serial = "/properties/serial/items";
+    assert_eq!(
+        *at(&format!("{serial}/required")),
+        serde_json::json!(["mode", "name", "port"])
+    );
+    assert_eq!(at(&format!("{serial}/properties/baud"))["minimum"], 50);
+    let modes = at(&format!("{serial}/properties/mode/enum"))
+        .as_array()
+        .unwrap();
+    assert!(
+        modes.contains(&"frames".into()) && modes.contains(&"dsmr".into()),
+        "{modes:?}"
+    );
+    assert_eq!(*at("/required"), serde_json::json!(["agent", "kafka"]));
+    assert_eq!(
+        *at("/properties/kafka/required"),
+        serde_json::json!(["topic"])
+    );
+    assert_eq!(
+        at("/properties/queue/properties/max_age")["description"],
+        "Older readings are dropped, and recorded as lost."
+    );
+    assert_eq!(
+        *at("/properties/queue/properties/when_full/enum"),
+        serde_json::json!(["drop-oldest", "drop-newest", "block"])
+    );
+    assert_eq!(
+        *at("/properties/mqtt/items/properties/subscribe/items/additionalProperties"),
+        false
+    );
 }
 
 proptest::proptest! {

@@ -5,7 +5,7 @@ pub use protocol_host::config::value::*;
 
 use super::{
     MqttUrl,
-    document::{Mistake, Value},
+    document::{Expected, Mistake, Value},
 };
 use crate::decode::template::Template;
 
@@ -62,7 +62,7 @@ pub fn number(value: &Value<'_>) -> Result<f64, Mistake> {
     let number = digits.and_then(|digits| digits.replace('_', "").parse().ok());
     number
         .filter(|number: &f64| number.is_finite())
-        .ok_or_else(|| Mistake::new("must be a number"))
+        .ok_or_else(|| Mistake::new("must be a number").expects(Expected::Number))
 }
 
 /// The name of a group of clients that share a subscription.
@@ -99,7 +99,10 @@ pub fn separator(value: &Value<'_>) -> Result<u8, Mistake> {
 }
 
 fn texts(value: &Value<'_>) -> Result<Vec<String>, Mistake> {
-    let shape = || Mistake::new("must be a list of texts, such as [\"a\", \"b\"]");
+    let shape = || {
+        let shape = Mistake::new("must be a list of texts, such as [\"a\", \"b\"]");
+        shape.expects(Expected::Texts)
+    };
     let array = value.get_ref().as_array().ok_or_else(shape)?;
     array
         .iter()
@@ -115,10 +118,10 @@ fn texts(value: &Value<'_>) -> Result<Vec<String>, Mistake> {
 
 /// `{ site = "berlin-2" }`.
 pub fn metadata(value: &Value<'_>) -> Result<Metadata, Mistake> {
-    let table = value
-        .get_ref()
-        .as_table()
-        .ok_or_else(|| Mistake::new("must be a table of texts, such as { site = \"berlin-2\" }"))?;
+    let table = value.get_ref().as_table().ok_or_else(|| {
+        Mistake::new("must be a table of texts, such as { site = \"berlin-2\" }")
+            .expects(Expected::Table)
+    })?;
     let mut entries = Vec::new();
     for (key, entry) in table {
         let key = key.get_ref();
@@ -148,7 +151,10 @@ pub fn timezone(value: &Value<'_>) -> Result<jiff::tz::TimeZone, Mistake> {
 
 /// `{ temperature_c = "main.temp" }`.
 pub fn paths(value: &Value<'_>) -> Result<Vec<(FieldName, String)>, Mistake> {
-    let wrong = || Mistake::new("must be names and paths, as in { temperature_c = \"main.temp\" }");
+    let wrong = || {
+        Mistake::new("must be names and paths, as in { temperature_c = \"main.temp\" }")
+            .expects(Expected::Table)
+    };
     let table = value.get_ref().as_table().ok_or_else(wrong)?;
     let mut fields = Vec::new();
     for (name, path) in table {
@@ -174,7 +180,7 @@ pub fn template(value: &Value<'_>) -> Result<(String, Template), Mistake> {
 
 /// `mqtt://host:1883`, `mqtts://host:8883`.
 pub fn mqtt_url(value: &Value<'_>) -> Result<MqttUrl, Mistake> {
-    const EXAMPLES: &str = "write mqtt://host:1883 or mqtts://host:8883";
+    const EXAMPLES: &str = "write mqtts://host:8883, or mqtt://localhost:1883";
     let given = text(value)?;
     let (tls, rest) = match given.split_once("://") {
         Some(("mqtt" | "tcp", rest)) => (false, rest),

@@ -175,10 +175,7 @@ impl<'r> Members<'r> {
             (_, Ok(None)) => Ok(()),
             (Err(_), _) => self.reject(name, Problem::Name),
             (Ok(_), Err(problem)) => self.reject(name, problem),
-            (Ok(canonical), Ok(Some(value))) => {
-                self.decoded.fields.push((canonical, value));
-                self.bounded()
-            }
+            (Ok(canonical), Ok(Some(value))) => self.decoded.keep(canonical, value),
         }
     }
 
@@ -190,25 +187,14 @@ impl<'r> Members<'r> {
     ) -> Result<(), DecodeError> {
         match value {
             Ok(None) => Ok(()),
-            Ok(Some(value)) => {
-                self.decoded.fields.push((name.clone(), value));
-                self.bounded()
-            }
+            Ok(Some(value)) => self.decoded.keep(name.clone(), value),
             Err(problem) => self.reject(name.as_str(), problem),
         }
     }
 
     /// Notes a member that cannot be kept.
     pub(crate) fn reject(&mut self, name: &str, problem: Problem) -> Result<(), DecodeError> {
-        self.decoded.rejected.push((excerpt(name), problem));
-        self.bounded()
-    }
-
-    fn bounded(&self) -> Result<(), DecodeError> {
-        if self.decoded.fields.len() + self.decoded.rejected.len() > MAX_FIELDS {
-            return Err(DecodeError::TooManyMembers);
-        }
-        Ok(())
+        self.decoded.reject(name, problem)
     }
 
     pub(crate) fn finish(mut self) -> Decoded {

@@ -70,6 +70,7 @@ pub fn stat(dir: &Path, name: &str) -> io::Result<Seen> {
     };
     for number in numbers {
         let summary = summary(&path, number)?;
+        stat.stored += summary.runs.iter().map(Run::len).sum::<u64>();
         let waiting: u64 = waiting(&book, &summary).iter().map(Run::len).sum();
         stat.readings += waiting;
         if waiting > 0 && stat.oldest_committed.is_none() {

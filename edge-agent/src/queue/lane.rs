@@ -74,6 +74,7 @@ pub(super) struct State {
     /// Numbers of the oldest segment handed out and not forgotten, and of the one being read.
     pub held: Option<(u32, u32)>,
     pub written_bytes: u64,
+    pub committed: u64,
     pub reused_numbers: u64,
     pub stated_epochs: BTreeMap<Epoch, EpochEntry>,
     pub stated_losses: Vec<LossEntry>,
@@ -89,6 +90,7 @@ impl State {
             other_bytes,
             held: None,
             written_bytes: 0,
+            committed: 0,
             reused_numbers: 0,
             stated_epochs: BTreeMap::new(),
             stated_losses: Vec::new(),
@@ -254,6 +256,11 @@ impl Lane {
         let state = self.state();
         Stat {
             readings: state.segments.values().map(|info| info.remaining).sum(),
+            stored: state
+                .segments
+                .values()
+                .flat_map(|info| info.summary.runs.iter().map(Run::len))
+                .sum(),
             bytes: state.bytes(),
             max_bytes: self.max_bytes,
             segments: state.segments.len() as u64,
@@ -269,6 +276,7 @@ impl Lane {
                 .filter(|loss| !state.stated_losses.contains(loss))
                 .count() as u64,
             written_bytes: state.written_bytes,
+            committed: state.committed,
             reused_numbers: state.reused_numbers,
         }
     }

@@ -36,6 +36,11 @@ impl Rig {
 
 const LINES: &str = "mode = \"lines\"\nformat = \"key-value\"\ndevice = \"d\"\n";
 
+/// Nobody asks for the configuration to be read again.
+fn never() -> mpsc::Receiver<Reread> {
+    mpsc::channel(1).1
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reading_from_a_serial_line_is_in_the_queue_after_an_orderly_end() {
     let rig = Rig::new();
@@ -44,7 +49,7 @@ async fn a_reading_from_a_serial_line_is_in_the_queue_after_an_orderly_end() {
     let source = format!("[[serial]]\nname = \"a\"\nport = {port:?}\n{LINES}");
     let config = rig.config(&source, "off");
     let shutdown = CancellationToken::new();
-    let running = tokio::spawn(run(config, shutdown.clone()));
+    let running = tokio::spawn(run(config, never(), shutdown.clone()));
 
     let queue = rig.state().join("queue");
     let lane = "readings";
@@ -69,7 +74,9 @@ async fn a_status_address_that_is_taken_keeps_it_from_starting_and_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let config = rig.config("", &address.to_string());
-    let error = run(config, CancellationToken::new()).await.unwrap_err();
+    let error = run(config, never(), CancellationToken::new())
+        .await
+        .unwrap_err();
     let text = format!("{error:#}");
     assert!(
         text.starts_with(&format!("status.listen {address}: ")),
@@ -84,7 +91,11 @@ async fn a_lane_that_is_no_longer_configured_is_opened_to_drain() {
         format!("[[serial]]\nname = \"a\"\nport = \"/nonexistent\"\ntopic = \"{topic}\"\n{LINES}")
     };
     let shutdown = CancellationToken::new();
-    let running = tokio::spawn(run(rig.config(&line("old"), "off"), shutdown.clone()));
+    let running = tokio::spawn(run(
+        rig.config(&line("old"), "off"),
+        never(),
+        shutdown.clone(),
+    ));
     while !rig.state().join("queue/old/lane").exists() {
         assert!(!running.is_finished());
         time::sleep(Duration::from_millis(5)).await;
@@ -130,7 +141,7 @@ async fn a_full_queue_that_blocks_its_sources_does_not_keep_it_from_an_orderly_e
     );
     let config = rig.config(&source, "off");
     let shutdown = CancellationToken::new();
-    let running = tokio::spawn(run(config, shutdown.clone()));
+    let running = tokio::spawn(run(config, never(), shutdown.clone()));
 
     let queue = rig.state().join("queue");
     let full =

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     clock::{Clock, Moment},
     decode::{DecodeError, Decoded, Defaults, Problem},
+    devices::Devices,
     ingest::{Answer, Closed, Gate, Message, Origin, Outcome, Rejection},
     link::{LinkState, Links},
 };
@@ -32,6 +33,7 @@ pub(super) struct Intake {
     pub(super) counters: Arc<Counters>,
     pub(super) max_age: Duration,
     processing: Processing,
+    devices: Devices,
     noted: Mutex<Option<Instant>>,
 }
 
@@ -49,6 +51,27 @@ pub(super) enum Outlet {
     },
 }
 
+impl Outlet {
+    /// The gate, with what must go through it; nothing where somebody else took it.
+    fn gate(&self, message: Message) -> Result<Option<(&Gate, Message)>, Closed> {
+        match self {
+            Self::Gate(gate) => Ok(Some((gate, message))),
+            // Who looks was shown the reading before it became a message; nobody may wait for it.
+            Self::Probe(_) => {
+                if let Some(answer) = message.answer {
+                    answer.give(Outcome::Stored);
+                }
+                Ok(None)
+            }
+            #[cfg(test)]
+            Self::Test { messages, .. } => {
+                messages.send(message).map_err(|_| Closed)?;
+                Ok(None)
+            }
+        }
+    }
+}
+
 impl Intake {
     pub(super) fn new(
         outlet: Outlet,
@@ -57,6 +80,7 @@ impl Intake {
         counters: Arc<Counters>,
         max_age: Duration,
         processing: Processing,
+        devices: Devices,
     ) -> Self {
         Self {
             outlet,
@@ -65,6 +89,7 @@ impl Intake {
             counters,
             max_age,
             processing,
+            devices,
             noted: Mutex::new(None),
         }
     }
@@ -131,11 +156,8 @@ impl Intake {
     ) -> Result<(), Closed> {
         self.counters.received(1);
         for message in self.process(lane, vec![reading], Origin::Unknown, at, answer) {
-            match &self.outlet {
-                Outlet::Gate(gate) => gate.blocking_send(message)?,
-                Outlet::Probe(_) => looked_at(message),
-                #[cfg(test)]
-                Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed)?,
+            if let Some((gate, message)) = self.outlet.gate(message)? {
+                gate.blocking_send(message)?;
             }
         }
         Ok(())
@@ -153,11 +175,8 @@ impl Intake {
         self.counters
             .received(u64::try_from(readings.len()).unwrap_or(u64::MAX));
         for message in self.process(lane, readings, origin, at, answer) {
-            match &self.outlet {
-                Outlet::Gate(gate) => gate.send(message).await?,
-                Outlet::Probe(_) => looked_at(message),
-                #[cfg(test)]
-                Outlet::Test { messages, .. } => messages.send(message).map_err(|_| Closed)?,
+            if let Some((gate, message)) = self.outlet.gate(message)? {
+                gate.send(message).await?;
             }
         }
         Ok(())
@@ -176,8 +195,11 @@ impl Intake {
         let mut kept = Vec::with_capacity(readings.len());
         let mut messages = Vec::new();
         for reading in readings {
+            let name = &self.counters.name;
+            self.devices.heard(name, &reading, Instant::now());
             let before = matches!(self.outlet, Outlet::Probe(_)).then(|| reading.clone());
             let applied = self.processing.apply(&self.counters.name, lane, reading);
+            self.counters.touched(&applied.touched);
             if let (Some(before), Outlet::Probe(tap)) = (before, &self.outlet) {
                 tap.reading(before, applied);
                 continue;
@@ -209,13 +231,6 @@ impl Intake {
                 let _gone = rejected.send((reason, detail.to_string(), bytes.to_vec()));
             }
         }
-    }
-}
-
-/// Nobody keeps it, so nobody may wait for it.
-fn looked_at(message: Message) {
-    if let Some(answer) = message.answer {
-        answer.give(Outcome::Stored);
     }
 }
 
@@ -279,6 +294,7 @@ impl Far {
             Arc::clone(&far.counters),
             Duration::from_secs(86_400),
             Processing::new(rules).0,
+            Devices::default(),
         );
         (intake, far)
     }

@@ -1,6 +1,7 @@
 //! Keeps a link that belongs to a thread: opens it, serves it, and tries again when it is gone, for ever.
 
 use std::{
+    io::{ErrorKind, Read},
     thread,
     time::{Duration, Instant},
 };
@@ -36,6 +37,21 @@ impl From<Closed> for End {
 /// The link broke while doing `what`.
 pub(super) fn gone(what: &str, error: &std::io::Error) -> End {
     End::Gone(format!("{what}: {error}"))
+}
+
+/// What a link with a read timeout gives now; `ended` is said of one that gives nothing any more.
+pub(super) fn read(
+    link: &mut impl Read,
+    buffer: &mut [u8],
+    ended: &str,
+) -> Result<Option<usize>, End> {
+    use ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    match link.read(buffer) {
+        Ok(0) => Err(End::Gone(ended.to_owned())),
+        Ok(read) => Ok(Some(read)),
+        Err(error) if matches!(error.kind(), TimedOut | Interrupted | WouldBlock) => Ok(None),
+        Err(error) => Err(gone("read", &error)),
+    }
 }
 
 /// Runs until the shutdown or the end of ingest.

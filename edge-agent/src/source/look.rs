@@ -27,6 +27,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::{Config, Framing},
+    devices::Devices,
     ingest::Rejection,
     link::{LinkKind, Links},
     process::Applied,
@@ -133,6 +134,7 @@ pub fn probe(config: &Config, name: &str) -> Result<Option<Probe>, SourceError> 
             Arc::new(Counters::new(name, kind)),
             config.queue.max_age,
             Processing::new(&config.process).0,
+            Devices::default(),
         )
     };
     let agent = &config.agent;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     SourceError,
     intake::{Intake, source_meta},
-    keep::{End, gone, keep},
+    keep::{self, End, gone},
     polled::{Line, Poller},
 };
 use crate::config::{Agent, ModbusTcp};
@@ -51,7 +51,7 @@ impl Server {
     /// Runs until the shutdown or the end of ingest.
     pub(super) fn run(self) -> Result<(), SourceError> {
         let open = || connect(&self.settings.host, self.settings.port);
-        keep(&self.intake, &self.shutdown, open, |mut connection| {
+        keep::keep(&self.intake, &self.shutdown, open, |mut connection| {
             let poller = Poller {
                 name: &self.settings.name,
                 topic: &self.settings.topic,
@@ -131,23 +131,10 @@ impl Line for Connection {
     }
 
     fn hear(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Option<usize>, End> {
-        let failed = |error: std::io::Error| gone("read", &error);
         self.stream
             .set_read_timeout(Some(patience))
-            .map_err(failed)?;
-        match self.stream.read(buffer) {
-            Ok(0) => Err(End::Gone("closed by the server".into())),
-            Ok(read) => Ok(Some(read)),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::TimedOut | ErrorKind::Interrupted | ErrorKind::WouldBlock
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(failed(error)),
-        }
+            .map_err(|error| gone("read", &error))?;
+        keep::read(&mut self.stream, buffer, "closed by the server")
     }
 }
 

@@ -11,7 +11,7 @@
 mod session;
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     SourceError,
     intake::{Intake, source_meta},
-    keep::{End, IDLE, gone, keep},
+    keep::{End, IDLE, gone, keep, read},
     polled::{Line as PolledLine, Poller},
 };
 use crate::{
@@ -41,6 +41,9 @@ use crate::{
     ingest::{Answer, Closed, Receipt, Rejection},
 };
 use session::{Session, Step};
+
+/// What is said of a line that gives nothing any more.
+const UNPLUGGED: &str = "device is gone";
 
 /// Sleep in a read while receipts are outstanding: how late an acknowledgement may be.
 const WAITING: Duration = Duration::from_millis(4);
@@ -129,7 +132,7 @@ impl Port {
         let mut buffer = [0; 1024];
         let mut pieces = Vec::new();
         while !self.shutdown.is_cancelled() {
-            match read(&mut port, &mut buffer) {
+            match read(&mut port, &mut buffer, UNPLUGGED) {
                 Ok(Some(read)) => {
                     self.intake.heard(&buffer[..read]);
                     stream.push(&buffer[..read], &mut pieces);
@@ -187,7 +190,7 @@ impl Port {
         let mut splitter = Splitter::new(lines.max_line_bytes, in_step);
         let mut buffer = [0; 1024];
         while !self.shutdown.is_cancelled() {
-            let read = match read(&mut port, &mut buffer) {
+            let read = match read(&mut port, &mut buffer, UNPLUGGED) {
                 Ok(Some(read)) => read,
                 Ok(None) => {
                     splitter.silence();
@@ -283,7 +286,7 @@ impl Talk<'_> {
             self.port
                 .set_timeout(patience)
                 .map_err(|error| End::Gone(error.to_string()))?;
-            if let Some(read) = read(&mut self.port, &mut buffer)? {
+            if let Some(read) = read(&mut self.port, &mut buffer, UNPLUGGED)? {
                 for &byte in &buffer[..read] {
                     self.byte(byte)?;
                 }
@@ -466,24 +469,7 @@ impl PolledLine for TTYPort {
     fn hear(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Option<usize>, End> {
         self.set_timeout(patience)
             .map_err(|error| End::Gone(error.to_string()))?;
-        read(self, buffer)
-    }
-}
-
-/// Bytes read, or `None` when there were none in time.
-fn read(port: &mut TTYPort, buffer: &mut [u8]) -> Result<Option<usize>, End> {
-    match port.read(buffer) {
-        Ok(0) => Err(End::Gone("device is gone".into())),
-        Ok(read) => Ok(Some(read)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::TimedOut | ErrorKind::Interrupted | ErrorKind::WouldBlock
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(gone("read", &error)),
+        read(self, buffer, UNPLUGGED)
     }
 }
 

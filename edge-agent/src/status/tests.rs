@@ -10,12 +10,14 @@ use super::*;
 use crate::{clock::Clock, ingest, quarantine::Quarantine};
 
 fn snapshot() -> Snapshot {
+    let since = Duration::from_secs(5);
     let links = vec![
-        (LinkKind::Serial, "meter".into(), LinkState::Up),
+        (LinkKind::Serial, "meter".into(), LinkState::Up, since),
         (
             LinkKind::Kafka,
             "readings".into(),
             LinkState::Down("refused".into()),
+            since,
         ),
     ];
     Snapshot {
@@ -39,9 +41,20 @@ fn snapshot() -> Snapshot {
                 oldest_committed: Some(1_700_000_000_123_456),
                 ..queue::Stat::default()
             },
+            oldest_age_s: Some(9),
+            committed_per_s: Some(0.5),
+            offline_budget_s: Some(86_400),
             sent_bytes: 400,
             resent: 0,
             restarts: 0,
+            held: Some(forward::Held {
+                by: "budget",
+                until: Some("2026-11-24T00:00:00Z".into()),
+            }),
+            budget: Some(BudgetStat {
+                bytes_per_day: 1000,
+                spent_bytes: 990,
+            }),
         }],
         sources: vec![Source {
             kind: LinkKind::Serial,
@@ -52,6 +65,12 @@ fn snapshot() -> Snapshot {
             },
         }],
         rejections: vec![("meter".into(), "damaged", 2)],
+        rates: Some(PerSecond {
+            received: 1.5,
+            acknowledged: 1.0,
+        }),
+        devices: Devices::default().snapshot(Instant::now()),
+        incidents: vec![],
     }
 }
 
@@ -63,15 +82,27 @@ fn status_has_the_shape_that_others_rely_on() {
     assert_eq!(
         json["links"],
         serde_json::json!([
-            { "kind": "serial", "name": "meter", "state": "up", "detail": null },
-            { "kind": "kafka", "name": "readings", "state": "down", "detail": "refused" },
+            { "kind": "serial", "name": "meter", "state": "up", "detail": null, "since_s": 5 },
+            { "kind": "kafka", "name": "readings", "state": "down", "detail": "refused", "since_s": 5 },
         ])
     );
     assert_eq!(json["balance"]["received"], 10);
     assert_eq!(json["balance"]["dropped"]["too_old"], 2);
     assert_eq!(json["lanes"][0]["topic"], "readings");
     assert_eq!(json["lanes"][0]["readings"], 3);
+    assert_eq!(
+        json["lanes"][0]["held"],
+        serde_json::json!({ "by": "budget", "until": "2026-11-24T00:00:00Z" })
+    );
+    assert_eq!(
+        json["lanes"][0]["budget"],
+        serde_json::json!({ "bytes_per_day": 1000, "spent_bytes": 990 })
+    );
     assert_eq!(json["sources"][0]["received"], 10);
+    assert_eq!(json["rates"]["received"], 1.5);
+    assert_eq!(json["lanes"][0]["offline_budget_s"], 86_400);
+    assert_eq!(json["devices"], serde_json::json!([]));
+    assert_eq!(json["more_devices"], false);
 }
 
 #[test]
@@ -85,6 +116,10 @@ fn metrics_have_the_names_of_the_documentation() {
         "edge_queue_bytes{topic=\"readings\"} 4096",
         "edge_queue_oldest_committed_timestamp_seconds{topic=\"readings\"} 1700000000",
         "edge_link_up{link=\"kafka\",name=\"readings\"} 0",
+        "edge_uplink_held{topic=\"readings\",by=\"budget\"} 1",
+        "edge_uplink_held{topic=\"readings\",by=\"window\"} 0",
+        "edge_uplink_budget_bytes{topic=\"readings\"} 1000",
+        "edge_uplink_budget_spent_bytes{topic=\"readings\"} 990",
         "edge_source_readings_total{source=\"meter\"} 10",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
@@ -112,6 +147,7 @@ async fn readiness_follows_the_links() {
         conservation: Arc::clone(&conservation),
         quarantine: Quarantine::open(dir.path(), 1 << 20).unwrap(),
         links: links.clone(),
+        pulses: protocol_host::supervisor::Pulses::default(),
     };
     let watched = Watched {
         gateway: GatewayId::new("gw7").unwrap(),
@@ -119,10 +155,13 @@ async fn readiness_follows_the_links() {
         conservation,
         links: links.clone(),
         lanes: vec![],
-        sources: vec![],
+        sources: source::Roster::default(),
         gate: ingest::start(vec![], Duration::from_millis(1), around)
             .unwrap()
             .gate,
+        devices: Devices::default(),
+        clock: Clock::new(),
+        rates: Mutex::default(),
     };
     let shutdown = CancellationToken::new();
     let any_port = "127.0.0.1:0".parse().unwrap();
@@ -147,6 +186,12 @@ async fn readiness_follows_the_links() {
             .contains("\"ready\":true")
     );
     assert!(get(address, "/metrics").await.contains("edge_link_up"));
+    let page = get(address, "/").await;
+    assert!(page.contains("content-type: text/html"), "{page}");
+    assert!(
+        page.contains("content-security-policy: default-src 'none'"),
+        "{page}"
+    );
 
     shutdown.cancel();
     server.await.unwrap().unwrap();

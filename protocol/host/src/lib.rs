@@ -7,9 +7,11 @@
 //!
 //! - [`config`]: a TOML file read with the place of every mistake, and `client.properties`;
 //! - [`secret`]: where a secret is, and reading it when it is needed;
-//! - [`log`]: lines, and what repeats itself;
+//! - [`log`]: lines, what repeats itself, and the last incidents;
+//! - [`page`]: the frame of the status page, [`rate`] how fast its counters go;
 //! - [`registry`]: the client of a Schema Registry;
-//! - [`remedy`]: what to do about what Kafka refuses.
+//! - [`remedy`]: what to do about what Kafka refuses;
+//! - [`supervisor`]: what systemd is told, and its watchdog.
 //!
 //! **What belongs here**: what an operator meets in both daemons, knows nothing of readings, queues or
 //! documents, and would be a mistake to have in two versions. **What does not**: what merely looks alike
@@ -19,6 +21,9 @@
 
 pub mod config;
 pub mod log;
+pub mod page;
+pub mod rate;
 pub mod registry;
 pub mod remedy;
 pub mod secret;
+pub mod supervisor;

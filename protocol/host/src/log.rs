@@ -1,5 +1,6 @@
 //! Log lines on stderr: logfmt on a pipe, colours on a terminal, JSON by flag.
 
+mod incidents;
 mod line;
 mod repeats;
 
@@ -13,13 +14,16 @@ use std::{
 use tracing::{Event, Level, Subscriber, callsite::Identifier};
 use tracing_subscriber::{
     EnvFilter, Layer,
+    filter::LevelFilter,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     layer::SubscriberExt,
     registry::{LookupSpan, Registry},
     util::SubscriberInitExt,
 };
 
+pub use self::incidents::{Incident, recent};
 use self::{
+    incidents::Incidents,
     line::{Form, Line},
     repeats::{Heard, Repeats},
 };
@@ -49,7 +53,12 @@ pub fn start(format: Format) {
         .with_writer(io::stderr)
         .with_filter(filter);
     // Fails only when a test has started logging before.
-    if Registry::default().with(layer).try_init().is_err() {
+    if Registry::default()
+        .with(layer)
+        .with(Incidents.with_filter(LevelFilter::WARN))
+        .try_init()
+        .is_err()
+    {
         tracing::debug!("logging was started before");
     }
 }
@@ -79,8 +88,8 @@ impl Lines {
     /// are due for others.
     fn judge(&self, event: &Event<'_>) -> (Heard, Vec<String>) {
         let level = *event.metadata().level();
-        if level > Level::INFO {
-            // Who asks for more wants all of it.
+        if level > Level::INFO || event.metadata().target().ends_with("::every") {
+            // Who asks for more wants all of it; and so does who waits for an answer to his command.
             return (Heard::Say { unsaid: 0 }, Vec::new());
         }
         // A panic elsewhere leaves the counts whole.

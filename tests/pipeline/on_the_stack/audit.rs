@@ -5,14 +5,13 @@ use std::{collections::BTreeMap, ops::Range, process::Command, time::Duration};
 use anyhow::{Context, Result, ensure};
 use harness::{
     daemon::Daemon,
-    rig::{PATIENCE, QUICK_TAKEOVER, Rig, kafka::Foreign},
+    rig::{PATIENCE, QUICK_TAKEOVER, Rig},
     wait,
 };
 use mongodb::bson::Document;
 use protocol::{
     Clock, Digest, Epoch, Fields, Metadata, Reading, Record, RecordId, Timestamp, Value,
     control::{EpochFact, Fact, Loss, LossReason},
-    record::json,
 };
 use serde_json::Value as Json;
 
@@ -142,27 +141,11 @@ fn write(rig: &Rig, sequences: Range<u64>, facts: &[Fact]) -> Result<()> {
             digest: Digest::of(&reading),
             reading,
         };
-        let mut value = Vec::new();
-        json::encode(&record, &mut value)?;
-        records.push(value);
+        records.push(record);
     }
-    let readings: Vec<Foreign<'_>> = records
-        .iter()
-        .map(|value| Foreign {
-            key: rig.name(),
-            value,
-            headers: &[],
-        })
-        .collect();
-    rig.kafka.write(rig.kafka.readings(), &readings)?;
+    rig.kafka.write_readings(&records)?;
     for fact in facts {
-        let (key, value) = (fact.key(), fact.encode()?);
-        let record = Foreign {
-            key: &key,
-            value: &value,
-            headers: &[],
-        };
-        rig.kafka.write(rig.kafka.control(), &[record])?;
+        rig.kafka.state(fact)?;
     }
     Ok(())
 }

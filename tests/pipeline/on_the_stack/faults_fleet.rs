@@ -7,13 +7,12 @@ use anyhow::{Context, Result, ensure};
 use harness::{
     chaos::dice::Dice,
     daemon::{Daemon, SinkStatus},
-    rig::{PATIENCE, QUICK_TAKEOVER, Rig, kafka::Foreign},
+    rig::{PATIENCE, QUICK_TAKEOVER, Rig},
     wait,
 };
 use protocol::{
     Clock, Digest, Epoch, Fields, GatewayId, Metadata, Reading, Record, RecordId, Timestamp, Value,
     control::{EpochFact, Fact},
-    record::json,
 };
 
 const SEED: u64 = 34;
@@ -48,18 +47,10 @@ fn write(rig: &Rig, sequences: std::ops::Range<u64>) -> Result<()> {
                 digest: Digest::of(&reading),
                 reading,
             };
-            let mut value = Vec::new();
-            json::encode(&record, &mut value)?;
-            records.push((record.id.gateway.to_string(), value));
+            records.push(record);
         }
     }
-    let records = records.iter().map(|(key, value)| Foreign {
-        key,
-        value,
-        headers: &[],
-    });
-    rig.kafka
-        .write(rig.kafka.readings(), &records.collect::<Vec<_>>())
+    rig.kafka.write_readings(&records)
 }
 
 /// States what every gateway has: so many readings, all of them in Kafka.
@@ -76,13 +67,7 @@ fn state(rig: &Rig, readings: u64) -> Result<()> {
             closed: true,
             at: Timestamp::UNIX_EPOCH,
         });
-        let (key, value) = (fact.key(), fact.encode()?);
-        let record = Foreign {
-            key: &key,
-            value: &value,
-            headers: &[],
-        };
-        rig.kafka.write(rig.kafka.control(), &[record])?;
+        rig.kafka.state(&fact)?;
     }
     Ok(())
 }

@@ -2,12 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    rig::{PATIENCE, Rig, kafka::Foreign},
+    rig::{PATIENCE, Rig},
     wait,
 };
 use protocol::{
     Clock, Digest, Epoch, FieldName, Fields, Metadata, Reading, Record, RecordId, Timestamp, Value,
-    record::json,
 };
 
 /// More than the sink may hold at a time, several times over.
@@ -17,7 +16,7 @@ const SOME: u64 = 20_000;
 /// What is said in docs/config-sink.md; an unoptimised build takes some more than a release.
 const MOST: u64 = 80 << 20;
 
-fn reading(gateway: &str, sequence: u64) -> Result<Vec<u8>> {
+fn reading(gateway: &str, sequence: u64) -> Result<Record> {
     let field = |name: &str, value| anyhow::Ok((FieldName::new(name)?, Value::Float(value)));
     let number = f64::from(u32::try_from(sequence)?);
     let reading = Reading {
@@ -34,16 +33,11 @@ fn reading(gateway: &str, sequence: u64) -> Result<Vec<u8>> {
         sequence,
     };
     let digest = Digest::of(&reading);
-    let mut bytes = Vec::new();
-    json::encode(
-        &Record {
-            id,
-            digest,
-            reading,
-        },
-        &mut bytes,
-    )?;
-    Ok(bytes)
+    Ok(Record {
+        id,
+        digest,
+        reading,
+    })
 }
 
 #[test]
@@ -52,21 +46,10 @@ fn a_sink_that_catches_up_stays_within_its_memory() -> Result<()> {
     // Three gateways, so that all partitions are likely to have something.
     let gateways: Vec<String> = (0..3).map(|n| format!("{}-{n}", rig.name())).collect();
     for first in (0..READINGS).step_by(usize::try_from(SOME)?) {
-        let values: Vec<(&str, Vec<u8>)> = (first..first + SOME)
-            .map(|n| {
-                let gateway = &gateways[usize::try_from(n % 3)?];
-                Ok((gateway.as_str(), reading(gateway, n / 3)?))
-            })
+        let records: Vec<Record> = (first..first + SOME)
+            .map(|n| reading(&gateways[usize::try_from(n % 3)?], n / 3))
             .collect::<Result<_>>()?;
-        let records: Vec<Foreign<'_>> = values
-            .iter()
-            .map(|(key, value)| Foreign {
-                key,
-                value,
-                headers: &[],
-            })
-            .collect();
-        rig.kafka.write(rig.kafka.readings(), &records)?;
+        rig.kafka.write_readings(&records)?;
     }
     rig.sink.start()?;
     let idle = rig.sink.process()?.peak_memory()?;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use harness::{
     daemon::{Daemon, SinkStatus},
-    rig::{PATIENCE, Rig, kafka::Foreign},
+    rig::{PATIENCE, Rig},
     service::{Kind, no_series},
     wait,
 };
@@ -19,16 +19,15 @@ use protocol::{
     BootId, Clock, Digest, Epoch, FieldName, Fields, Metadata, Reading, Record, RecordId,
     Timestamp, Value,
     control::{ClockCorrection, Fact},
-    record::json,
 };
 
-/// The tests of this file.
-const TESTS: usize = 8;
+/// The tests of this file, and one in `analysis`.
+const TESTS: usize = 9;
 /// Longer than the sink's lease and the first look at what is in doubt.
 const SETTLED: Duration = Duration::from_secs(25);
 
 /// A rig whose readings go into a time series; `None`, said aloud, where no server has one.
-fn rig(own: &[Kind]) -> Result<Option<Rig>> {
+pub fn rig(own: &[Kind]) -> Result<Option<Rig>> {
     if let Some(reason) = no_series() {
         let test = std::thread::current();
         let name = test.name().unwrap_or("a test").to_owned();
@@ -295,7 +294,7 @@ fn a_copy_that_arrives_late_is_found_and_removed() -> Result<()> {
 }
 
 /// A reading of a gateway whose clock was never set, so many seconds after its boot.
-fn undated(gateway: &str, sequence: u64) -> Result<Vec<u8>> {
+fn undated(gateway: &str, sequence: u64) -> Result<Record> {
     let us = 10_000_000 + sequence * 1_000_000;
     let name = FieldName::new("power_w")?;
     let reading = Reading {
@@ -309,7 +308,7 @@ fn undated(gateway: &str, sequence: u64) -> Result<Vec<u8>> {
         source: None,
         meta: Metadata::default(),
     };
-    let record = Record {
+    Ok(Record {
         id: RecordId {
             gateway: gateway.parse()?,
             epoch: Epoch::from_random(7),
@@ -317,30 +316,16 @@ fn undated(gateway: &str, sequence: u64) -> Result<Vec<u8>> {
         },
         digest: Digest::of(&reading),
         reading,
-    };
-    let mut bytes = Vec::new();
-    json::encode(&record, &mut bytes)?;
-    Ok(bytes)
+    })
 }
 
 /// Row 40: the fact may come before the readings, between them, or after; the sink may be killed.
 fn dated_readings(mut rig: Rig) -> Result<()> {
     let gateway = rig.name().to_owned();
-    let readings: Vec<Vec<u8>> = (0..40)
+    let readings: Vec<Record> = (0..40)
         .map(|sequence| undated(&gateway, sequence))
         .collect::<Result<_>>()?;
-    let write = |some: &[Vec<u8>]| -> Result<()> {
-        let records: Vec<Foreign<'_>> = some
-            .iter()
-            .map(|value| Foreign {
-                key: &gateway,
-                value,
-                headers: &[],
-            })
-            .collect();
-        rig.kafka.write(rig.kafka.readings(), &records)
-    };
-    write(&readings[..20])?;
+    rig.kafka.write_readings(&readings[..20])?;
     let boot_time_us = 1_795_000_000_000_000;
     let fact = Fact::ClockCorrection(ClockCorrection {
         gateway: gateway.parse()?,
@@ -350,14 +335,8 @@ fn dated_readings(mut rig: Rig) -> Result<()> {
     });
     rig.sink.start()?;
     rig.wait_sink("the first to be stored", |sink| sink.balance.written == 20)?;
-    let (key, value) = (fact.key(), fact.encode()?);
-    let control = Foreign {
-        key: &key,
-        value: &value,
-        headers: &[],
-    };
-    rig.kafka.write(rig.kafka.control(), &[control])?;
-    write(&readings[20..])?;
+    rig.kafka.state(&fact)?;
+    rig.kafka.write_readings(&readings[20..])?;
     rig.sink.kill()?;
     rig.sink.start()?;
 

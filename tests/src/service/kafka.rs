@@ -9,7 +9,7 @@ use rdkafka::{
 };
 
 use super::{KAFKA_SECRET, Place, certificates::Authority, java};
-use crate::cache::Cache;
+use crate::{cache::Cache, process::said};
 
 /// Any valid one: the node is never joined to another. 16 bytes in base64url, not beginning with `-`.
 const CLUSTER_ID: &str = "c3RhY2stb24tbG9vcGJhYw";
@@ -37,11 +37,7 @@ pub(super) fn command(cache: &Cache, place: &Place) -> Result<Command> {
             .arg(&properties)
             .output()?;
         if !formatted.status.success() {
-            bail!(
-                "format failed: {}{}",
-                String::from_utf8_lossy(&formatted.stdout),
-                String::from_utf8_lossy(&formatted.stderr)
-            );
+            bail!("format failed: {}", said(&formatted));
         }
     }
     let mut command = java(cache, "512m")?;
@@ -133,7 +129,8 @@ fn sign(place: &Place) -> Result<()> {
     authority.sign("secured", "127.0.0.1", 9)?;
     authority.sign("expired", "127.0.0.1", 0)?;
     authority.sign("elsewhere", "kafka.example", 9)?;
-    authority.sign("AGENT", "agent.example", 9)
+    authority.sign("AGENT", "agent.example", 9)?;
+    authority.sign("FORMER", "agent.example", 0)
 }
 
 pub(super) fn acls(cache: &Cache, place: &Place, arguments: &[&str]) -> Result<()> {
@@ -144,11 +141,7 @@ pub(super) fn acls(cache: &Cache, place: &Place, arguments: &[&str]) -> Result<(
         .args(arguments)
         .output()?;
     if !output.status.success() {
-        bail!(
-            "kafka-acls {arguments:?} failed: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("kafka-acls {arguments:?} failed: {}", said(&output));
     }
     Ok(())
 }

@@ -4,11 +4,11 @@
 //! unit in its name; a word or a state under the same name keeps the bare name. So `battery_pct` is
 //! always a number and `battery` never one, whichever of them a firmware sends.
 
-use protocol::{FieldName, MAX_FIELDS, Value};
+use protocol::{FieldName, Value};
 
 use super::tree::Node;
 use crate::decode::{
-    DecodeError, Decoded, DeviceTime, Problem, Scalar, excerpt, unique,
+    DecodeError, Decoded, DeviceTime, Problem, Scalar, unique,
     units::{self, Canonical},
 };
 
@@ -173,20 +173,11 @@ impl Gather {
     }
 
     fn field(&mut self, name: FieldName, value: Value) -> Result<(), DecodeError> {
-        self.decoded.fields.push((name, value));
-        self.bounded()
+        self.decoded.keep(name, value)
     }
 
     pub(super) fn reject(&mut self, name: &str, problem: Problem) -> Result<(), DecodeError> {
-        self.decoded.rejected.push((excerpt(name), problem));
-        self.bounded()
-    }
-
-    fn bounded(&self) -> Result<(), DecodeError> {
-        if self.decoded.fields.len() + self.decoded.rejected.len() > MAX_FIELDS {
-            return Err(DecodeError::TooManyMembers);
-        }
-        Ok(())
+        self.decoded.reject(name, problem)
     }
 
     /// The reading, unless nothing at all was said.

@@ -1,6 +1,6 @@
 //! On real pseudo-terminals; the test is the device.
 
-use std::{os::unix::fs::symlink, path::PathBuf, thread::JoinHandle};
+use std::{io::Read, os::unix::fs::symlink, path::PathBuf, thread::JoinHandle};
 
 use protocol::{
     DeviceId, SourceId, Topic, Value,

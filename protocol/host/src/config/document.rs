@@ -28,6 +28,37 @@ pub struct Problem {
     pub message: String,
     /// What to do, where the message alone does not say it.
     pub fix: Option<String>,
+    /// What there should have been, where the rule is one that can be told so; for [`super::schema`].
+    pub expected: Option<Box<Expected>>,
+}
+
+/// What a rule takes, as far as a schema can say it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Expected {
+    /// Something, where nothing is.
+    Present,
+    /// A text that is not empty.
+    Text,
+    /// One of these texts.
+    Words(Vec<&'static str>),
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number between these.
+    Integer(i64, i64),
+    /// A number.
+    Number,
+    /// A time span with its unit.
+    Duration,
+    /// An amount of bytes with its unit.
+    Bytes,
+    /// Where a secret is found.
+    Secret,
+    /// A table with keys of the user's own.
+    Table,
+    /// A list of texts.
+    Texts,
+    /// One or the other.
+    Or(Box<Expected>, Box<Expected>),
 }
 
 impl fmt::Display for Problem {
@@ -49,6 +80,7 @@ impl fmt::Display for Problem {
 pub struct Mistake {
     message: String,
     fix: Option<String>,
+    expected: Option<Box<Expected>>,
 }
 
 impl Mistake {
@@ -57,7 +89,21 @@ impl Mistake {
         Self {
             message: message.into(),
             fix: None,
+            expected: None,
         }
+    }
+
+    /// The same, with what there should have been.
+    pub fn expects(self, expected: Expected) -> Self {
+        let expected = Some(Box::new(expected));
+        Self { expected, ..self }
+    }
+
+    /// The same, where something else would have been right as well.
+    pub fn or_expects(self, other: Expected) -> Self {
+        let either = |one| Box::new(Expected::Or(one, Box::new(other)));
+        let expected = self.expected.map(either);
+        Self { expected, ..self }
     }
 
     /// The same, said of a key.
@@ -81,6 +127,7 @@ impl Mistake {
             at,
             message: self.message,
             fix: self.fix,
+            expected: self.expected,
         }
     }
 
@@ -89,6 +136,7 @@ impl Mistake {
         Self {
             message: message.into(),
             fix: Some(fix.into()),
+            expected: None,
         }
     }
 }
@@ -214,7 +262,9 @@ impl<'d, 't> Table<'d, 't> {
         self.doc
     }
 
-    fn named(&self, key: &str) -> String {
+    /// A key of it, for people: `mqtt.name`.
+    #[must_use]
+    pub fn named(&self, key: &str) -> String {
         if self.name.is_empty() {
             key.to_owned()
         } else {
@@ -286,7 +336,8 @@ impl<'d, 't> Table<'d, 't> {
         rule: impl FnOnce(&Value<'t>) -> Result<T, Mistake>,
     ) -> Option<T> {
         if !self.map.contains_key(key) {
-            self.wrong(key, Mistake::fix("is missing", remedy));
+            let missing = Mistake::fix("is missing", remedy);
+            self.wrong(key, missing.expects(Expected::Present));
         }
         self.optional(key, rule)
     }
@@ -303,6 +354,7 @@ impl<'d, 't> Table<'d, 't> {
         if self.span_of(key).is_none() {
             let fix = format!("add [{key}] with {example}");
             let mistake = Mistake::fix(format!("[{key}] is missing"), fix);
+            let mistake = mistake.expects(Expected::Present);
             self.doc.note(self.span(), mistake);
         }
         self.table(key)
@@ -335,7 +387,8 @@ impl<'d, 't> Table<'d, 't> {
             DeValue::Table(map) => Some(Self::new(self.doc, self.named(key), value.span(), map)),
             other => {
                 let message = format!("must be a table, not {}", kind(other));
-                self.wrong_at(value.span(), key, Mistake::new(message));
+                let mistake = Mistake::new(message).expects(Expected::Table);
+                self.wrong_at(value.span(), key, mistake);
                 None
             }
         }

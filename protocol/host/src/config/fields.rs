@@ -20,7 +20,7 @@ use protocol::{
 use toml::de::DeValue;
 
 use super::{
-    document::{Document, Mistake, Problem, Table, Value},
+    document::{Document, Expected, Mistake, Problem, Table, Value},
     value,
 };
 
@@ -44,10 +44,11 @@ pub fn read(table: &Table<'_, '_>) -> Option<Declaration> {
                 Ok(None)
             }
         },
-        _ => Err(Mistake::fix(
-            "is neither fields nor a file of them",
-            EXAMPLE,
-        )),
+        _ => Err(
+            Mistake::fix("is neither fields nor a file of them", EXAMPLE)
+                .expects(Expected::Text)
+                .or_expects(Expected::Table),
+        ),
     });
     for problem in problems {
         table.doc().add(problem);

@@ -7,7 +7,7 @@ use std::{
     fmt::Display, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
 };
 
-use super::document::{Mistake, Value, kind, nearest};
+use super::document::{Expected, Mistake, Value, kind, nearest};
 use crate::secret::Secret;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
@@ -17,7 +17,8 @@ pub fn text(value: &Value<'_>) -> Result<String, Mistake> {
         None => Err(Mistake::new(format!(
             "must be a text in quotes, not {}",
             kind(value.get_ref())
-        ))),
+        ))
+        .expects(Expected::Text)),
         Some("") => Err(Mistake::new("is empty")),
         Some(text) => match placeholder(text) {
             Some(mistake) => Err(mistake),
@@ -55,6 +56,7 @@ pub fn boolean(value: &Value<'_>) -> Result<bool, Mistake> {
             "must be true or false, not {}",
             kind(value.get_ref())
         ))
+        .expects(Expected::Boolean)
     })
 }
 
@@ -65,10 +67,14 @@ where
 {
     move |value| {
         let Some(integer) = value.get_ref().as_integer() else {
+            let bound = |bound: &T| bound.to_string().parse();
+            let least = bound(bounds.start()).unwrap_or(i64::MIN);
+            let most = bound(bounds.end()).unwrap_or(i64::MAX);
             return Err(Mistake::new(format!(
                 "must be a whole number without quotes, not {}",
                 kind(value.get_ref())
-            )));
+            ))
+            .expects(Expected::Integer(least, most)));
         };
         i64::from_str_radix(integer.as_str(), integer.radix())
             .ok()
@@ -90,7 +96,8 @@ pub fn one_of<T: Copy, const N: usize>(
     words: [(&'static str, T); N],
 ) -> impl FnOnce(&Value<'_>) -> Result<T, Mistake> {
     move |value| {
-        let given = text(value)?;
+        let all = || Expected::Words(words.iter().map(|(word, _)| *word).collect());
+        let given = text(value).map_err(|mistake| mistake.expects(all()))?;
         if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == given) {
             return Ok(*meaning);
         }
@@ -115,7 +122,7 @@ pub fn duration(
         if value.get_ref().is_integer() || value.get_ref().is_float() {
             return Err(Mistake::fix("has no unit", EXAMPLES));
         }
-        let given = text(value)?;
+        let given = text(value).map_err(|mistake| mistake.expects(Expected::Duration))?;
         let span: Option<SignedDuration> = given
             .parse::<Span>()
             .ok()
@@ -174,7 +181,7 @@ where
         if value.get_ref().is_integer() || value.get_ref().is_float() {
             return Err(Mistake::fix("has no unit", EXAMPLES));
         }
-        let given = text(value)?;
+        let given = text(value).map_err(|mistake| mistake.expects(Expected::Bytes))?;
         let number = SIZES.iter().find_map(|(unit, size)| {
             let number: u64 = given.strip_suffix(unit)?.trim_end().parse().ok()?;
             number.checked_mul(*size)
@@ -233,10 +240,10 @@ pub fn secret(value: &Value<'_>) -> Result<Secret, Mistake> {
     const FORMS: &str =
         "write { credential = \"name\" }, { file = \"/path\" } or { env = \"NAME\" }";
     let Some(table) = value.get_ref().as_table() else {
-        return Err(Mistake::fix(
-            "must not stand in the file: only where it is found",
-            FORMS,
-        ));
+        return Err(
+            Mistake::fix("must not stand in the file: only where it is found", FORMS)
+                .expects(Expected::Secret),
+        );
     };
     let mut entries = table.iter();
     let (Some((key, place)), None) = (entries.next(), entries.next()) else {

@@ -72,6 +72,15 @@ impl Line {
         line
     }
 
+    /// Only fields, as logfmt.
+    pub fn fields() -> Self {
+        Self {
+            form: Form::Logfmt,
+            written: String::new(),
+            cut: false,
+        }
+    }
+
     /// Adds a text.
     pub fn text(&mut self, name: &str, value: &str) {
         let shown = excerpt(value, MAX_VALUE);
@@ -123,7 +132,8 @@ fn needs_quotes(value: &str) -> bool {
     value.is_empty() || value.contains(special)
 }
 
-fn excerpt(text: &str, max: usize) -> &str {
+/// The beginning of a text, at most `max` bytes.
+pub fn excerpt(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev();
     let end = end.into_iter().find(|at| text.is_char_boundary(*at));
     &text[..end.unwrap_or(0)]
