@@ -108,7 +108,7 @@ fn play(line: &mut Serial, during: Duration) -> Result<u64> {
     let began = Instant::now();
     while began.elapsed() < during {
         let due = u64::try_from(began.elapsed().as_micros())? * BYTES_A_SECOND / 1_000_000;
-        while sent < due {
+        while sent < due && open.len() < WINDOW {
             let mut bytes = frame(number)?;
             number += 1;
             let mut whole = true;
