@@ -70,8 +70,8 @@ const MUTANTS: [Mutant; 4] = [
         name: "no-digest-check",
         program: "cloud-sink",
         file: "cloud-sink/src/store/readings.rs",
-        from: "if there.digest == Some(document.digest.0.cast_signed()) =>",
-        to: "if there.digest.is_some() =>",
+        from: "if there.digest == Some(entry.document.digest.0.cast_signed()) {",
+        to: "if there.digest.is_some() {",
         hunt: |program, _| sinks::one_identity_with_two_contents(Some(program)),
     },
 ];
