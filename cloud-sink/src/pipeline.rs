@@ -29,6 +29,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use protocol_host::supervisor::Pulse;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -91,6 +92,8 @@ pub struct Ends {
     pub gate: Arc<Gate>,
     /// MongoDB and the dead-letter topic.
     pub parts: Arc<Parts>,
+    /// Shows that the loop goes on; it wakes at least every two seconds.
+    pub pulse: Pulse,
 }
 
 pub use job::Parts as Outlets;
@@ -178,6 +181,7 @@ impl Pipeline {
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut taken = Vec::with_capacity(TAKE);
         loop {
+            self.ends.pulse.beat();
             let wake = self.wake();
             tokio::select! {
                 biased;

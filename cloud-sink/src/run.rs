@@ -7,12 +7,16 @@ mod prepare;
 
 use std::{
     collections::{BTreeSet, HashMap},
+    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use protocol_host::registry::{Error, ONCE, Registry};
+use protocol_host::{
+    registry::{Error, ONCE, Registry},
+    supervisor::{self, Pulses, Watchdog},
+};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -39,6 +43,9 @@ const FLUSH: Duration = Duration::from_secs(2);
 
 /// Longest wait for Kafka at the end.
 const CLOSE: Duration = Duration::from_secs(5);
+
+/// By when everything has ended: what is in flight, the catalogue and Kafka, one after the other.
+const END: Duration = Duration::from_secs(20);
 
 /// Runs until `stop` is cancelled, then ends in order.
 ///
@@ -70,9 +77,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         series: Arc::new(series_of(&config)),
         config,
         watched: watched.clone(),
+        pulses: Pulses::default(),
     };
     tokio::select! {
-        result = stages.run(stop) => result,
+        // First of all: systemd is told of a stop before the stages have followed it.
+        biased;
+        never = supervise(&stages.pulses, &stop) => match never {},
+        result = stages.run(stop.clone()) => result,
         result = serve_status(&stages.config, watched.clone()) => result.context("status"),
         () = catalogue::keep_flushing(&stages.catalogue, &stages.store) => bail!("the catalogue ended by itself"),
         () = series::keep_sweeping(&stages.store, &stages.series) => bail!("the sweep ended by itself"),
@@ -88,6 +99,7 @@ struct Stages {
     catalogue: Arc<Catalogue>,
     series: Arc<Series>,
     watched: Watched,
+    pulses: Pulses,
 }
 
 impl Stages {
@@ -112,6 +124,7 @@ impl Stages {
             self.watched.gate.clone(),
             self.watched.links.clone(),
             ended.clone(),
+            self.pulses.watch("kafka"),
         )?;
         let ends = Ends {
             messages,
@@ -126,6 +139,7 @@ impl Stages {
                 series: self.series.clone(),
                 registry: registry(&self.config)?,
             }),
+            pulse: self.pulses.watch("pipeline"),
         };
         let pipeline = Pipeline::new(
             ends,
@@ -162,6 +176,17 @@ impl Stages {
         telemetry::watch_retention(&topics, &self.watched.telemetry).await;
         bail!("the watch over the topics ended by itself")
     }
+}
+
+/// Tells systemd how things are, for as long as the process runs.
+async fn supervise(pulses: &Pulses, stop: &CancellationToken) -> Infallible {
+    supervisor::ready();
+    let mut watchdog = Watchdog::new(pulses.clone());
+    tokio::select! {
+        never = watchdog.feed() => match never {},
+        () = stop.cancelled() => supervisor::stopping(END),
+    }
+    watchdog.feed().await
 }
 
 /// Whom to ask for schemas. One question, one answer: the pipeline asks again.

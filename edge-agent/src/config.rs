@@ -6,6 +6,7 @@
 //! what they have to agree on.
 
 mod kafka;
+mod limits;
 mod payload;
 mod process;
 mod promises;
@@ -23,6 +24,7 @@ use std::{
 
 use protocol::{DeviceId, FieldName, GatewayId, Metadata, Topic, schema::Declaration};
 
+pub use limits::{Bounds, Limits, Window};
 pub use protocol_host::{
     config::{Secrets, document::Problem, kafka::Client},
     registry::Language,
@@ -124,7 +126,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// `[registry]`, beside what both daemons have there: how schemas come into it.
     pub schemas: Schemas,
-    /// `[[topic]]`: how readings of a topic are written, where not as `kafka.value` says.
+    /// `[[topic]]`: what is different for a topic: how its readings are written, its lane of the queue, what
+    /// holds it back.
     pub topics: Vec<TopicSettings>,
     /// `[status]`: health, metrics.
     pub status: Status,
@@ -149,6 +152,22 @@ impl Config {
         let value = set.and_then(|set| set.value).unwrap_or(self.kafka.value);
         let fields = set.map(|set| set.fields.clone());
         (value, fields.unwrap_or_default())
+    }
+
+    /// `[queue]`, as it is for the lane of a topic.
+    #[must_use]
+    pub fn queue_of(&self, topic: &Topic) -> Queue {
+        match self.topics.iter().find(|set| set.name == *topic) {
+            Some(set) => set.bounds.over(&self.queue),
+            None => self.queue.clone(),
+        }
+    }
+
+    /// What holds the lane of a topic back.
+    #[must_use]
+    pub fn limits_of(&self, topic: &Topic) -> Limits {
+        let set = self.topics.iter().find(|set| set.name == *topic);
+        set.map(|set| set.limits.clone()).unwrap_or_default()
     }
 
     /// Nothing will be read. No mistake: an agent that only drains its queue is of use.
@@ -512,7 +531,7 @@ impl MqttPreset {
     }
 }
 
-/// `[queue]`: bounds of each lane.
+/// `[queue]`: bounds of each lane, where `[[topic]]` says nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Queue {
     /// Most bytes on disk, per lane; default 2 GiB.
@@ -544,6 +563,21 @@ pub enum WhenFull {
     /// Nothing is dropped and nothing acknowledged: sources that can wait do, others lose at their own
     /// buffers, uncounted. A lane with `block` needs an MQTT client of its own.
     Block,
+}
+
+impl WhenFull {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::DropOldest, Self::DropNewest, Self::Block];
+
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DropOldest => "drop-oldest",
+            Self::DropNewest => "drop-newest",
+            Self::Block => "block",
+        }
+    }
 }
 
 /// `[kafka]`.
@@ -619,6 +653,10 @@ pub struct TopicSettings {
     /// What its readings are declared to have, in this file or one of its own; default nothing. What is not
     /// declared is sent as well.
     pub fields: Declaration,
+    /// Bounds of its lane.
+    pub bounds: Bounds,
+    /// What holds its lane back.
+    pub limits: Limits,
 }
 
 /// `[status]`.

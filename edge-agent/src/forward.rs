@@ -4,12 +4,14 @@
 //! librdkafka) → delivery report → [`Reader::acknowledge`]. Invariant 2 on this side: the queue forgets
 //! what a delivery report names, never what was merely handed over.
 //!
-//! [`schema`] knows how the values of a topic are written, [`facts`] tells the sink what it must know
-//! beside the readings. These are the only modules of the
-//! agent that name rdkafka.
+//! [`schema`] knows how the values of a topic are written, [`allowance`] how much may be sent now ([`limiter`]
+//! carries that out), [`facts`] tells the sink what it must know beside the readings. These are the only
+//! modules of the agent that name rdkafka.
 
+mod allowance;
 pub mod facts;
 mod failure;
+mod limiter;
 pub mod look;
 mod producer;
 mod record;
@@ -19,8 +21,9 @@ mod window;
 
 use std::{
     io,
+    path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -28,6 +31,7 @@ use std::{
 };
 
 use protocol::{Topic, control::LossReason};
+use protocol_host::supervisor::{Pulse, Pulses};
 use tracing::warn;
 
 use crate::{
@@ -38,6 +42,9 @@ use crate::{
     queue::{ReadError, Reader},
     stage::{Stage, Stop},
 };
+pub use allowance::By;
+use limiter::Limiter;
+pub use limiter::{Held, Precedence};
 pub use producer::check;
 use schema::Schemas;
 use uplink::{Order, Uplink};
@@ -64,9 +71,20 @@ pub struct Counters {
     pub refused: AtomicU64,
     /// Producers that failed and were replaced.
     pub restarts: AtomicU64,
+    /// Bytes of the day that count against `budget_per_day`, where there is one.
+    pub budget_spent_bytes: AtomicU64,
+    /// What holds the lane back now.
+    held: Mutex<Option<Held>>,
 }
 
 impl Counters {
+    /// What holds the lane back now.
+    #[must_use]
+    pub fn held(&self) -> Option<Held> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.clone()
+    }
+
     fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }
@@ -85,6 +103,12 @@ pub struct Surroundings {
     pub links: Links,
     /// Where the bytes of refused records go.
     pub quarantine: Quarantine,
+    /// Where the forwarders show that they go on.
+    pub pulses: Pulses,
+    /// Which lanes are sending.
+    pub precedence: Precedence,
+    /// Directory of what was spent of daily budgets.
+    pub budgets: PathBuf,
 }
 
 /// Starts the forwarder of a lane. [`Stage::stop`] lets it drain the lane until the deadline; so stop it
@@ -92,15 +116,18 @@ pub struct Surroundings {
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn start(reader: Reader, counters: &Arc<Counters>, around: &Surroundings) -> io::Result<Stage> {
+pub fn start(
+    reader: Reader,
+    limits: &config::Limits,
+    counters: &Arc<Counters>,
+    around: &Surroundings,
+) -> io::Result<Stage> {
     let queue = Arc::clone(reader.lane());
     let uplink = Uplink::new(
-        around.kafka.clone(),
-        around.schemas.clone(),
+        around,
+        limits,
         queue.topic().clone(),
         queue.name().to_owned(),
-        around.clock.clone(),
-        around.links.clone(),
         Arc::clone(counters),
     );
     let lane = Lane {
@@ -111,6 +138,7 @@ pub fn start(reader: Reader, counters: &Arc<Counters>, around: &Surroundings) ->
         links: around.links.clone(),
         quarantine: around.quarantine.clone(),
         nap: NAP.0,
+        pulse: around.pulses.watch(format!("forward {}", queue.name())),
     };
     Stage::spawn(&format!("forward {}", queue.name()), move |stop| {
         lane.run(&stop)
@@ -125,11 +153,13 @@ struct Lane {
     links: Links,
     quarantine: Quarantine,
     nap: Duration,
+    pulse: Pulse,
 }
 
 impl Lane {
     fn run(mut self, stop: &Stop) -> Result<(), String> {
         loop {
+            self.pulse.beat();
             // Asked for before the look into the queue: what was committed before the stop is seen by it.
             let asked = stop.deadline();
             let is_drained = self.turn(stop)?;
@@ -147,7 +177,8 @@ impl Lane {
             Order::Acknowledge { count, offsets } => {
                 self.nap = NAP.0;
                 let now = self.clock.now().queue();
-                if let Err(error) = self.reader.acknowledge(count, &offsets, now) {
+                let moved = stop.watched(|| self.reader.acknowledge(count, &offsets, now));
+                if let Err(error) = moved {
                     // What is not known to be through is sent again after a crash, harmlessly.
                     self.disk_failed(&error);
                 }
@@ -159,9 +190,19 @@ impl Lane {
                 self.reader.rewind();
             }
             Order::Wait => self.uplink.wait(NAP.1),
+            Order::Held => {
+                // What was handed out and not sent goes back: while a lane is held back for hours its oldest
+                // readings must be free to grow too old, or to give way when the disk is full.
+                self.reader.rewind();
+                if stop.deadline().is_some() {
+                    return Ok(true);
+                }
+                self.uplink.wait(IDLE);
+            }
             Order::More(room) => {
                 let now = self.clock.now().queue();
-                let entries = match self.reader.next(room.min(HANDFUL), now) {
+                let room = room.min(HANDFUL);
+                let entries = match stop.watched(|| self.reader.next(room, now)) {
                     Ok(entries) => entries,
                     Err(ReadError::Disk(error)) => {
                         self.disk_is_down(&error);
@@ -216,6 +257,7 @@ impl Lane {
                     self.topic
                 ));
             }
+            self.pulse.beat();
             thread::sleep(Duration::from_secs(1));
         }
         Ok(())

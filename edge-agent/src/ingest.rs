@@ -27,6 +27,7 @@ use std::{
 };
 
 use protocol::{Reading, Timestamp, Topic, Value};
+use protocol_host::supervisor::Pulses;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
@@ -190,6 +191,8 @@ pub struct Surroundings {
     pub quarantine: Quarantine,
     /// Where a disk that fails is reported, by the lane's topic.
     pub links: Links,
+    /// Where the commit threads show that they go on.
+    pub pulses: Pulses,
 }
 
 /// The running stage.
@@ -225,6 +228,7 @@ pub fn start(
             quarantine: around.quarantine.clone(),
             links: around.links.clone(),
             rejections: Arc::clone(&rejections),
+            pulse: around.pulses.watch(format!("commit {topic}")),
         };
         stages.push(Stage::spawn(&format!("commit {topic}"), |stop| {
             lane.run(&stop)

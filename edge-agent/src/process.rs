@@ -11,11 +11,12 @@
 //! earlier ones made, new names included; only numbers are scaled, converted, bounded, compared and aggregated.
 //!
 //! # What is left out is counted
-//! A reading that has no field left is suppressed by the filter; one whose fields are all under `on_change` and
+//! A reading that has no field left is suppressed by the filter, or by the range if a field was outside of it; one whose fields are all under `on_change` and
 //! did not move by the dead band of their rule is suppressed by it, unless the heartbeat is due; one that went into a
 //! window is aggregated. Each of them is acknowledged at once: the obligation is what comes out, not what
 //! went in. So a window that was not finished when the power failed is gone, and a dead band begins anew after a
-//! start. What comes out of a window is a new reading, received like others.
+//! start. What comes out of a window is a new reading, received like others. Single values that were left out,
+//! bounded or marked are counted as such ([`Touched`]).
 //!
 //! # Bounds
 //! At most [`MAX_DEVICES`] devices are remembered by dead bands and by windows. One more makes the dead band that was
@@ -99,11 +100,45 @@ pub struct Window {
     pub keep: Vec<Statistic>,
 }
 
+/// What became of a value that was not passed on as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touched {
+    /// Left out by `drop`, or because an earlier one had its name.
+    Filter,
+    /// Left out because it was outside of its range.
+    Range,
+    /// Put to the bound.
+    Clamped,
+    /// Passed on, and marked.
+    Flagged,
+}
+
+impl Touched {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Self; 4] = [Self::Filter, Self::Range, Self::Clamped, Self::Flagged];
+
+    /// The word used in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Range => "range",
+            Self::Clamped => "clamped",
+            Self::Flagged => "flagged",
+        }
+    }
+}
+
+/// How many values, by [`Touched`] in the order of [`Touched::ALL`].
+pub type Tally = [u64; Touched::ALL.len()];
+
 /// Why a reading is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suppression {
     /// No field was left.
     Filter,
+    /// No field was left, and at least one of them was outside of its range.
+    Range,
     /// Nothing moved.
     DeadBand,
     /// It is part of a window.
@@ -112,13 +147,14 @@ pub enum Suppression {
 
 impl Suppression {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 3] = [Self::Filter, Self::DeadBand, Self::Aggregated];
+    pub const ALL: [Self; 4] = [Self::Filter, Self::Range, Self::DeadBand, Self::Aggregated];
 
     /// The word used in metrics and on the status page.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Filter => "filter",
+            Self::Range => "range",
             Self::DeadBand => "deadband",
             Self::Aggregated => "aggregated",
         }
@@ -134,6 +170,8 @@ pub struct Applied {
     pub suppressed: Option<Suppression>,
     /// Windows that were closed.
     pub closed: Vec<(Topic, Reading)>,
+    /// Its values that were left out or changed for their size.
+    pub touched: Tally,
 }
 
 /// The rules, and what they remember.
@@ -163,38 +201,36 @@ impl Process {
 
     /// Applies every rule to a reading of `source` on its way to `lane`.
     pub fn apply(&mut self, source: &str, lane: &Topic, reading: Reading, now: Instant) -> Applied {
-        let suppressed = |why| Applied {
-            suppressed: Some(why),
-            ..Applied::default()
-        };
         let rules: Vec<&Rule> = self
             .rules
             .iter()
             .filter(|rule| rule.is_for(source, &reading.device))
             .collect();
+        let mut applied = Applied::default();
         if rules.is_empty() {
-            return Applied {
-                kept: Some(reading),
-                ..Applied::default()
-            };
+            applied.kept = Some(reading);
+            return applied;
         }
-        let Some(reading) = fields(&rules, reading) else {
-            return suppressed(Suppression::Filter);
+        let Some(reading) = fields(&rules, reading, &mut applied.touched) else {
+            let outside = applied.touched[Touched::Range as usize] > 0;
+            applied.suppressed = Some(match outside {
+                true => Suppression::Range,
+                false => Suppression::Filter,
+            });
+            return applied;
         };
         if !self.changes.pass(&rules, source, &reading, now) {
-            return suppressed(Suppression::DeadBand);
+            applied.suppressed = Some(Suppression::DeadBand);
+            return applied;
         }
         match rules.iter().find_map(|rule| rule.window.as_ref()) {
-            None => Applied {
-                kept: Some(reading),
-                ..Applied::default()
-            },
-            Some(window) => Applied {
-                kept: None,
-                suppressed: Some(Suppression::Aggregated),
-                closed: self.windows.take(window, source, lane, reading, now),
-            },
+            None => applied.kept = Some(reading),
+            Some(window) => {
+                applied.suppressed = Some(Suppression::Aggregated);
+                applied.closed = self.windows.take(window, source, lane, reading, now);
+            }
         }
+        applied
     }
 
     /// Closes the windows that are over.
@@ -219,11 +255,19 @@ impl Rule {
     }
 
     /// What it makes of one field: none, one, or one and its flag.
-    fn field(&self, name: FieldName, value: Value, out: &mut Vec<(FieldName, Value)>) {
+    fn field(
+        &self,
+        name: FieldName,
+        value: Value,
+        out: &mut Vec<(FieldName, Value)>,
+        touched: &mut Tally,
+    ) {
+        let mut count = |what: Touched| touched[what as usize] += 1;
         let mut name = self.rename.clone().unwrap_or(name);
         let Value::Float(mut number) = as_number(self, value.clone()) else {
-            if !self.drop {
-                out.push((name, value));
+            match self.drop {
+                true => count(Touched::Filter),
+                false => out.push((name, value)),
             }
             return;
         };
@@ -239,15 +283,19 @@ impl Rule {
         let high = most.is_some_and(|most| number > most);
         let mut suspect = false;
         match (low || high, self.outside) {
-            (true, Outside::Drop) => return,
+            (true, Outside::Drop) => return count(Touched::Range),
             (true, Outside::Clamp) => {
+                count(Touched::Clamped);
                 number = if low { least } else { most }.unwrap_or(number);
             }
-            (true, Outside::Flag) => suspect = true,
+            (true, Outside::Flag) => {
+                count(Touched::Flagged);
+                suspect = true;
+            }
             (false, _) => {}
         }
         if self.drop || !number.is_finite() {
-            return;
+            return count(Touched::Filter);
         }
         if suspect && let Ok(flag) = FieldName::new(format!("{name}_suspect")) {
             out.push((flag, Value::Bool(true)));
@@ -272,13 +320,13 @@ fn as_number(rule: &Rule, value: Value) -> Value {
 
 /// Field by field, rule by rule; `None` when nothing is left. What cannot be, such as two fields renamed to
 /// one, is left out: the first counts.
-fn fields(rules: &[&Rule], mut reading: Reading) -> Option<Reading> {
+fn fields(rules: &[&Rule], mut reading: Reading, touched: &mut Tally) -> Option<Reading> {
     let mut fields: Vec<(FieldName, Value)> = reading.fields.into();
     for rule in rules {
         let mut made = Vec::with_capacity(fields.len());
         for (name, value) in fields {
             if rule.is_about(&name) && rule.is_about_fields() {
-                rule.field(name, value, &mut made);
+                rule.field(name, value, &mut made, touched);
             } else {
                 made.push((name, value));
             }
@@ -292,9 +340,11 @@ fn fields(rules: &[&Rule], mut reading: Reading) -> Option<Reading> {
             }
         }
     }
+    let made = fields.len();
     fields.sort_by(|a, b| a.0.cmp(&b.0));
     fields.dedup_by(|later, first| later.0 == first.0);
     fields.truncate(MAX_FIELDS);
+    touched[Touched::Filter as usize] += u64::try_from(made - fields.len()).unwrap_or(u64::MAX);
     reading.fields = Fields::new(fields).ok()?;
     Some(reading)
 }

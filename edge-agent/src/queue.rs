@@ -161,12 +161,13 @@ pub fn open_to_drain(
     dir: &Path,
     name: &str,
     gateway: &GatewayId,
-    settings: &config::Queue,
+    settings: impl FnOnce(&Topic) -> config::Queue,
     conservation: Arc<Conservation>,
     now: Now,
 ) -> Result<(Reader, Arc<Lane>), OpenError> {
     let place = Place::recorded(dir, name, gateway)?;
-    let mut opened = recover::open(place, settings, conservation, now, Trust::Seals)?;
+    let settings = settings(&place.topic);
+    let mut opened = recover::open(place, &settings, conservation, now, Trust::Seals)?;
     opened.reader.alone = Some(Instant::now());
     if let Err(error) = opened.writer.close(now) {
         // It stays open and is read all the same.

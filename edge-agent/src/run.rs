@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use protocol_host::supervisor::{self, Pulses, Watchdog};
 use tokio::{runtime::Handle, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -62,21 +63,28 @@ struct Pipeline {
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let taking = CancellationToken::new();
     let serving = CancellationToken::new();
-    let mut pipeline = Pipeline::start(&config, &taking, &serving).await?;
+    let pulses = Pulses::default();
+    let mut pipeline = Pipeline::start(&config, &taking, &serving, &pulses).await?;
+    supervisor::ready();
+    let mut watchdog = Watchdog::new(pulses);
     let mut summary = Summary::new(pipeline.conservation.snapshot(), Instant::now());
     let mut tick = time::interval_at(time::Instant::now() + SUMMARY_EVERY, SUMMARY_EVERY);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             error = pipeline.failure() => return Err(error),
+            never = watchdog.feed() => match never {},
             _ = tick.tick() => summary.log(pipeline.conservation.snapshot(), Instant::now()),
         }
     }
     info!("stopping: draining until the queue is empty or the time is over");
     taking.cancel();
-    let ended = pipeline
-        .stop(Instant::now() + config.agent.shutdown_timeout)
-        .await;
+    let shutdown_timeout = config.agent.shutdown_timeout;
+    supervisor::stopping(shutdown_timeout + 2 * GRACE);
+    let ended = tokio::select! {
+        ended = pipeline.stop(Instant::now() + shutdown_timeout) => ended,
+        never = watchdog.feed() => match never {},
+    };
     serving.cancel();
     summary.log(pipeline.conservation.snapshot(), Instant::now());
     let queued = pipeline.conservation.snapshot().queued;
@@ -89,6 +97,7 @@ impl Pipeline {
         config: &Config,
         taking: &CancellationToken,
         serving: &CancellationToken,
+        pulses: &Pulses,
     ) -> anyhow::Result<Self> {
         let clock = Clock::new();
         let links = Links::default();
@@ -109,20 +118,30 @@ impl Pipeline {
             clock: clock.clone(),
             links: links.clone(),
             quarantine: quarantine.clone(),
+            pulses: pulses.clone(),
+            precedence: forward::Precedence::default(),
+            budgets: state.join("budgets"),
         };
-        let settings = &config.queue;
         for topic in config.lanes() {
             schemas.add(config, topic);
             let (gateway, counted) = (&config.agent.gateway, Arc::clone(&conservation));
-            let opened = queue::open(&dir, gateway, topic, settings, counted, clock.now().queue())?;
-            let lane = status::Lane::new(opened.lane);
-            forwarders.push(forward::start(opened.reader, &lane.forward, &around)?);
+            let (settings, limits) = (config.queue_of(topic), config.limits_of(topic));
+            let now = clock.now().queue();
+            let opened = queue::open(&dir, gateway, topic, &settings, counted, now)?;
+            let lane = status::Lane::new(opened.lane, limits.budget_per_day);
+            forwarders.push(forward::start(
+                opened.reader,
+                &limits,
+                &lane.forward,
+                &around,
+            )?);
             writers.push((topic.clone(), opened.writer));
             lanes.push(lane);
         }
         for name in lanes_to_drain(config, &dir)? {
             let (gateway, counted) = (&config.agent.gateway, Arc::clone(&conservation));
             let now = clock.now().queue();
+            let settings = |topic: &_| config.queue_of(topic);
             let opened = queue::open_to_drain(&dir, &name, gateway, settings, counted, now);
             let (reader, lane) = match opened {
                 Ok(opened) => opened,
@@ -132,11 +151,12 @@ impl Pipeline {
                     continue;
                 }
             };
-            let lane = status::Lane::new(lane);
+            let limits = config.limits_of(lane.topic());
+            let lane = status::Lane::new(lane, limits.budget_per_day);
             schemas.add(config, lane.queue.topic());
             // Nothing comes to it any more, but its last statements may not have been heard.
             if lane.queue.stat().readings > 0 {
-                forwarders.push(forward::start(reader, &lane.forward, &around)?);
+                forwarders.push(forward::start(reader, &limits, &lane.forward, &around)?);
             }
             lanes.push(lane);
         }
@@ -154,6 +174,7 @@ impl Pipeline {
             conservation: Arc::clone(&conservation),
             quarantine: quarantine.clone(),
             links: links.clone(),
+            pulses: pulses.clone(),
         };
         let ingest = ingest::start(writers, config.queue.commit_every, around)?;
         expect_links(config, &links);

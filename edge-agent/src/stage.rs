@@ -1,15 +1,27 @@
-//! Stages: the threads of the pipeline, of which none may end unnoticed (invariant 9).
+//! Stages: the threads of the pipeline, of which none may end unnoticed (invariant 9), nor stand still.
+//!
+//! A call into the store may never come back: the system refused the store a thread that was to do the work,
+//! or a disk swallowed a request. The thread that made it cannot tell, so each such call is *watched*
+//! ([`Stop::watched`]), and whoever waits for the end of the stage learns when one takes longer than any disk.
+//! A new process is all that helps; the queue makes that cheap.
 
 use std::{
     any::Any,
+    future::{Future, poll_fn},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, OnceLock},
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    task::{Context, Poll},
     thread::{self, Thread},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Interval};
+
+/// A watched call that takes longer does not come back. Disks that work were seen to stall for some seconds,
+/// cards that collect their garbage for thirty.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running stage. Whoever holds it learns when the thread ends, and how.
 #[derive(Debug)]
@@ -18,17 +30,52 @@ pub struct Stage {
     thread: Thread,
     stop: Stop,
     ended: oneshot::Receiver<Result<(), String>>,
+    patience: Duration,
+    /// When to look whether it stands still.
+    look: Option<Interval>,
 }
 
 /// Asked to end by a moment; shared with the thread.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<OnceLock<Instant>>);
+pub struct Stop(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    deadline: OnceLock<Instant>,
+    /// When the watched call began that has not come back.
+    watched: Mutex<Option<Instant>>,
+}
 
 impl Stop {
     /// By when the stage must have ended, once it was asked to.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.get().copied()
+        self.0.deadline.get().copied()
+    }
+
+    /// Makes a call that comes back, or the stage has failed.
+    pub fn watched<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.watch(Some(Instant::now()));
+        let done = call();
+        self.watch(None);
+        done
+    }
+
+    fn watch(&self, since: Option<Instant>) {
+        *self
+            .0
+            .watched
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Since when a watched call has not come back.
+    fn standing_still(&self) -> Option<Instant> {
+        *self
+            .0
+            .watched
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,6 +102,8 @@ impl Stage {
             thread: handle.thread().clone(),
             stop,
             ended,
+            patience: PATIENCE,
+            look: None,
         })
     }
 
@@ -66,22 +115,45 @@ impl Stage {
 
     /// Asks the stage to finish what it has and end by `deadline`. The first word counts.
     pub fn stop(&self, deadline: Instant) {
-        if self.stop.0.set(deadline).is_ok() {
+        if self.stop.0.deadline.set(deadline).is_ok() {
             self.thread.unpark();
         }
     }
 
-    /// Resolves when the thread has ended; before [`Stage::stop`] that is always a failure. Cancel safe;
-    /// not to be called again after it resolved.
+    /// Resolves when the thread has ended, or stands still; before [`Stage::stop`] that is always a failure.
+    /// Cancel safe; not to be called again after it resolved.
     ///
     /// # Errors
-    /// What ended it, or the message of its panic.
+    /// What ended it, or the message of its panic, or how long it has stood still.
     pub async fn ended(&mut self) -> Result<(), String> {
-        match (&mut self.ended).await {
-            Ok(Ok(())) if self.stop.deadline().is_none() => Err("ended without being asked".into()),
-            Ok(result) => result,
-            Err(_) => Err("ended without a word".into()),
+        poll_fn(|context| self.poll_ended(context)).await
+    }
+
+    fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<Result<(), String>> {
+        if let Poll::Ready(end) = Pin::new(&mut self.ended).poll(context) {
+            return Poll::Ready(match end {
+                Ok(Ok(())) if self.stop.deadline().is_none() => {
+                    Err("ended without being asked".into())
+                }
+                Ok(result) => result,
+                Err(_) => Err("ended without a word".into()),
+            });
         }
+        let every = self.patience / 8;
+        let look = self
+            .look
+            .get_or_insert_with(|| tokio::time::interval(every));
+        while look.poll_tick(context).is_ready() {
+            let since = self.stop.standing_still().map(|since| since.elapsed());
+            if let Some(since) = since.filter(|since| *since > self.patience) {
+                return Poll::Ready(Err(format!(
+                    "a call into the queue has not come back for {} s: see to the disk, and to the limits \
+                     of tasks and memory (TasksMax, LimitNPROC, LimitAS)",
+                    since.as_secs()
+                )));
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -110,6 +182,33 @@ mod tests {
     async fn a_stage_that_ends_unasked_has_failed_even_if_it_says_ok() {
         let mut stage = Stage::spawn("lazy", |_| Ok(())).unwrap();
         assert!(stage.ended().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stage_whose_call_never_comes_back_has_failed_also_while_it_is_stopped() {
+        let (never, blocked) = std::sync::mpsc::channel::<()>();
+        let mut stage = Stage::spawn("stuck", move |stop| {
+            stop.watched(|| blocked.recv().ok());
+            Ok(())
+        })
+        .unwrap();
+        stage.patience = Duration::from_millis(20);
+        for _ in 0..2 {
+            let reason = stage.ended().await.unwrap_err();
+            assert!(reason.contains("has not come back"), "{reason}");
+            stage.stop(Instant::now());
+        }
+        drop(never);
+        // Then it did come back after all.
+        while stage.ended().await.is_err() {}
+    }
+
+    #[test]
+    fn only_a_call_that_is_under_way_can_stand_still() {
+        let stop = Stop::default();
+        assert_eq!(stop.standing_still(), None);
+        stop.watched(|| assert!(stop.standing_still().is_some()));
+        assert_eq!(stop.standing_still(), None);
     }
 
     #[tokio::test]

@@ -36,14 +36,19 @@ pub struct Lane {
     pub queue: Arc<queue::Lane>,
     /// Its forwarder.
     pub forward: Arc<forward::Counters>,
+    /// Bytes it may send a day.
+    pub budget_per_day: Option<u64>,
 }
 
 impl Lane {
     /// Of a lane whose forwarder has done nothing yet.
     #[must_use]
-    pub fn new(queue: Arc<queue::Lane>) -> Self {
-        let forward = Arc::default();
-        Self { queue, forward }
+    pub fn new(queue: Arc<queue::Lane>, budget_per_day: Option<u64>) -> Self {
+        Self {
+            queue,
+            forward: Arc::default(),
+            budget_per_day,
+        }
     }
 }
 
@@ -98,6 +103,17 @@ struct LaneStat {
     sent_bytes: u64,
     resent: u64,
     restarts: u64,
+    /// What holds it back in front of Kafka now.
+    held: Option<forward::Held>,
+    /// Where it has one.
+    budget: Option<BudgetStat>,
+}
+
+#[derive(Debug, Serialize)]
+struct BudgetStat {
+    bytes_per_day: u64,
+    /// Of this day, as far as it is known; not less than what was sent.
+    spent_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -172,6 +188,11 @@ impl Watched {
             sent_bytes: lane.forward.sent_bytes.load(Relaxed),
             resent: lane.forward.resent.load(Relaxed),
             restarts: lane.forward.restarts.load(Relaxed),
+            held: lane.forward.held(),
+            budget: lane.budget_per_day.map(|bytes_per_day| BudgetStat {
+                bytes_per_day,
+                spent_bytes: lane.forward.budget_spent_bytes.load(Relaxed),
+            }),
         };
         let source = |counters: &Arc<source::Counters>| Source {
             kind: counters.kind,

@@ -8,12 +8,13 @@
 //! ```
 //!
 //! Every value is a function of the reading's identity ([`signal`]), so a reading that was altered,
-//! swapped or mixed with another is seen. What to do with a transmission is decided without I/O
+//! swapped or mixed with another is seen. [`load`] stands beside that: readings without faults, by the clock. What to do with a transmission is decided without I/O
 //! ([`fault`], [`device`]); only `link` owns lines and sockets.
 
 pub mod device;
 pub mod fault;
 mod link;
+pub mod load;
 pub mod native;
 pub mod play;
 pub mod scenario;

@@ -20,6 +20,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "its loops, short, are in `faults_agent` and `faults_chaos`",
     ),
     ("dev/fuzz", "the same properties run beside the parsers"),
+    (
+        "dev/bench",
+        "`every_row_of_the_bench_runs_and_misses_no_reading`, by the same code",
+    ),
     ("dev/test", "is what runs this"),
     ("dev/deny", "is run by dev/test"),
     (
@@ -32,7 +36,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
     (
         "dev/chaos",
-        "`a_short_mixture_of_kills_and_freezes_ends_with_a_clean_verdict`, by the same code",
+        "`a_short_mixture_of_every_fault_ends_with_a_clean_verdict`, by the same code",
     ),
     (
         "dev/fuzz",
@@ -41,6 +45,20 @@ const ELSEWHERE: &[(&str, &str)] = &[
     (
         "cargo install",
         "installs into the user's home; dev/test builds the same crates",
+    ),
+    (
+        "dev/package",
+        "`packaging`, by the same script around the programs that are there",
+    ),
+    (
+        "sudo",
+        "changes the machine; `packaging` does the same in a folder",
+    ),
+    ("systemctl", "the tests have no systemd of their own"),
+    ("journalctl", "the tests have no systemd of their own"),
+    (
+        "edge-agent check -c /etc",
+        "reads what is installed; `every_configuration_in_the_documentation_passes_check`",
     ),
     ("edge-agent run", "every test in `on_the_stack`"),
     ("cloud-sink topics", "`on_the_stack::confluent`"),

@@ -6,7 +6,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Result, ensure};
 use harness::{
     chaos::{
-        bench::{Bench, DRAIN, End},
+        bench::{Bench, DRAIN, End, log_has},
         disk, kills, power,
         report::Report,
         rot,
@@ -269,6 +269,9 @@ fn a_failed_fdatasync_is_written_again_with_the_same_identities() -> Result<()> 
 fn a_disk_that_takes_two_seconds_to_sync_holds_sources_back_in_flat_memory() -> Result<()> {
     let mut report = Report::new(SEED);
     let (mut bench, disk) = on_a_faulty_disk("slow-sync", 1000)?;
+    // The watchdog is content: a third of what the unit allows.
+    let watchdog = ("WATCHDOG_USEC".to_owned(), "40000000".into());
+    bench.environment.push(watchdog);
     bench.start_and_wait(&mut report)?;
     bench.feed.allow(100);
     bench.feed.wait_settled(DRAIN)?;
@@ -280,6 +283,7 @@ fn a_disk_that_takes_two_seconds_to_sync_holds_sources_back_in_flat_memory() -> 
     ensure!(disk.slept()? > 1, "no sync was slow");
     let grown = bench.agent()?.peak_memory()?.saturating_sub(before);
     ensure!(grown < 32 << 20, "{grown} bytes more than before");
+    ensure!(!log_has(&bench.log(), "loop makes no progress"));
     disk.heal()?;
     finish(bench, report)
 }

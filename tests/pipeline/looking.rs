@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use hardware_sim::{Options, Scenario, Sim};
+use hardware_sim::{Options, Scenario, Sim, native::modbus::profiles};
 use harness::port;
 use protocol::frame::{Ack, Frame, Verdict};
 
@@ -72,6 +72,35 @@ fn a_scan_names_the_units_of_a_line_and_of_a_server() -> Result<()> {
     );
     let (output, said) = agent(&["scan", "modbus", &bus, "--units", "9"])?;
     ensure!(output.status.code() == Some(69), "{said}");
+    sim.stop(Duration::from_secs(5))?;
+    Ok(())
+}
+
+#[test]
+fn a_scan_recognises_every_profile_the_simulator_plays() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let address = format!("127.0.0.1:{}", port::free()?);
+    let slaves: Vec<String> = profiles()
+        .zip(1..)
+        .map(|(name, unit)| format!("{{ unit = {unit}, profile = {name:?} }}"))
+        .collect();
+    let sim = sim(
+        dir.path(),
+        &format!(
+            "[[device]]\nid = \"server\"\nkind = \"meter\"\n\
+             link = {{ modbus = {{ slaves = [ {} ], listen = \"{address}\" }} }}\n",
+            slaves.join(", ")
+        ),
+    )?;
+    let units = format!("1-{}", slaves.len());
+    let (output, said) = agent(&["scan", "modbus", &address, "--units", &units])?;
+    ensure!(output.status.success(), "{said}");
+    let of_units: Vec<&str> = said.split("unit ").skip(1).collect();
+    ensure!(of_units.len() == slaves.len(), "{said}");
+    for (name, of_unit) in profiles().zip(of_units) {
+        let named = of_unit.contains(&format!("profile = {name:?}"));
+        ensure!(named, "{name} is not recognised: {of_unit}");
+    }
     sim.stop(Duration::from_secs(5))?;
     Ok(())
 }

@@ -18,13 +18,16 @@ mod faults_mqtt;
 mod faults_serial;
 mod looking;
 mod monitoring;
+mod packaging;
 mod secrets;
+mod supervised;
 mod verdict;
 
 mod on_the_stack {
     mod analysis;
     mod audit;
     mod bad_input;
+    mod bench;
     mod confluent;
     mod faults_clock;
     mod faults_devices;
@@ -36,6 +39,7 @@ mod on_the_stack {
     mod faults_versions;
     mod house;
     mod kafka_away;
+    mod lanes;
     mod mongodb_away;
     mod monitoring;
     mod mqtt;

@@ -44,6 +44,40 @@ pub struct AgentStatus {
     pub links: Vec<Link>,
     /// Invariant 6.
     pub balance: AgentBalance,
+    /// All lanes.
+    #[serde(default)]
+    pub lanes: Vec<LaneStatus>,
+}
+
+/// What `/status.json` says about a lane, as far as it is used here.
+#[derive(Debug, Clone, Deserialize)]
+pub struct LaneStatus {
+    /// Its name.
+    pub topic: String,
+    /// Readings waiting.
+    pub readings: u64,
+    /// What holds it back.
+    pub held: Option<Held>,
+    /// Bytes of the day, where they are bounded.
+    pub budget: Option<Budget>,
+}
+
+/// What holds a lane back.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Held {
+    /// `window`, `budget`, `priority`, `rate`.
+    pub by: String,
+    /// Where the clock can tell.
+    pub until: Option<String>,
+}
+
+/// Bytes of a day.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Budget {
+    /// May be sent.
+    pub bytes_per_day: u64,
+    /// Were sent.
+    pub spent_bytes: u64,
 }
 
 /// The agent's side of the conservation equation; names as in DESIGN of `edge-agent::conservation`.
@@ -65,6 +99,13 @@ pub struct AgentBalance {
 }
 
 impl AgentStatus {
+    /// What holds the lane of a topic back.
+    #[must_use]
+    pub fn held(&self, topic: &str) -> Option<&Held> {
+        let lane = self.lanes.iter().find(|lane| lane.topic == topic)?;
+        lane.held.as_ref()
+    }
+
     /// Whether it has subscribed at a broker.
     #[must_use]
     pub fn mqtt_is_up(&self) -> bool {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use protocol_host::supervisor::Pulse;
 use rdkafka::{
     Message as _, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
@@ -107,7 +108,8 @@ pub struct Started {
 }
 
 impl Consumer {
-    /// Joins the group and starts the thread. `ended` is notified when the thread ends by itself.
+    /// Joins the group and starts the thread. `ended` is notified when the thread ends by itself, `pulse`
+    /// beats while it goes on.
     ///
     /// # Errors
     /// [`ConsumerError::Settings`] or [`ConsumerError::Thread`]; an unreachable broker is none.
@@ -116,10 +118,17 @@ impl Consumer {
         gate: Arc<Gate>,
         links: Links,
         ended: CancellationToken,
+        pulse: Pulse,
     ) -> Result<Started, ConsumerError> {
         let (events_in, events) = mpsc::unbounded_channel();
         let (messages_in, messages) = mpsc::unbounded_channel();
-        let context = Context::new(settings.clone(), events_in, gate.clone(), links.clone());
+        let context = Context::new(
+            settings.clone(),
+            events_in,
+            gate.clone(),
+            links.clone(),
+            pulse.clone(),
+        );
         let consumer: BaseConsumer<Context> =
             consumer_config(&settings.properties, &settings.group)
                 .create_with_context(context)
@@ -136,6 +145,7 @@ impl Consumer {
             consumer,
             gate,
             links,
+            pulse,
             messages: messages_in,
             stop: stop.clone(),
             topics: settings
@@ -203,6 +213,7 @@ struct Poller {
     consumer: Arc<BaseConsumer<Context>>,
     gate: Arc<Gate>,
     links: Links,
+    pulse: Pulse,
     messages: mpsc::UnboundedSender<Delivered>,
     stop: Arc<AtomicBool>,
     topics: Vec<Arc<str>>,
@@ -214,6 +225,7 @@ struct Poller {
 impl Poller {
     fn run(&mut self) -> Result<(), ConsumerError> {
         while !self.stop.load(Ordering::Acquire) {
+            self.pulse.beat();
             self.pause_or_resume();
             match self.consumer.poll(POLL) {
                 None => {}
@@ -339,6 +351,7 @@ impl Poller {
             return;
         };
         for element in assigned.elements() {
+            self.pulse.beat();
             let partition = Partition {
                 topic: element.topic().into(),
                 number: element.partition(),

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use protocol_host::supervisor::Pulse;
 use rdkafka::{
     ClientContext, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -36,6 +37,8 @@ const START: Duration = Duration::from_secs(60);
 /// How long MongoDB is waited for. Below `max.poll.interval.ms`, after which the group would give the
 /// partitions away behind our back; a sink that starts anew waits outside of the group.
 const CHECKPOINTS: Duration = Duration::from_secs(180);
+/// Between two signs of life during a wait.
+const LOOK: Duration = Duration::from_secs(1);
 /// One question.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -44,6 +47,7 @@ pub struct Context {
     events: UnboundedSender<Event>,
     gate: Arc<Gate>,
     links: Links,
+    pulse: Pulse,
     generation: AtomicU64,
     started_at: Mutex<HashMap<Partition, Option<i64>>>,
     failure: Mutex<Option<ConsumerError>>,
@@ -57,12 +61,14 @@ impl Context {
         events: UnboundedSender<Event>,
         gate: Arc<Gate>,
         links: Links,
+        pulse: Pulse,
     ) -> Self {
         Self {
             settings,
             events,
             gate,
             links,
+            pulse,
             generation: AtomicU64::new(0),
             started_at: Mutex::default(),
             failure: Mutex::default(),
@@ -172,14 +178,16 @@ impl Context {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        let cluster = patiently("the cluster has no id", || {
+        let cluster = patiently(&self.pulse, "the cluster has no id", || {
             let id = consumer.client().fetch_cluster_id(ASK);
             id.ok_or_else(|| "no answer".into())
         })?;
         let taken = self.take(cluster.into(), partitions)?;
-        let remade = patiently("records before the checkpoints are not readable", || {
-            marks::remade(&self.settings, &taken).map_err(|error| error.to_string())
-        })?;
+        let remade = patiently(
+            &self.pulse,
+            "records before the checkpoints are not readable",
+            || marks::remade(&self.settings, &taken).map_err(|error| error.to_string()),
+        )?;
         let starts = taken.into_iter().map(|taken| {
             let Taken {
                 partition, next, ..
@@ -213,12 +221,19 @@ impl Context {
             partitions,
             answer,
         });
-        answered
-            .recv_timeout(CHECKPOINTS)
-            .map_err(|error| match error {
-                RecvTimeoutError::Timeout => ConsumerError::NoStart("mongodb is away"),
-                RecvTimeoutError::Disconnected => ConsumerError::Pipeline,
-            })
+        let until = Instant::now() + CHECKPOINTS;
+        loop {
+            // The wait for a MongoDB that is away is no standstill.
+            self.pulse.beat();
+            match answered.recv_timeout(LOOK) {
+                Ok(taken) => return Ok(taken),
+                Err(RecvTimeoutError::Disconnected) => return Err(ConsumerError::Pipeline),
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => {
+                    return Err(ConsumerError::NoStart("mongodb is away"));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 
     pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
@@ -244,11 +259,13 @@ impl Context {
 
 /// Asks again and again, for [`START`].
 fn patiently<T>(
+    pulse: &Pulse,
     what: &'static str,
     mut ask: impl FnMut() -> Result<T, String>,
 ) -> Result<T, ConsumerError> {
     let until = Instant::now() + START;
     loop {
+        pulse.beat();
         match ask() {
             Ok(answer) => return Ok(answer),
             Err(_) if Instant::now() > until => return Err(ConsumerError::NoStart(what)),

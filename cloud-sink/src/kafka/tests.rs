@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use protocol_host::supervisor::Pulses;
 use rdkafka::{
     mocking::MockCluster,
     producer::{BaseProducer, BaseRecord, Producer as _},
@@ -42,7 +43,15 @@ fn produce_sized(bootstrap: &str, values: std::ops::Range<u32>, bytes: usize) {
 
 fn start(settings: &Settings, gate: &Arc<Gate>) -> Started {
     let links = Links::new(String::new(), String::new(), None);
-    Consumer::start(settings, gate.clone(), links, CancellationToken::new()).unwrap()
+    let pulse = Pulses::default().watch("kafka");
+    Consumer::start(
+        settings,
+        gate.clone(),
+        links,
+        CancellationToken::new(),
+        pulse,
+    )
+    .unwrap()
 }
 
 /// As the pipeline does it: says where the partition goes on.
@@ -213,7 +222,9 @@ async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
     let gate = Arc::new(Gate::new(usize::MAX));
     let links = Links::new(String::new(), String::new(), None);
     let ended = CancellationToken::new();
-    let mut started = Consumer::start(&settings(&bootstrap), gate, links, ended.clone()).unwrap();
+    let pulse = Pulses::default().watch("kafka");
+    let mut started =
+        Consumer::start(&settings(&bootstrap), gate, links, ended.clone(), pulse).unwrap();
     begin(&mut started, None, None).await;
     next(&mut started).await;
     let Started {

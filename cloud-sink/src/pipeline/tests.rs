@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Mutex};
 
-use protocol_host::registry;
+use protocol_host::{registry, supervisor::Pulses};
 
 use super::*;
 use crate::{
@@ -15,6 +15,7 @@ struct Bench {
     pipeline: Pipeline,
     messages: mpsc::UnboundedSender<Delivered>,
     events: mpsc::UnboundedSender<Event>,
+    pulses: Pulses,
     _consumer: Consumer,
 }
 
@@ -30,9 +31,17 @@ impl Bench {
         let registered = registry.as_ref().map(|_| String::new());
         let links = Links::new(String::new(), String::new(), registered);
         let ended = CancellationToken::new();
+        let (pulses, consumer_pulses) = (Pulses::default(), Pulses::default());
         let Started {
             consumer, offsets, ..
-        } = Consumer::start(&settings, gate.clone(), links.clone(), ended).unwrap();
+        } = Consumer::start(
+            &settings,
+            gate.clone(),
+            links.clone(),
+            ended,
+            consumer_pulses.watch("kafka"),
+        )
+        .unwrap();
         let deadline = Duration::from_secs(1);
         let store = Store::new("mongodb://127.0.0.1:9", "t", deadline);
         let (messages_in, messages) = mpsc::unbounded_channel();
@@ -50,6 +59,7 @@ impl Bench {
                 series: Arc::default(),
                 registry,
             }),
+            pulse: pulses.watch("pipeline"),
         };
         let limits = Limits {
             max_records: 100,
@@ -76,6 +86,7 @@ impl Bench {
             pipeline,
             messages: messages_in,
             events: events_in,
+            pulses,
             _consumer: consumer,
         }
     }
@@ -223,4 +234,21 @@ async fn a_record_that_overtakes_its_assignment_is_taken_all_the_same() {
     let record = bench.pipeline.ends.messages.recv().await.unwrap();
     bench.pipeline.take_all(std::iter::once(record));
     assert_eq!(bench.pipeline.kept.snapshot().consumed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_loop_beats_while_nothing_comes() {
+    let bench = Bench::new(None).await;
+    let (pulses, stop) = (bench.pulses.clone(), CancellationToken::new());
+    let running = tokio::spawn(bench.pipeline.run(stop.clone()));
+    let later = Instant::now() + Duration::from_secs(1);
+    // Silent for less time than has passed since then: it has beaten after it.
+    let has_beaten = |now: Instant| now > later && pulses.silent(now, now - later).is_none();
+    while !has_beaten(Instant::now()) {
+        assert!(!running.is_finished());
+        assert!(later.elapsed() < Duration::from_secs(60), "no beat");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }

@@ -103,9 +103,18 @@ fn describe(config: &Config, path: &str, out: &mut String) -> std::fmt::Result {
         )?;
     }
     for lane in config.lanes() {
-        let bytes = show_bytes(config.queue.max_bytes);
-        let age = show_duration(config.queue.max_age);
+        let queue = config.queue_of(lane);
+        let limits = config.limits_of(lane);
+        let bytes = show_bytes(queue.max_bytes);
+        let age = match limits.alarm {
+            true => "of any age".to_owned(),
+            false => show_duration(queue.max_age),
+        };
         writeln!(out, "queue      {lane}  at most {bytes}, {age}")?;
+        let limits = limits.in_words();
+        if !limits.is_empty() {
+            writeln!(out, "           sent: {limits}")?;
+        }
     }
     let servers = config
         .kafka

@@ -15,7 +15,7 @@ use protocol::{Timestamp, Value, record};
 use super::{ConfigFile, Exit, print};
 use crate::{
     clock::Clock,
-    config::Secrets,
+    config::{Config, Secrets},
     queue::{
         Entry, Stat,
         inspect::{self, Seen},
@@ -94,18 +94,18 @@ pub fn queue(command: &Command) -> Result<(), Exit> {
 struct Lanes {
     dir: PathBuf,
     names: Vec<String>,
-    /// The bound of each; not known of a queue from elsewhere.
-    max_bytes: Option<u64>,
+    /// What knows the bound of each; not of a queue from elsewhere.
+    config: Option<Config>,
 }
 
 impl Which {
     fn lanes(&self) -> Result<Lanes, Exit> {
-        let (dir, max_bytes) = match &self.dir {
+        let (dir, config) = match &self.dir {
             Some(dir) => (dir.clone(), None),
             None => {
                 let config = self.config.load(Secrets::Leave)?;
                 let dir = config.agent.state_dir.join("queue");
-                (dir, Some(config.queue.max_bytes))
+                (dir, Some(config))
             }
         };
         let on_disk = inspect::lanes(&dir).with_context(|| unreadable(&dir))?;
@@ -117,11 +117,7 @@ impl Which {
                 return Err(anyhow::anyhow!("no lane {lane}; there are: {known}").into());
             }
         };
-        Ok(Lanes {
-            dir,
-            names,
-            max_bytes,
-        })
+        Ok(Lanes { dir, names, config })
     }
 }
 
@@ -130,11 +126,7 @@ fn unreadable(path: &Path) -> String {
 }
 
 fn stat(arguments: &Which) -> Result<(), Exit> {
-    let Lanes {
-        dir,
-        names,
-        max_bytes,
-    } = arguments.lanes()?;
+    let Lanes { dir, names, config } = arguments.lanes()?;
     let now = Clock::new().now().wall;
     for lane in names {
         let Seen {
@@ -142,6 +134,9 @@ fn stat(arguments: &Which) -> Result<(), Exit> {
             topic,
             mut stat,
         } = inspect::stat(&dir, &lane).with_context(|| unreadable(&dir.join(&lane)))?;
+        let max_bytes = config
+            .as_ref()
+            .map(|config| config.queue_of(&topic).max_bytes);
         stat.max_bytes = max_bytes.unwrap_or(0);
         match arguments.format {
             Format::Text => print(&format!("{}\n", stat_line(&lane, &stat, now)))?,

@@ -43,11 +43,15 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
         .map_or_else(Status::default, |table| status(&table));
     let (agent, mut kafka) = (agent.flatten(), kafka.flatten());
     let schemas = topics::registry(root, kafka.as_mut(), secrets);
+    // Which topics there are is known from the sources, which lanes block from the topics.
+    let topic_tables = root.tables("topic");
+    let topics = topics::read(&topic_tables, &queue);
     let mut sources = Sources {
         gateway: agent.as_ref().map(|agent| &agent.gateway),
         topic: kafka.as_ref().map(|kafka| &kafka.topic),
         control_topic: kafka.as_ref().map(|kafka| &kafka.control_topic),
-        when_full: queue.when_full,
+        queue: &queue,
+        topics: topics.as_deref().unwrap_or_default(),
         secrets,
         names: Unique::default(),
         ports: Unique::default(),
@@ -61,7 +65,7 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
     known.extend(modbus.iter().flatten().map(|modbus| modbus.topic.clone()));
     let subscribed = mqtt.iter().flatten().flat_map(|mqtt| &mqtt.subscribe);
     known.extend(subscribed.map(|subscription| subscription.kafka_topic.clone()));
-    let topics = topics::read(root, &known);
+    topics::check_names(&topic_tables, topics.as_deref().unwrap_or_default(), &known);
     if let (Some(kafka), Some(topics)) = (&kafka, &topics) {
         topics::needs_registry(root, kafka, topics);
     }
@@ -141,11 +145,6 @@ impl Default for Queue {
 
 fn queue(table: &Table<'_, '_>) -> Queue {
     let default = Queue::default();
-    let words = [
-        ("drop-oldest", WhenFull::DropOldest),
-        ("drop-newest", WhenFull::DropNewest),
-        ("block", WhenFull::Block),
-    ];
     let second = Duration::from_secs(1);
     let queue = Queue {
         max_bytes: table.or(
@@ -163,7 +162,7 @@ fn queue(table: &Table<'_, '_>) -> Queue {
             default.min_free_bytes,
             value::bytes(0..=1 << 40),
         ),
-        when_full: table.or("when_full", default.when_full, value::one_of(words)),
+        when_full: table.or("when_full", default.when_full, value::one_of(policies())),
         commit_every: table.or(
             "commit_every",
             default.commit_every,
@@ -180,20 +179,30 @@ fn queue(table: &Table<'_, '_>) -> Queue {
             value::duration(second..=30 * DAY),
         ),
     };
-    // Whole segments are dropped: with fewer, "full" would throw away most of the queue. However small
-    // it is set, a segment takes 1 MiB: what is remembered of the sources goes into each.
-    let segment = queue.segment_bytes.max(1 << 20);
-    if queue.max_bytes / 4 < segment {
+    check_segments(table, queue.max_bytes, queue.segment_bytes);
+    queue
+}
+
+/// Words of `when_full`.
+pub fn policies() -> [(&'static str, WhenFull); 3] {
+    WhenFull::ALL.map(|policy| (policy.as_str(), policy))
+}
+
+/// Whole segments are dropped: with fewer than four, "full" would throw away most of the queue. However small
+/// it is set, a segment takes 1 MiB: what is remembered of the sources goes into each.
+pub fn check_segments(table: &Table<'_, '_>, max_bytes: u64, segment_bytes: u64) {
+    let segment = segment_bytes.max(1 << 20);
+    if max_bytes / 4 < segment {
         let least = value::show_bytes(segment * 4);
         let message = format!("must hold at least four segments, {least}");
-        let fix = if queue.segment_bytes > 1 << 20 {
-            "raise queue.max_bytes or lower queue.segment_bytes"
+        let key = table.named("max_bytes");
+        let fix = if segment_bytes > 1 << 20 {
+            format!("raise {key} or lower queue.segment_bytes")
         } else {
-            "raise queue.max_bytes"
+            format!("raise {key}")
         };
         table.wrong("max_bytes", Mistake::fix(message, fix));
     }
-    queue
 }
 
 impl Default for Status {

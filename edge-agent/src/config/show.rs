@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::{
     Config, LineFormat, ModbusTcp, Mqtt, MqttVersion, Polled, PolledDevice, Roles, Serial,
-    SerialMode, Subscription, TimeFormat, TopicSettings, WhenFull,
+    SerialMode, Subscription, TimeFormat, TopicSettings, limits,
     value::{show_bytes, show_duration},
 };
 use crate::{
@@ -83,16 +83,11 @@ impl Config {
 
     fn show_queue(&self) -> Table {
         let queue = &self.queue;
-        let when_full = match queue.when_full {
-            WhenFull::DropOldest => "drop-oldest",
-            WhenFull::DropNewest => "drop-newest",
-            WhenFull::Block => "block",
-        };
         Keys::default()
             .set("max_bytes", show_bytes(queue.max_bytes))
             .set("max_age", show_duration(queue.max_age))
             .set("min_free_bytes", show_bytes(queue.min_free_bytes))
-            .set("when_full", when_full)
+            .set("when_full", queue.when_full.as_str())
             .set("commit_every", show_duration(queue.commit_every))
             .set("segment_bytes", show_bytes(queue.segment_bytes))
             .set("segment_age", show_duration(queue.segment_age))
@@ -124,11 +119,11 @@ impl Config {
 }
 
 fn show_topic(topic: &TopicSettings) -> Table {
-    Keys::default()
+    let keys = Keys::default()
         .set("name", topic.name.as_str())
         .maybe("value", topic.value.map(|value| value.as_str()))
-        .set("fields", show::fields(&topic.fields))
-        .0
+        .set("fields", show::fields(&topic.fields));
+    limits::show(keys, &topic.bounds, &topic.limits).0
 }
 
 fn text(path: &std::path::Path) -> String {

@@ -7,8 +7,8 @@ use protocol::{GatewayId, Metadata, Topic};
 use protocol_host::config::plaintext;
 
 use super::{
-    Framing, MessageKeys, ModbusTcp, Mqtt, MqttPreset, MqttVersion, Roles, Secrets, Serial,
-    Subscription, WhenFull,
+    Framing, MessageKeys, ModbusTcp, Mqtt, MqttPreset, MqttVersion, Queue, Roles, Secrets, Serial,
+    Subscription, TopicSettings, WhenFull,
     document::{Mistake, Table},
     payload::{ROLE_KEYS, modbus_tcp, roles, serial_mode},
     sections::{Unique, each},
@@ -24,8 +24,10 @@ pub struct Sources<'a> {
     pub topic: Option<&'a Topic>,
     /// `kafka.control_topic`.
     pub control_topic: Option<&'a Topic>,
-    /// `queue.when_full`.
-    pub when_full: WhenFull,
+    /// `[queue]`.
+    pub queue: &'a Queue,
+    /// `[[topic]]`, as far as they are right.
+    pub topics: &'a [TopicSettings],
     /// Whether to read secrets.
     pub secrets: Secrets,
     /// Names of sources.
@@ -232,16 +234,20 @@ impl Sources<'_> {
 
     /// Acknowledgements go out in the order of arrival, so one lane that blocks would stop the others.
     fn check_lanes(&self, table: &Table<'_, '_>, subscriptions: &[Subscription]) {
-        let lanes: BTreeSet<&str> = subscriptions
-            .iter()
-            .map(|s| s.kafka_topic.as_str())
-            .collect();
-        if self.when_full == WhenFull::Block && lanes.len() > 1 {
-            let lanes: Vec<&str> = lanes.into_iter().collect();
+        let lanes: BTreeSet<&Topic> = subscriptions.iter().map(|s| &s.kafka_topic).collect();
+        let blocks = |lane: &&&Topic| {
+            let set = self.topics.iter().find(|set| set.name == ***lane);
+            let own = set.and_then(|set| set.bounds.when_full);
+            own.unwrap_or(self.queue.when_full) == WhenFull::Block
+        };
+        if let Some(blocking) = lanes.iter().find(blocks)
+            && lanes.len() > 1
+        {
+            let names: Vec<&str> = lanes.iter().map(|lane| lane.as_str()).collect();
             let message = format!(
-                "feeds {} lanes ({}), but with queue.when_full = \"block\" one full lane would stop the others",
-                lanes.len(),
-                lanes.join(", ")
+                "feeds {} lanes ({}), but {blocking} has when_full = \"block\", and full it would stop the others",
+                names.len(),
+                names.join(", ")
             );
             let fix = "give each kafka_topic a [[mqtt]] of its own";
             table.wrong("subscribe", Mistake::fix(message, fix));

@@ -61,6 +61,19 @@ fn the_defaults_shown_in_the_sample_are_the_defaults() {
     assert_eq!(shown.kafka.control_topic, default.kafka.control_topic);
     assert_eq!(shown.kafka.value, default.kafka.value);
     assert_eq!(shown.schemas, default.schemas);
+    let ([all, alarm], none) = (&shown.topics[..], Limits::default()) else {
+        panic!("two topics in the sample");
+    };
+    assert_eq!(
+        (all.limits.priority, &all.limits.timezone),
+        (none.priority, &none.timezone)
+    );
+    assert_eq!(all.bounds.when_full, Some(default.queue.when_full));
+    let only_alarm = Limits {
+        alarm: true,
+        ..none
+    };
+    assert_eq!(alarm.limits, only_alarm);
     let registry = shown.kafka.client.registry.as_ref().unwrap();
     let plain = protocol_host::config::registry::Settings::new("https://h", None);
     assert_eq!(
@@ -125,6 +138,7 @@ version = \"5\"
 subscribe = [
   {{ topic = \"plant/{{site}}/{{device}}\", fields = {{ temperature_c = \"main.temp\", pm2_5_ug_m3 = \"sensors.0.pm\" }}, time = \"ts\", sequence = \"seq\", boot = \"boot\", share = \"edge\", user_properties = [\"line\"], meta = {{ floor = \"1\" }} }},
   {{ topic = \"garden/soil/moisture\", preset = \"number\", device = \"soil-1\", field = \"moisture_pct\" }},
+  {{ topic = \"alarms/{{device}}\", kafka_topic = \"telemetry.alarms.v1\" }},
   {{ preset = \"tasmota\", timezone = \"Europe/Berlin\" }},
 ]
 [[process]]
@@ -174,6 +188,29 @@ fn what_is_shown_reads_back_as_the_same() {
         let original = config(text);
         assert_eq!(config(&original.show()), original, "{}", original.show());
     }
+}
+
+#[test]
+fn a_lane_has_the_bounds_of_its_topic_and_else_those_of_the_queue() {
+    let config = config(&format!(
+        "{MINIMAL}[queue]\nmax_bytes = \"64MiB\"\nmax_age = \"2d\"\n\
+         [[mqtt]]\nname = \"h\"\nurl = \"mqtt://h\"\n\
+         subscribe = [{{ topic = \"a/{{device}}\" }}, {{ topic = \"b/{{device}}\", kafka_topic = \"alarms\" }}]\n\
+         [[topic]]\nname = \"readings\"\nmax_bytes = \"1GiB\"\nmax_age = \"6h\"\nwhen_full = \"drop-newest\"\n\
+         [[topic]]\nname = \"alarms\"\nalarm = true\n"
+    ));
+    let of = |topic: &str| {
+        let queue = config.queue_of(&topic.parse().unwrap());
+        (
+            queue.max_bytes >> 20,
+            queue.max_age.as_secs() / 3600,
+            queue.when_full,
+        )
+    };
+    assert_eq!(of("readings"), (1024, 6, WhenFull::DropNewest));
+    // Only bytes bound an alarm.
+    assert_eq!(of("alarms"), (64, 3650 * 24, WhenFull::DropOldest));
+    assert_eq!(of("another"), (64, 48, WhenFull::DropOldest));
 }
 
 #[test]

@@ -6,9 +6,9 @@ use protocol::Topic;
 use protocol_host::config::{fields, registry};
 
 use super::{
-    Kafka, Schemas, Secrets, TopicSettings, ValueFormat,
+    Kafka, Queue, Schemas, Secrets, TopicSettings, ValueFormat,
     document::{Mistake, Table, nearest},
-    value,
+    limits, value,
 };
 
 /// Reads `[registry]`: what both daemons have there into `kafka`, the rest is the agent's.
@@ -39,18 +39,15 @@ pub fn formats() -> [(&'static str, ValueFormat); 4] {
     ValueFormat::ALL.map(|format| (format.as_str(), format))
 }
 
-/// Reads `[[topic]]`. `known` are the topics that sources write to.
-pub fn read(root: &Table<'_, '_>, known: &BTreeSet<Topic>) -> Option<Vec<TopicSettings>> {
+/// Reads `[[topic]]`.
+pub fn read(tables: &[Table<'_, '_>], queue: &Queue) -> Option<Vec<TopicSettings>> {
     let mut seen = BTreeSet::new();
-    let read: Vec<Option<TopicSettings>> = root
-        .tables("topic")
+    let read: Vec<Option<TopicSettings>> = tables
         .iter()
         .map(|table| {
-            let topic = one(table)?;
+            let topic = one(table, queue)?;
             if !seen.insert(topic.name.clone()) {
                 table.wrong("name", Mistake::new("is declared already"));
-            } else if !known.is_empty() && !known.contains(&topic.name) {
-                unknown(table, &topic.name, known);
             }
             Some(topic)
         })
@@ -58,15 +55,28 @@ pub fn read(root: &Table<'_, '_>, known: &BTreeSet<Topic>) -> Option<Vec<TopicSe
     read.into_iter().collect()
 }
 
-fn one(table: &Table<'_, '_>) -> Option<TopicSettings> {
+/// Every topic that is declared has to be one of those that sources write to.
+pub fn check_names(tables: &[Table<'_, '_>], topics: &[TopicSettings], known: &BTreeSet<Topic>) {
+    for (table, topic) in tables.iter().zip(topics) {
+        if !known.is_empty() && !known.contains(&topic.name) {
+            unknown(table, &topic.name, known);
+        }
+    }
+}
+
+fn one(table: &Table<'_, '_>, queue: &Queue) -> Option<TopicSettings> {
     let remedy = "write name = \"telemetry.readings.v1\"";
     let name = table.required("name", remedy, value::parsed::<Topic>);
     let value = table.optional("value", value::one_of(formats()));
     let fields = fields::read(table).unwrap_or_default();
+    let limits = limits::limits(table);
+    let bounds = limits::bounds(table, queue, limits.alarm);
     Some(TopicSettings {
         name: name?,
         value,
         fields,
+        bounds,
+        limits,
     })
 }
 

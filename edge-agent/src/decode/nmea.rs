@@ -35,6 +35,8 @@ use super::{
 
 /// Longest sentence kept; NMEA allows 82, some receivers send more.
 const MAX_SENTENCE: usize = 256;
+/// Most sentences of an epoch by talker and kind; there are a handful of each.
+const MAX_SEEN: usize = 64;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 const HALF_A_DAY: i64 = 12 * 3600 * NANOS_PER_SECOND;
 
@@ -54,8 +56,8 @@ struct Epoch {
     time: Option<i64>,
     date: Option<civil::Date>,
     valid: Option<bool>,
-    /// Kinds seen that end the epoch when they come again.
-    seen: u8,
+    /// Whose sentences were seen that end the epoch when they come again.
+    seen: Vec<([u8; 2], Kind)>,
     in_view: Vec<([u8; 2], f64)>,
     strongest: Option<f64>,
 }
@@ -152,11 +154,12 @@ impl Nmea {
             return;
         };
         let time = kind.time(&fields).and_then(time_of_day);
-        let other_time = time.is_some() && self.epoch.time.is_some() && time != self.epoch.time;
-        if other_time || self.epoch.seen & kind.mark() != 0 {
+        if self.epoch.ends_before(kind, talker, time, &fields) {
             self.flush(out);
         }
-        self.epoch.seen |= kind.mark();
+        if kind.comes_once() && self.epoch.seen.len() < MAX_SEEN {
+            self.epoch.seen.push((talker, kind));
+        }
         self.epoch.time = self.epoch.time.or(time);
         self.epoch.take(kind, talker, &fields);
     }
@@ -184,15 +187,19 @@ impl Kind {
         Some(([t0, t1], kind))
     }
 
-    /// One bit; none for kinds of which an epoch has several.
-    fn mark(self) -> u8 {
+    /// Whether a talker says it once an epoch.
+    fn comes_once(self) -> bool {
+        !matches!(self, Self::Gsa | Self::Gsv)
+    }
+
+    /// Whether the sentence says that there is a fix.
+    fn has_fix(self, fields: &[&str]) -> bool {
+        let f = |index: usize| fields.get(index).map_or("", |field| field.trim());
         match self {
-            Self::Gga => 1,
-            Self::Rmc => 2,
-            Self::Vtg => 4,
-            Self::Gll => 8,
-            Self::Zda => 16,
-            Self::Gsa | Self::Gsv => 0,
+            Self::Gga => !matches!(f(6), "" | "0"),
+            Self::Rmc => f(2) == "A",
+            Self::Gll => f(6) == "A",
+            Self::Vtg | Self::Gsa | Self::Gsv | Self::Zda => false,
         }
     }
 
@@ -206,6 +213,17 @@ impl Kind {
 }
 
 impl Epoch {
+    /// Whether a sentence belongs to the next moment: another time, a second of its kind by the same talker
+    /// (each constellation may have its own), or the first fix of a receiver that had neither fix nor time.
+    fn ends_before(&self, kind: Kind, talker: [u8; 2], time: Option<i64>, fields: &[&str]) -> bool {
+        let again = self.seen.contains(&(talker, kind));
+        match (self.time, time) {
+            (Some(was), Some(is)) if was != is => true,
+            (None, Some(_)) if self.valid == Some(false) && kind.has_fix(fields) => true,
+            _ => again,
+        }
+    }
+
     fn take(&mut self, kind: Kind, talker: [u8; 2], fields: &[&str]) {
         let f = |index: usize| fields.get(index).map_or("", |field| field.trim());
         match kind {

@@ -182,6 +182,7 @@ impl Speaker {
             none => none.insert(
                 Session::open(
                     &self.kafka,
+                    &[],
                     window::MIN_BATCH_BYTES,
                     &self.links,
                     topic,
@@ -217,6 +218,8 @@ impl Speaker {
         match session.events.recv_timeout(at_most) {
             Ok(Event::Delivered { ticket, .. }) => self.delivered(ticket),
             Ok(Event::Failed { failure, reason }) => self.failed(failure, &reason),
+            // Facts are few and pass every limit.
+            Ok(Event::Wire { .. }) => {}
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 self.failed(Failure::Broken, "producer ended");

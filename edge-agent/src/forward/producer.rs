@@ -15,6 +15,7 @@ use std::{
         Mutex, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
+    time::Duration,
 };
 
 use protocol_host::config::kafka::SettingError;
@@ -48,6 +49,12 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("statistics.interval.ms", "2000"),
 ];
 
+const LINGER: &str = "linger.ms";
+/// How long a batch of a metered lane waits for more: a batch a second instead of one for each reading.
+const METERED_LINGER: Duration = Duration::from_secs(1);
+/// zstd's, of a metered lane; the default is 3.
+const METERED_LEVEL: u8 = 12;
+
 /// Settings that the promises rest on.
 const FIXED: [(&str, &str); 8] = [
     ("enable.idempotence", "true"),
@@ -79,6 +86,11 @@ pub enum Event {
         /// What Kafka said.
         reason: String,
     },
+    /// What went over the wire since this producer was made, both ways, as the sockets saw it.
+    Wire {
+        /// After compression, with Kafka's protocol, without TLS and TCP.
+        bytes: u64,
+    },
 }
 
 /// What became of the attempt to hand a record over.
@@ -98,14 +110,44 @@ pub struct Session {
     pub events: Receiver<Event>,
 }
 
+/// What a lane's limits say about its batches: few bytes where they cost money or time, soon where it is an
+/// alarm. What the operator has set for all lanes goes before it, but for the lane's own `linger`.
+pub fn tuning(
+    own: &BTreeMap<String, String>,
+    limits: &config::Limits,
+) -> Vec<(&'static str, String)> {
+    let is_own = |names: &[&str]| names.iter().any(|name| own.contains_key(*name));
+    let is_metered = limits.budget_per_day.is_some() || !limits.windows.is_empty();
+    let mut tuning = Vec::new();
+    let millis = |linger: Duration| linger.as_millis().to_string();
+    match limits.linger {
+        Some(linger) => tuning.push((LINGER, millis(linger))),
+        None if is_metered && !is_own(&[LINGER, "queue.buffering.max.ms"]) => {
+            tuning.push((LINGER, millis(METERED_LINGER)));
+        }
+        None => {}
+    }
+    if is_metered && !is_own(&["compression.type", "compression.codec", "compression.level"]) {
+        tuning.push(("compression.level", METERED_LEVEL.to_string()));
+    }
+    tuning
+}
+
 /// All settings for a producer whose batches have at most `batch_bytes`.
-fn settings(own: &BTreeMap<String, String>, batch_bytes: usize) -> ClientConfig {
+fn settings(
+    own: &BTreeMap<String, String>,
+    tuning: &[(&'static str, String)],
+    batch_bytes: usize,
+) -> ClientConfig {
     let mut settings = ClientConfig::new();
     for (key, value) in DEFAULTS {
         settings.set(key, value);
     }
     for (key, value) in own {
         settings.set(key, value);
+    }
+    for (key, value) in tuning {
+        settings.set(*key, value);
     }
     for (key, value) in FIXED {
         settings.set(key, value);
@@ -152,7 +194,7 @@ pub fn full_batch_bytes(own: &BTreeMap<String, String>) -> usize {
 /// # Errors
 /// The first setting it refuses.
 pub fn check(own: &BTreeMap<String, String>) -> Result<(), SettingError> {
-    match settings(own, FULL_BATCH_BYTES).create_native_config() {
+    match settings(own, &[], FULL_BATCH_BYTES).create_native_config() {
         Ok(_) => Ok(()),
         Err(KafkaError::ClientConfig(_, reason, key, _)) => Err(SettingError { key, reason }),
         Err(error) => Err(SettingError {
@@ -163,13 +205,14 @@ pub fn check(own: &BTreeMap<String, String>) -> Result<(), SettingError> {
 }
 
 impl Session {
-    /// Makes a producer; connecting goes on behind it. `link` is reported under that name, as up already
+    /// Makes a producer, with `tuning` before the settings of all; connecting goes on behind it. `link` is reported under that name, as up already
     /// when it is connected if `trusts_connection`.
     ///
     /// # Errors
     /// What librdkafka says: a file it cannot read, no thread.
     pub fn open(
         kafka: &config::Kafka,
+        tuning: &[(&'static str, String)],
         batch_bytes: usize,
         links: &Links,
         link: &str,
@@ -184,7 +227,7 @@ impl Session {
             trusts_connection,
             trouble: Mutex::new(None),
         };
-        settings(&kafka.client.properties, batch_bytes)
+        settings(&kafka.client.properties, tuning, batch_bytes)
             .create_with_context(context)
             .map(|producer| Self { producer, events })
             .map_err(|error| match error {
@@ -304,6 +347,9 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        let bytes = statistics.tx_bytes.saturating_add(statistics.rx_bytes);
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        self.tell(Event::Wire { bytes });
         let mut brokers = statistics.brokers.values();
         if self.trusts_connection && brokers.any(|broker| broker.state == "UP") {
             self.up();
@@ -338,6 +384,7 @@ mod tests {
                 ("batch.size", "50000"),
                 ("security.protocol", "SASL_SSL"),
             ]),
+            &[],
             FULL_BATCH_BYTES,
         );
         for (key, value) in [
@@ -350,9 +397,40 @@ mod tests {
         ] {
             assert_eq!(settings.get(key), Some(value), "{key}");
         }
-        let plain = super::settings(&own(&[]), 20_000);
+        let plain = super::settings(&own(&[]), &[], 20_000);
         assert_eq!(plain.get("ssl.ca.location"), None);
         assert_eq!(plain.get("batch.size"), Some("20000"));
+    }
+
+    #[test]
+    fn a_metered_lane_makes_large_batches_unless_the_operator_says_otherwise() {
+        let metered = config::Limits {
+            budget_per_day: Some(1 << 20),
+            ..config::Limits::default()
+        };
+        let soon = config::Limits {
+            linger: Some(Duration::ZERO),
+            ..metered.clone()
+        };
+        let none = config::Limits::default();
+        for (own_linger, limits, linger, level) in [
+            (None, &none, "5", None),
+            (Some("20"), &none, "20", None),
+            (None, &metered, "1000", Some("12")),
+            (Some("20"), &metered, "20", Some("12")),
+            (Some("20"), &soon, "0", Some("12")),
+        ] {
+            let own: Vec<_> = own_linger
+                .map(|own| ("linger.ms", own))
+                .into_iter()
+                .collect();
+            let own = self::own(&own);
+            let settings = settings(&own, &tuning(&own, limits), FULL_BATCH_BYTES);
+            assert_eq!(settings.get("linger.ms"), Some(linger), "{limits:?}");
+            assert_eq!(settings.get("compression.level"), level, "{limits:?}");
+            assert_eq!(settings.get("compression.type"), Some("zstd"));
+            assert!(settings.create_native_config().is_ok());
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use rdkafka::{
 };
 
 use super::{
-    Counters,
+    Counters, Precedence, Surroundings,
     schema::{Form, Schemas},
     uplink::{Order, Uplink},
 };
@@ -30,6 +30,7 @@ use crate::{
     clock::Clock,
     config,
     link::{LinkState, Links},
+    quarantine::{self, Quarantine},
     queue::Entry,
 };
 
@@ -47,6 +48,7 @@ struct Rig {
     handed_out: usize,
     acknowledged: usize,
     refused: Vec<u64>,
+    _dir: tempfile::TempDir,
 }
 
 fn entry(sequence: u64) -> Entry {
@@ -77,14 +79,18 @@ fn entry(sequence: u64) -> Entry {
 
 impl Rig {
     fn new(readings: u64) -> Self {
-        let rig = Self::without_topic(readings);
+        Self::limited(readings, config::Limits::default(), &[])
+    }
+
+    fn limited(readings: u64, limits: config::Limits, properties: &[(&str, &str)]) -> Self {
+        let rig = Self::without_topic(readings, limits, properties);
         rig.cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
         rig
     }
 
-    fn without_topic(readings: u64) -> Self {
+    fn without_topic(readings: u64, limits: config::Limits, more: &[(&str, &str)]) -> Self {
         let cluster = MockCluster::new(1).unwrap();
-        let kafka = config::Kafka {
+        let mut kafka = config::Kafka {
             client: config::Client {
                 properties: [
                     ("bootstrap.servers".into(), cluster.bootstrap_servers()),
@@ -100,12 +106,25 @@ impl Rig {
             control_topic: "control".parse().unwrap(),
             value: config::ValueFormat::Json,
         };
+        let more = more
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        kafka.client.properties.extend(more);
         let (links, counters) = (Links::default(), Arc::new(Counters::default()));
         let topic: Topic = TOPIC.parse().unwrap();
-        let clock = Clock::new();
-        let (shown, counted) = (links.clone(), Arc::clone(&counters));
-        let schemas = Schemas::always(&topic, Form::Json);
-        let uplink = Uplink::new(kafka, schemas, topic, TOPIC.into(), clock, shown, counted);
+        let dir = tempfile::tempdir().unwrap();
+        let around = Surroundings {
+            kafka,
+            schemas: Schemas::always(&topic, Form::Json),
+            clock: Clock::new(),
+            links: links.clone(),
+            quarantine: Quarantine::open(dir.path(), quarantine::MAX_BYTES).unwrap(),
+            pulses: protocol_host::supervisor::Pulses::default(),
+            precedence: Precedence::default(),
+            budgets: dir.path().join("budgets"),
+        };
+        let counted = Arc::clone(&counters);
+        let uplink = Uplink::new(&around, &limits, topic, TOPIC.into(), counted);
         Self {
             cluster,
             uplink,
@@ -115,6 +134,7 @@ impl Rig {
             handed_out: 0,
             acknowledged: 0,
             refused: vec![],
+            _dir: dir,
         }
     }
 
@@ -148,6 +168,10 @@ impl Rig {
                 self.uplink.take(more);
             }
             Order::Wait => self.uplink.wait(Duration::from_millis(10)),
+            Order::Held => {
+                self.handed_out = 0;
+                self.uplink.wait(Duration::from_millis(10));
+            }
         }
     }
 
@@ -291,6 +315,68 @@ fn a_record_that_is_refused_alone_is_lost_with_its_bytes_and_no_other() {
     assert_eq!(rig.counters.refused.load(Ordering::Relaxed), 1);
 }
 
+/// Records of a few hundred bytes that do not get smaller.
+fn metered() -> Rig {
+    let limits = config::Limits {
+        budget_per_day: Some(64 << 10),
+        ..config::Limits::default()
+    };
+    Rig::limited(1000, limits, &[("compression.type", "none")])
+}
+
+#[test]
+fn a_spent_budget_holds_the_rest_of_the_backlog_and_its_order() {
+    let mut rig = metered();
+    let is_held = |rig: &Rig| rig.counters.held().is_some_and(|held| held.by == "budget");
+    rig.until("the budget is spent", |rig| {
+        is_held(rig) && rig.handed_out == 0
+    });
+    let sent = rig.counters.sent_bytes.load(Ordering::Relaxed);
+    assert!((30_000..=64 << 10).contains(&sent), "{sent}");
+    let spent = rig.counters.budget_spent_bytes.load(Ordering::Relaxed);
+    assert!(spent >= sent, "{spent} spent, {sent} sent");
+    assert!(rig.acknowledged > 50, "{}", rig.acknowledged);
+    assert_eq!(rig.acknowledged + rig.entries.len(), 1000);
+    let expected: Vec<u64> = (0..rig.acknowledged as u64).collect();
+    assert_eq!(rig.topic(rig.acknowledged), expected);
+    assert_eq!(rig.link(), LinkState::Up);
+}
+
+#[test]
+fn a_lane_whose_window_is_closed_sends_nothing_and_knows_its_link() {
+    let never = config::Window::parse("0 0 29 2 *", "UTC", Duration::ZERO).unwrap();
+    let limits = config::Limits {
+        windows: vec![never],
+        ..config::Limits::default()
+    };
+    let mut rig = Rig::limited(100, limits, &[]);
+    rig.until("the link is up", |rig| rig.link() == LinkState::Up);
+    rig.until("it is held back", |rig| rig.counters.held().is_some());
+    let held = rig.counters.held().unwrap();
+    assert_eq!(held.by, "window");
+    assert!(
+        held.until
+            .is_some_and(|until| until.contains("-02-29T00:00:00"))
+    );
+    assert_eq!(rig.entries.len(), 100);
+    assert_eq!(rig.counters.sent_bytes.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_lane_with_a_rate_drains_at_it() {
+    let limits = config::Limits {
+        max_rate: Some(200.0),
+        ..config::Limits::default()
+    };
+    let began = Instant::now();
+    let mut rig = Rig::limited(400, limits, &[]);
+    rig.drain();
+    // The first second's worth goes at once.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(950), "{took:?}");
+    assert_eq!(rig.topic(400), (0..400).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_missing_permission_holds_everything_and_drops_nothing() {
     use RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as DENIED;
@@ -320,7 +406,7 @@ fn a_fatal_error_gives_a_new_producer_and_the_same_order() {
 
 #[test]
 fn a_topic_that_does_not_exist_holds_everything_until_it_is_made() {
-    let mut rig = Rig::without_topic(500);
+    let mut rig = Rig::without_topic(500, config::Limits::default(), &[]);
     rig.until("the link is down", |rig| {
         matches!(rig.link(), LinkState::Down(_))
     });

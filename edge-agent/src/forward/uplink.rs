@@ -14,9 +14,9 @@ use protocol::Topic;
 use tracing::{error, info, warn};
 
 use super::{
-    Counters,
+    Counters, Limiter, Surroundings,
     failure::Failure,
-    producer::{Event, Sent, Session, full_batch_bytes},
+    producer::{Event, Sent, Session, full_batch_bytes, tuning},
     record,
     schema::Schemas,
     window::{Next, Window},
@@ -48,6 +48,9 @@ pub enum Order {
     More(usize),
     /// Come back after some reports, or time.
     Wait,
+    /// The lane is held back for long, with nothing under way: everything handed out is void. Come back after
+    /// some time.
+    Held,
 }
 
 /// The way of one lane.
@@ -60,6 +63,9 @@ pub struct Uplink {
     clock: Clock,
     links: Links,
     counters: Arc<Counters>,
+    limiter: Limiter,
+    /// Settings of this lane's producers, before those of all.
+    tuning: Vec<(&'static str, String)>,
     window: Window,
     session: Option<Session>,
     /// Handed out by the queue, but not taken by the producer yet.
@@ -74,25 +80,35 @@ pub struct Uplink {
 }
 
 impl Uplink {
+    /// The way of the lane that is shown as `link` into `topic`.
     pub fn new(
-        kafka: config::Kafka,
-        schemas: Schemas,
+        around: &Surroundings,
+        limits: &config::Limits,
         topic: Topic,
         link: String,
-        clock: Clock,
-        links: Links,
         counters: Arc<Counters>,
     ) -> Self {
+        let (kafka, links) = (around.kafka.clone(), around.links.clone());
         links.set(LinkKind::Kafka, &link, LinkState::Connecting);
+        let limiter = Limiter::new(
+            &link,
+            limits,
+            &around.budgets,
+            around.precedence.clone(),
+            Arc::clone(&counters),
+            &around.clock.now(),
+        );
         Self {
             window: Window::new(full_batch_bytes(&kafka.client.properties)),
+            tuning: tuning(&kafka.client.properties, limits),
             kafka,
-            schemas,
+            schemas: around.schemas.clone(),
             topic,
             link,
-            clock,
+            clock: around.clock.clone(),
             links,
             counters,
+            limiter,
             session: None,
             waiting: VecDeque::new(),
             value: Vec::new(),
@@ -130,11 +146,13 @@ impl Uplink {
         while let Some(event) = self.session.as_ref().and_then(|s| s.events.try_recv().ok()) {
             self.note(event);
         }
-        let now = Instant::now();
+        self.limiter.press(self.under_way() > 0);
         self.until = None;
-        match self.window.next(now) {
+        let bytes = self.window.bytes();
+        match self.window.next(Instant::now()) {
             Next::Acknowledge { count, offsets } => {
                 self.is_denied = false;
+                self.limiter.settled(bytes - self.window.bytes());
                 self.report(LinkState::Up);
                 Counters::add(&self.counters.acknowledged, count as u64);
                 Order::Acknowledge { count, offsets }
@@ -150,14 +168,24 @@ impl Uplink {
                 self.open();
                 self.turn()
             }
-            Next::Send(room) => {
-                let room = room - self.send(room);
-                if self.waiting.is_empty() && room > 0 {
-                    Order::More(room)
-                } else {
+            Next::Send(room) => match self.limiter.room(&self.clock.now(), room) {
+                Ok(room) => {
+                    let room = room - self.send(room);
+                    if self.waiting.is_empty() && room > 0 {
+                        Order::More(room)
+                    } else {
+                        Order::Wait
+                    }
+                }
+                Err((by, _)) if by.is_long() && self.window.len() == 0 => {
+                    self.waiting.clear();
+                    Order::Held
+                }
+                Err((_, wait)) => {
+                    self.until = Some(Instant::now() + wait);
                     Order::Wait
                 }
-            }
+            },
         }
     }
 
@@ -179,6 +207,7 @@ impl Uplink {
                 offset,
             } => self.window.delivered(ticket, partition, offset),
             Event::Failed { failure, reason } => self.failed(failure, reason),
+            Event::Wire { bytes } => self.limiter.measured(bytes),
         }
     }
 
@@ -190,7 +219,8 @@ impl Uplink {
 
     fn open(&mut self) {
         let (batch, link) = (self.window.batch_bytes(), self.link.as_str());
-        match Session::open(&self.kafka, batch, &self.links, link, !self.is_denied) {
+        let (kafka, tuning) = (&self.kafka, &self.tuning);
+        match Session::open(kafka, tuning, batch, &self.links, link, !self.is_denied) {
             Ok(session) => self.session = Some(session),
             Err(reason) => self.failed(Failure::Broken, reason),
         }
@@ -202,6 +232,7 @@ impl Uplink {
         // Dropping it purges what it still has; those reports mean nothing any more. Before the link is
         // reported down, for until it is gone its statistics may call the link up.
         self.session = None;
+        self.limiter.restarted();
         let (topic, reason) = (&self.topic, &self.reason);
         Counters::add(&self.counters.resent, again as u64);
         Counters::add(&self.counters.restarts, 1);
@@ -261,6 +292,7 @@ impl Uplink {
             match session.send(topic, key, &self.value, encoded.headers, time, ticket) {
                 Sent::Yes => {
                     self.window.sent(encoded.bytes);
+                    self.limiter.sent(&now, encoded.bytes);
                     Counters::add(&self.counters.sent_bytes, encoded.bytes as u64);
                     self.waiting.pop_front();
                     sent += 1;

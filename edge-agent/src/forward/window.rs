@@ -115,6 +115,11 @@ impl Window {
         self.records.len()
     }
 
+    /// Bytes under way, before compression.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// How large a batch the next producer may make.
     pub fn batch_bytes(&self) -> usize {
         match self.pace {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use protocol::Topic;
+use protocol_host::supervisor::Pulse;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{error, warn};
 
@@ -41,6 +42,8 @@ pub struct Lane {
     pub quarantine: Quarantine,
     pub links: Links,
     pub rejections: Arc<Rejections>,
+    /// Beaten before every commit: one that does not come back is a loop that stands still.
+    pub pulse: Pulse,
 }
 
 /// The messages of one commit, with their shares of the budget.
@@ -61,6 +64,7 @@ impl Lane {
         let mut tick = Instant::now() + TICK;
         self.report(LinkState::Up);
         loop {
+            self.pulse.beat();
             while let Some(admitted) = outside.take().or_else(|| self.arrived(&mut closed)) {
                 let Admitted {
                     message,
@@ -81,7 +85,7 @@ impl Lane {
             }
             let now = Instant::now();
             if now >= tick {
-                self.chores(now);
+                stop.watched(|| self.chores(now));
                 tick = now + TICK;
             }
             match batch.next(now, closed || outside.is_some()) {
@@ -97,8 +101,7 @@ impl Lane {
             }
         }
         let now = self.clock.now().queue();
-        self.writer
-            .close(now)
+        stop.watched(|| self.writer.close(now))
             .map_err(|error| format!("lane {} is not closed in order: {error}", self.topic))
     }
 
@@ -129,10 +132,9 @@ impl Lane {
     fn commit(&mut self, group: &mut Group, stop: &Stop) -> Result<ControlFlow<()>, String> {
         let mut pause = RETRY.0;
         loop {
-            let error = match self
-                .writer
-                .commit(&group.messages, self.clock.now().queue())
-            {
+            self.pulse.beat();
+            let now = self.clock.now().queue();
+            let error = match stop.watched(|| self.writer.commit(&group.messages, now)) {
                 Ok(outcomes) => {
                     self.report(LinkState::Up);
                     self.answer(group, outcomes)?;
@@ -160,7 +162,8 @@ impl Lane {
             pause = (2 * pause).min(RETRY.1);
             if let CommitError::Full(_) = error {
                 // Frees what has become too old; a disk that fails shows at the commit.
-                self.writer.tick(self.clock.now().queue()).ok();
+                let now = self.clock.now().queue();
+                stop.watched(|| self.writer.tick(now)).ok();
                 self.rejections.report(Instant::now());
             }
         }

@@ -63,6 +63,7 @@ impl Rig {
             conservation: Arc::clone(&conservation),
             quarantine: Quarantine::open(&rejected, quarantine::MAX_BYTES).unwrap(),
             links: links.clone(),
+            pulses: Pulses::default(),
         };
         let lanes = vec![(lane(), opened.writer)];
         let ingest = start(lanes, settings.commit_every, around).unwrap();

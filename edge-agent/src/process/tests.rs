@@ -145,6 +145,51 @@ fn each_step_does_what_it_says_in_the_documented_order() {
 }
 
 #[test]
+fn what_became_of_values_is_counted_by_reason() {
+    let bounded = |outside| Rule {
+        max: Some(1000.0),
+        outside,
+        ..of("p")
+    };
+    let drop = |field| Rule {
+        drop: true,
+        ..of(field)
+    };
+    for (rules, suppressed, touched) in [
+        (vec![], None, [0, 0, 0, 0]),
+        (vec![drop("x")], None, [1, 0, 0, 0]),
+        (vec![bounded(Outside::Drop)], None, [0, 1, 0, 0]),
+        (vec![bounded(Outside::Clamp)], None, [0, 0, 1, 0]),
+        (vec![bounded(Outside::Flag)], None, [0, 0, 0, 1]),
+        (
+            // Renamed to a name that is taken: the first counts.
+            vec![Rule {
+                rename: Some(name("p")),
+                ..of("x")
+            }],
+            None,
+            [1, 0, 0, 0],
+        ),
+        (
+            vec![drop("x"), drop("t_f"), drop("p")],
+            Some(Suppression::Filter),
+            [3, 0, 0, 0],
+        ),
+        (
+            vec![drop("x"), drop("t_f"), bounded(Outside::Drop)],
+            Some(Suppression::Range),
+            [2, 1, 0, 0],
+        ),
+    ] {
+        let mut process = Process::new(rules.clone());
+        let input = reading("d", &[("t_f", 70.7), ("p", 1500.0), ("x", 1.0)]);
+        let applied = process.apply("s", &lane(), input, Instant::now());
+        let got = (applied.suppressed, applied.touched);
+        assert_eq!(got, (suppressed, touched), "{rules:?}");
+    }
+}
+
+#[test]
 fn a_value_passes_when_it_moved_or_its_heartbeat_is_due() {
     let mut process = Process::new(vec![Rule {
         on_change: Some(OnChange {

@@ -19,8 +19,12 @@ pub(super) struct Active {
 }
 
 impl Writer {
-    /// Writes blocks to the active segment, or sets it aside when it fails.
-    pub(super) fn append(&mut self, blocks: &[(u64, Vec<u8>)]) -> io::Result<u64> {
+    /// Writes blocks and what is noted beside them to the active segment, or sets it aside when it fails.
+    pub(super) fn append(
+        &mut self,
+        notes: &[Vec<u8>],
+        blocks: &[(u64, Vec<u8>)],
+    ) -> io::Result<u64> {
         if self.active.is_none() {
             if self.leaked > 0 {
                 // A store that fails costs its memory for good: none is made while the disk is bad.
@@ -41,7 +45,7 @@ impl Writer {
         } else {
             active.segment.bytes()
         };
-        match active.segment.append(&carry, blocks) {
+        match active.segment.append(&carry, notes, blocks) {
             Ok(()) => Ok(pages(before, active.segment.bytes())),
             Err(error) => {
                 tracing::warn!(lane = self.lane.name(), segment = active.number, %error,

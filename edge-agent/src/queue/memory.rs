@@ -15,10 +15,15 @@
 //! At most [`DEVICES`] devices are remembered; above, the one unheard for longest is forgotten, and a
 //! retransmission of it is taken as new.
 //!
-//! What is remembered is carried into each new segment, in entries of their own:
+//! A message that is only recognised stores nothing, and is remembered all the same: it is acknowledged, and
+//! where that is lost the broker repeats it, when its device may be far ahead. So it is *noted*, in an entry
+//! beside the blocks of the next commit. Until there is one, what recognised it is as it was.
+//!
+//! What is remembered is carried into each new segment, in entries of their own; notes look the same:
 //!
 //! ```text
 //! envelope version 1 around postcard of (first block of this segment, devices, messages)
+//! envelope version 1 around postcard of (first block of this commit, no device, messages)
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -167,6 +172,8 @@ struct Carried {
 pub struct Staged {
     devices: BTreeMap<DeviceId, Device>,
     messages: Vec<MqttOrigin>,
+    /// Of these, the ones that no block tells of.
+    noted: Vec<MqttOrigin>,
     matched: BTreeSet<usize>,
     /// The same for messages of this very batch.
     matched_staged: BTreeSet<usize>,
@@ -241,6 +248,10 @@ impl Memory {
         self.messages.extend(
             fresh.filter_map(|(at, m)| (!staged.matched_staged.contains(&at)).then_some(m)),
         );
+        self.trim();
+    }
+
+    fn trim(&mut self) {
         let surplus = self.messages.len().saturating_sub(MESSAGES);
         self.messages.drain(..surplus);
     }
@@ -257,6 +268,26 @@ impl Memory {
             }
         }
         self.apply(staged);
+    }
+
+    /// The entries that note messages beside the commit whose first block this is.
+    pub fn note(first_block: u64, messages: impl IntoIterator<Item = MqttOrigin>) -> Vec<Vec<u8>> {
+        let noted = Self {
+            messages: messages.into_iter().collect(),
+            ..Self::default()
+        };
+        match noted.messages.is_empty() {
+            true => Vec::new(),
+            false => noted.carry(first_block),
+        }
+    }
+
+    /// Reads a note; a damaged one tells nothing.
+    pub fn recall(&mut self, note: &[u8]) -> Result<(), EnvelopeError> {
+        let (noted, _) = Self::read(&[note.to_vec()])?;
+        self.messages.extend(noted.messages);
+        self.trim();
+        Ok(())
     }
 
     /// The entries to carry into a segment whose first block is `first_block`; at least one.
@@ -318,5 +349,16 @@ impl Staged {
     /// Remembers a message that is being stored.
     pub fn remember(&mut self, origin: MqttOrigin) {
         self.messages.push(origin);
+    }
+
+    /// Remembers a message of which nothing is stored, for everything it says is.
+    pub fn note(&mut self, origin: MqttOrigin) {
+        self.remember(origin);
+        self.noted.push(origin);
+    }
+
+    /// The messages that no block tells of.
+    pub fn noted(&self) -> &[MqttOrigin] {
+        &self.noted
     }
 }

@@ -83,6 +83,7 @@ pub(super) fn open(
         next_segment: survey.next_segment,
         active,
         reserved: std::collections::VecDeque::new(),
+        unwritten: std::collections::VecDeque::new(),
         leaked: 0,
         head_synced: Instant::now(),
         sealer: None,

@@ -14,6 +14,7 @@
 //! ```text
 //! key 8 bytes BE       block number -> block
 //! key "carry" + u16 BE what the segment inherits (see memory), written with its first commit
+//! key "noted" + 8 bytes BE + u16 BE   what is noted beside the commit whose first block this is
 //! ```
 
 use std::{
@@ -47,6 +48,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// Extension of a directory whose store is being created.
 pub const UNFINISHED: &str = "new";
 const CARRY: &[u8] = b"carry";
+const NOTED: &[u8] = b"noted";
 /// Above every block number: they stay below 2^56.
 const BLOCKS_END: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
 
@@ -222,22 +224,41 @@ impl Segment {
         })
     }
 
-    /// Makes blocks durable, all or none. After an error the segment takes nothing any more.
-    pub fn append(&self, carry: &[Vec<u8>], blocks: &[(u64, Vec<u8>)]) -> io::Result<()> {
+    /// Makes blocks durable with what goes beside them, all or none. After an error the segment takes
+    /// nothing any more.
+    pub fn append(
+        &self,
+        carry: &[Vec<u8>],
+        notes: &[Vec<u8>],
+        blocks: &[(u64, Vec<u8>)],
+    ) -> io::Result<()> {
         if self.is_sick() {
             return Err(io::Error::other("the segment failed before"));
         }
-        let result = self.try_append(carry, blocks);
+        let result = self.try_append(carry, notes, blocks);
         if result.is_err() {
             self.sick.store(true, Ordering::Release);
         }
         Ok(result?)
     }
 
-    fn try_append(&self, carry: &[Vec<u8>], blocks: &[(u64, Vec<u8>)]) -> Result<(), SegmentError> {
+    fn try_append(
+        &self,
+        carry: &[Vec<u8>],
+        notes: &[Vec<u8>],
+        blocks: &[(u64, Vec<u8>)],
+    ) -> Result<(), SegmentError> {
         let mut batch = sled::Batch::default();
         for (index, entry) in (0_u16..).zip(carry) {
             batch.insert([CARRY, &index.to_be_bytes()].concat(), entry.as_slice());
+        }
+        let first_block = blocks
+            .first()
+            .map_or(0, |(number, _)| *number)
+            .to_be_bytes();
+        for (index, entry) in (0_u16..).zip(notes) {
+            let key = [NOTED, &first_block, &index.to_be_bytes()].concat();
+            batch.insert(key, entry.as_slice());
         }
         for (number, block) in blocks {
             batch.insert(&number.to_be_bytes(), block.as_slice());
@@ -285,6 +306,23 @@ impl Segment {
             self.db()?
                 .scan_prefix(CARRY)
                 .map(|entry| Ok(entry?.1.to_vec()))
+                .collect()
+        })
+    }
+
+    /// What was noted, in order, each with the first block of its commit.
+    pub fn notes(&self) -> Result<Vec<(u64, Vec<u8>)>, SegmentError> {
+        caught(|| {
+            self.db()?
+                .scan_prefix(NOTED)
+                .map(|entry| {
+                    let (key, value) = entry?;
+                    let number = key.get(NOTED.len()..).and_then(<[u8]>::first_chunk);
+                    Ok((
+                        number.map_or(0, |bytes| u64::from_be_bytes(*bytes)),
+                        value.to_vec(),
+                    ))
+                })
                 .collect()
         })
     }

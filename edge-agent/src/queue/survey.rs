@@ -152,6 +152,12 @@ fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, Segm
     let unknown =
         |error: EnvelopeError| SegmentError::Io(io::Error::new(io::ErrorKind::Unsupported, error));
     let (mut memory, first_block) = Memory::read(&segment.carry()?).map_err(unknown)?;
+    let mut notes = match replay {
+        true => segment.notes()?,
+        false => Vec::new(),
+    }
+    .into_iter()
+    .peekable();
     let mut from = 0;
     let mut summary: Option<Summary> = None;
     let mut whole = true;
@@ -164,6 +170,9 @@ fn scan_open(segment: Segment, limit: u64, replay: bool) -> Result<Scanned, Segm
         for (number, bytes) in blocks {
             let summary =
                 summary.get_or_insert_with(|| Summary::new(first_block.unwrap_or(number)));
+            while let Some((_, note)) = notes.next_if(|(beside, _)| *beside <= number) {
+                memory.recall(&note).map_err(unknown)?;
+            }
             match block::decode(&bytes) {
                 Ok((header, items)) => {
                     summary.add(number, &header);

@@ -4,6 +4,7 @@
 
 mod basics;
 mod bounds;
+mod broker;
 mod faults;
 mod frozen;
 mod memory;

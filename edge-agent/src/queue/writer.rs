@@ -16,7 +16,7 @@ use super::{
     block::{self, MqttOrigin, Packed},
     book::{EpochEntry, MAX_EPOCHS},
     lane::{Info, Lane, Life},
-    memory::{Memory, Staged, Told},
+    memory::{MESSAGES, Memory, Staged, Told},
     segment,
     summary::Summary,
 };
@@ -46,6 +46,8 @@ pub struct Writer {
     /// Contents that got the next sequences in a commit that failed. They may be on disk, so these
     /// numbers are for the same contents or for nobody.
     pub(super) reserved: VecDeque<Digest>,
+    /// Messages recognised since the last commit that wrote anything: the next one notes them.
+    pub(super) unwritten: VecDeque<MqttOrigin>,
     pub(super) leaked: u32,
     pub(super) head_synced: Instant,
     pub(super) sealer: Option<JoinHandle<()>>,
@@ -80,10 +82,14 @@ impl Writer {
                 .map(|packed| packed.reading.len() + 32)
                 .sum();
             if self.make_room(bytes as u64, now)? {
-                self.store(&plan.fresh, now)?;
+                self.store(&plan, now)?;
+                self.unwritten.clear();
             } else {
                 self.drop_newest(&mut plan, now)?;
+                self.keep_for_later(&plan);
             }
+        } else {
+            self.keep_for_later(&plan);
         }
         self.memory.apply(plan.staged);
         if let Some((device, SourceId { boot, sequence })) = plan.reused_last {
@@ -95,6 +101,12 @@ impl Writer {
         conservation.retransmitted(plan.retransmitted);
         conservation.rejected(plan.rejected);
         Ok(plan.outcomes)
+    }
+
+    fn keep_for_later(&mut self, plan: &Plan) {
+        self.unwritten.extend(plan.staged.noted());
+        let surplus = self.unwritten.len().saturating_sub(MESSAGES);
+        self.unwritten.drain(..surplus);
     }
 
     fn plan(&self, batch: &[Message]) -> Plan {
@@ -172,6 +184,9 @@ impl Writer {
                 reading: bytes,
             });
         }
+        if let Some(origin) = origin {
+            plan.staged.note(origin);
+        }
         Outcome::Stored
     }
 
@@ -220,7 +235,8 @@ impl Writer {
         self.reserved.drain(..used);
     }
 
-    fn store(&mut self, fresh: &[Packed], now: Now) -> Result<(), CommitError> {
+    fn store(&mut self, plan: &Plan, now: Now) -> Result<(), CommitError> {
+        let fresh = plan.fresh.as_slice();
         self.rotate_if_due();
         let (epoch, first) = self.numbers(fresh)?;
         let blocks = block::encode(epoch, first, now.wall, now.synced, fresh);
@@ -228,7 +244,9 @@ impl Writer {
             .zip(&blocks)
             .map(|(number, (_, bytes))| (number, bytes.clone()))
             .collect();
-        let written = match self.append(&numbered) {
+        let noted = self.unwritten.iter().chain(plan.staged.noted()).copied();
+        let notes = Memory::note(self.next_block, noted);
+        let written = match self.append(&notes, &numbered) {
             Ok(written) => written,
             Err(error) => {
                 // A longer reservation covers a shorter one: both begin at the same number.

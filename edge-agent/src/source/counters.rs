@@ -2,7 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::{ingest::Rejection, link::LinkKind};
+use crate::{
+    ingest::Rejection,
+    link::LinkKind,
+    process::{Tally, Touched},
+};
 
 /// Every reason, in the order of the counters.
 pub const REJECTIONS: [Rejection; 7] = [
@@ -33,6 +37,7 @@ pub struct Counters {
     devices_offline: AtomicU64,
     devices_forgotten: AtomicU64,
     overruns: AtomicU64,
+    touched: [AtomicU64; Touched::ALL.len()],
 }
 
 /// The counters at one moment.
@@ -61,6 +66,8 @@ pub struct Seen {
     pub devices_forgotten: u64,
     /// Rounds of questions that could not begin in time, because the line was busy.
     pub overruns: u64,
+    /// Values that `[[process]]` left out, bounded or marked, in the order of [`Touched::ALL`].
+    pub touched: Tally,
 }
 
 impl Counters {
@@ -81,6 +88,7 @@ impl Counters {
             devices_offline: AtomicU64::new(0),
             devices_forgotten: AtomicU64::new(0),
             overruns: AtomicU64::new(0),
+            touched: Default::default(),
         }
     }
 
@@ -99,6 +107,7 @@ impl Counters {
             devices_offline: self.devices_offline.load(Relaxed),
             devices_forgotten: self.devices_forgotten.load(Relaxed),
             overruns: self.overruns.load(Relaxed),
+            touched: std::array::from_fn(|at| self.touched[at].load(Relaxed)),
         }
     }
 
@@ -114,6 +123,12 @@ impl Counters {
 
     pub(super) fn fields_rejected(&self, fields: u64) {
         self.fields_rejected.fetch_add(fields, Relaxed);
+    }
+
+    pub(super) fn touched(&self, values: &Tally) {
+        for (counter, more) in self.touched.iter().zip(values) {
+            counter.fetch_add(*more, Relaxed);
+        }
     }
 
     pub(super) fn skipped(&self) {

@@ -193,6 +193,7 @@ impl Intake {
         for reading in readings {
             let before = matches!(self.outlet, Outlet::Probe(_)).then(|| reading.clone());
             let applied = self.processing.apply(&self.counters.name, lane, reading);
+            self.counters.touched(&applied.touched);
             if let (Some(before), Outlet::Probe(tap)) = (before, &self.outlet) {
                 tap.reading(before, applied);
                 continue;

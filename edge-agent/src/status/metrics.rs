@@ -9,8 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{LaneStat, Snapshot, dropped, suppressed};
-use crate::source::Seen;
+use super::{BudgetStat, LaneStat, Snapshot, dropped, suppressed};
+use crate::{forward::By, process::Touched, source::Seen};
 
 /// The content type.
 pub const FORM: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -145,7 +145,7 @@ impl Snapshot {
             out.one(kind, name, help, value)?;
         }
         let suppressed = suppressed(balance).map(|(reason, count)| ([("reason", reason)], count));
-        let help = "Left out by a filter, a dead band or an aggregation";
+        let help = "Left out by a filter, a range, a dead band or an aggregation";
         let name = "edge_readings_suppressed";
         out.family(Counter, name, help, suppressed.collect())?;
         let dropped = dropped(balance).map(|(reason, count)| ([("reason", reason)], count));
@@ -227,6 +227,15 @@ impl Snapshot {
             let values = values.map(|source| ([("source", &*source.name)], value(&source.seen)));
             out.family(kind, name, help, values.collect())?;
         }
+        let touched = self.sources.iter().flat_map(|source| {
+            let counts = Touched::ALL.iter().zip(source.seen.touched);
+            counts.map(|(what, count)| {
+                let labels = [("source", &*source.name), ("what", what.as_str())];
+                (labels, count)
+            })
+        });
+        let help = "Values left out, bounded or marked by [[process]]";
+        out.family(Counter, "edge_process_values", help, touched.collect())?;
         Ok(())
     }
 
@@ -286,6 +295,7 @@ impl Snapshot {
             let values = values.map(|lane| ([("topic", lane.topic.as_str())], value(lane)));
             out.family(kind, name, help, values.collect())?;
         }
+        self.encode_limits(out)?;
         let oldest = self.lanes.iter().filter_map(|lane| {
             let seconds = u64::try_from(lane.stat.oldest_committed? / 1_000_000).ok()?;
             Some(([("topic", lane.topic.as_str())], seconds))
@@ -293,5 +303,44 @@ impl Snapshot {
         let name = "edge_queue_oldest_committed_timestamp_seconds";
         let help = "When the oldest waiting reading was committed";
         out.family(Gauge, name, help, oldest.collect())
+    }
+
+    /// What holds lanes back in front of Kafka.
+    fn encode_limits(&self, out: &mut Writer<'_>) -> fmt::Result {
+        let held = self.lanes.iter().flat_map(|lane| {
+            let by = lane.held.as_ref().map(|held| held.by);
+            let topic = lane.topic.as_str();
+            By::ALL.map(|all| {
+                let word = all.as_str();
+                (
+                    [("topic", topic), ("by", word)],
+                    u64::from(by == Some(word)),
+                )
+            })
+        });
+        let help = "Whether this holds the lane back now";
+        out.family(Gauge, "edge_uplink_held", help, held.collect())?;
+        let columns: [Column<BudgetStat>; 2] = [
+            (
+                Gauge,
+                "edge_uplink_budget_bytes",
+                "Bytes that may be sent a day",
+                |budget| budget.bytes_per_day,
+            ),
+            (
+                Gauge,
+                "edge_uplink_budget_spent_bytes",
+                "Of this day's, spent",
+                |budget| budget.spent_bytes,
+            ),
+        ];
+        for (kind, name, help, value) in columns {
+            let values = self.lanes.iter().filter_map(|lane| {
+                let budget = lane.budget.as_ref()?;
+                Some(([("topic", lane.topic.as_str())], value(budget)))
+            });
+            out.family(kind, name, help, values.collect())?;
+        }
+        Ok(())
     }
 }

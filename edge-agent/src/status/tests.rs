@@ -42,6 +42,14 @@ fn snapshot() -> Snapshot {
             sent_bytes: 400,
             resent: 0,
             restarts: 0,
+            held: Some(forward::Held {
+                by: "budget",
+                until: Some("2026-11-24T00:00:00Z".into()),
+            }),
+            budget: Some(BudgetStat {
+                bytes_per_day: 1000,
+                spent_bytes: 990,
+            }),
         }],
         sources: vec![Source {
             kind: LinkKind::Serial,
@@ -71,6 +79,14 @@ fn status_has_the_shape_that_others_rely_on() {
     assert_eq!(json["balance"]["dropped"]["too_old"], 2);
     assert_eq!(json["lanes"][0]["topic"], "readings");
     assert_eq!(json["lanes"][0]["readings"], 3);
+    assert_eq!(
+        json["lanes"][0]["held"],
+        serde_json::json!({ "by": "budget", "until": "2026-11-24T00:00:00Z" })
+    );
+    assert_eq!(
+        json["lanes"][0]["budget"],
+        serde_json::json!({ "bytes_per_day": 1000, "spent_bytes": 990 })
+    );
     assert_eq!(json["sources"][0]["received"], 10);
 }
 
@@ -85,6 +101,10 @@ fn metrics_have_the_names_of_the_documentation() {
         "edge_queue_bytes{topic=\"readings\"} 4096",
         "edge_queue_oldest_committed_timestamp_seconds{topic=\"readings\"} 1700000000",
         "edge_link_up{link=\"kafka\",name=\"readings\"} 0",
+        "edge_uplink_held{topic=\"readings\",by=\"budget\"} 1",
+        "edge_uplink_held{topic=\"readings\",by=\"window\"} 0",
+        "edge_uplink_budget_bytes{topic=\"readings\"} 1000",
+        "edge_uplink_budget_spent_bytes{topic=\"readings\"} 990",
         "edge_source_readings_total{source=\"meter\"} 10",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
@@ -112,6 +132,7 @@ async fn readiness_follows_the_links() {
         conservation: Arc::clone(&conservation),
         quarantine: Quarantine::open(dir.path(), 1 << 20).unwrap(),
         links: links.clone(),
+        pulses: protocol_host::supervisor::Pulses::default(),
     };
     let watched = Watched {
         gateway: GatewayId::new("gw7").unwrap(),

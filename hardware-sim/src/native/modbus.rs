@@ -10,41 +10,39 @@ use serde::Deserialize;
 use super::{line::crc16, plausible};
 use crate::{scenario::Span, signal::Moment};
 
-/// Every profile that can be played, as the agent ships them.
-const PROFILES: [(&str, &str); 8] = [
-    (
-        "sdm120",
-        include_str!("../../../edge-agent/src/profiles/sdm120.toml"),
-    ),
-    (
-        "sdm630",
-        include_str!("../../../edge-agent/src/profiles/sdm630.toml"),
-    ),
-    (
-        "sdm72-v2",
-        include_str!("../../../edge-agent/src/profiles/sdm72-v2.toml"),
-    ),
-    (
-        "dtsu666",
-        include_str!("../../../edge-agent/src/profiles/dtsu666.toml"),
-    ),
-    (
-        "ddsu666",
-        include_str!("../../../edge-agent/src/profiles/ddsu666.toml"),
-    ),
-    (
-        "em111",
-        include_str!("../../../edge-agent/src/profiles/em111.toml"),
-    ),
-    (
-        "pzem-004t-v3",
-        include_str!("../../../edge-agent/src/profiles/pzem-004t-v3.toml"),
-    ),
-    (
-        "xy-md02",
-        include_str!("../../../edge-agent/src/profiles/xy-md02.toml"),
-    ),
+/// A profile by its name, as the agent ships it.
+macro_rules! profiles {
+    ($($name:literal),+ $(,)?) => {
+        [$(($name, include_str!(concat!("../../../edge-agent/src/profiles/", $name, ".toml")))),+]
+    };
+}
+
+/// Every profile the agent ships.
+const PROFILES: [(&str, &str); 18] = profiles![
+    "abb-b23",
+    "ddsu666",
+    "dtsu666",
+    "em111",
+    "em340",
+    "iem3155",
+    "or-we-504",
+    "or-we-514",
+    "pzem-004t-v3",
+    "pzem-017",
+    "sdm120",
+    "sdm220",
+    "sdm230",
+    "sdm630",
+    "sdm72",
+    "sdm72-v2",
+    "ws100",
+    "xy-md02",
 ];
+
+/// The names of the profiles that can be played.
+pub fn profiles() -> impl Iterator<Item = &'static str> {
+    PROFILES.iter().map(|(name, _)| *name)
+}
 
 /// `link = { modbus = { slaves = [ { unit = 1, profile = "sdm120" } ] } }`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -93,11 +91,30 @@ pub enum ProfileError {
     /// Not what the agent reads.
     #[error("profile {0}: {1}")]
     Toml(String, String),
+    /// A field whose registers cannot be made here.
+    #[error("profile {0}: registers of type {1} cannot be played")]
+    Type(String, String),
 }
 
 fn names() -> String {
     PROFILES.map(|(name, _)| name).join(", ")
 }
+
+/// What [`Point::words`] can make.
+const KINDS: [&str; 12] = [
+    "INT16",
+    "UINT16",
+    "BOOL",
+    "BIT",
+    "INT32",
+    "UINT32",
+    "INT64",
+    "UINT64",
+    "FLOAT32",
+    "FLOAT32-IEEE",
+    "FLOAT64",
+    "FLOAT64-IEEE",
+];
 
 #[derive(Deserialize)]
 struct File {
@@ -152,18 +169,27 @@ impl Registers {
             let said = own.as_ref().or(all.as_ref());
             said.map_or_else(|| usual.to_owned(), Clone::clone)
         };
-        let points = file.fields.iter().map(|field| Point {
-            name: field.name.clone(),
-            input: or(&field.register, &file.register, "holding") == "input",
-            address: field.address,
-            kind: or(&field.r#type, &file.r#type, "UINT16"),
-            order: or(&field.order, &file.order, "ABCD"),
-            scale: field.scale.unwrap_or(1.0),
-            offset: field.offset.unwrap_or(0.0),
+        let points = file.fields.iter().map(|field| {
+            let kind = or(&field.r#type, &file.r#type, "UINT16");
+            let space = or(&field.register, &file.register, "holding");
+            let known = KINDS.contains(&kind.as_str());
+            if !known || !matches!(space.as_str(), "holding" | "input") {
+                let what = format!("{kind} in {space}");
+                return Err(ProfileError::Type(profile.to_owned(), what));
+            }
+            Ok(Point {
+                name: field.name.clone(),
+                input: space == "input",
+                address: field.address,
+                kind,
+                order: or(&field.order, &file.order, "ABCD"),
+                scale: field.scale.unwrap_or(1.0),
+                offset: field.offset.unwrap_or(0.0),
+            })
         });
         Ok(Self {
             either: file.either,
-            points: points.collect(),
+            points: points.collect::<Result<_, _>>()?,
         })
     }
 
@@ -362,6 +388,28 @@ mod tests {
             panic!("no answer");
         };
         assert_eq!(reply[0], 4);
+    }
+
+    #[test]
+    fn every_profile_of_the_agent_can_be_played() {
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../edge-agent/src/profiles");
+        let mut files: Vec<String> = std::fs::read_dir(shipped)
+            .unwrap()
+            .map(|file| {
+                file.unwrap()
+                    .path()
+                    .file_stem()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        files.sort_unstable();
+        assert!(files.iter().map(String::as_str).eq(profiles()), "{files:?}");
+        for name in profiles() {
+            Registers::of(name).unwrap();
+        }
     }
 
     #[test]

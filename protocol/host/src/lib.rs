@@ -9,7 +9,8 @@
 //! - [`secret`]: where a secret is, and reading it when it is needed;
 //! - [`log`]: lines, and what repeats itself;
 //! - [`registry`]: the client of a Schema Registry;
-//! - [`remedy`]: what to do about what Kafka refuses.
+//! - [`remedy`]: what to do about what Kafka refuses;
+//! - [`supervisor`]: what systemd is told, and its watchdog.
 //!
 //! **What belongs here**: what an operator meets in both daemons, knows nothing of readings, queues or
 //! documents, and would be a mistake to have in two versions. **What does not**: what merely looks alike
@@ -22,3 +23,4 @@ pub mod log;
 pub mod registry;
 pub mod remedy;
 pub mod secret;
+pub mod supervisor;

@@ -157,7 +157,7 @@ pub fn run(end: End, seed: u64, faults: &[Fault]) -> Result<Report> {
         report.unexplained(format!("{error:#}"));
     }
     if report.is_clean() {
-        mixture.rig.done()?;
+        mixture.rig.done_after_disk_faults()?;
     }
     Ok(report)
 }

@@ -63,7 +63,7 @@ pub fn none_stays() -> Result<()> {
 ///
 /// # Errors
 /// It cannot be started, or ended without a verdict.
-pub fn show(real: bool) -> Result<ExitCode> {
+pub fn show(real: bool, house: bool) -> Result<ExitCode> {
     none_stays()?;
     let interrupt = Interrupt::catch()?;
     let log = crate::target().join("demo.log");
@@ -72,6 +72,9 @@ pub fn show(real: bool) -> Result<ExitCode> {
     command.args(["demo", "--staying"]);
     if real {
         command.arg("--real");
+    }
+    if house {
+        command.arg("--house");
     }
     if stdout().is_terminal() {
         command.arg("--live");

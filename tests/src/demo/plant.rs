@@ -22,6 +22,8 @@ use crate::{
 const READINGS: &str = "telemetry.readings.v1";
 const CONTROL: &str = "edge.control.v1";
 const DEAD_LETTERS: &str = "edge.dead-letters.v1";
+/// What the simulator plays, filled in.
+const SCENARIO: &str = "scenario.toml";
 
 /// Where the parts are, for those who only look.
 #[derive(Debug, Clone)]
@@ -49,6 +51,8 @@ enum Uplink {
 
 pub struct Plant {
     dir: PathBuf,
+    /// Whether the devices are those of a house, which number nothing.
+    house: bool,
     services: Stack,
     uplink: Uplink,
     kafka: String,
@@ -63,7 +67,7 @@ pub struct Plant {
 
 impl Plant {
     /// Starts the services and writes the configurations.
-    pub fn build(real: bool, view: &mut View) -> Result<Self> {
+    pub fn build(real: bool, house: bool, view: &mut View) -> Result<Self> {
         let dir = crate::target().join("demo");
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
@@ -108,16 +112,29 @@ impl Plant {
         };
         // A server of somebody else's may hold an earlier demo.
         let database = format!("demo_{}", std::process::id());
+        let modbus = format!("127.0.0.1:{}", crate::port::free()?);
+        let lines = dir.join("pty").display().to_string();
         let fill = |file: &str| -> Result<String> {
             let path = crate::tree().join("hardware-sim/scenarios").join(file);
             let text =
                 fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             Ok(text
                 .replace("{{state_dir}}", &dir.join("queue").display().to_string())
-                .replace("{{pty_dir}}", &dir.join("pty").display().to_string())
+                .replace("{{pty_dir}}", &lines)
+                .replace("{{pty}}", &lines)
                 .replace("{{mqtt_url}}", &mqtt)
+                .replace("{{mqtt}}", &mqtt)
+                .replace("{{modbus}}", &modbus)
+                .replace("127.0.0.1:15020", &modbus)
                 .replace("{{kafka}}", &kafka))
         };
+        let scenario = if house { "house.toml" } else { "demo.toml" };
+        fs::write(dir.join(SCENARIO), fill(scenario)?)?;
+        let mut agent_config = fill("demo-agent.toml")?;
+        if house {
+            let sources = fill("house-agent.toml")?;
+            agent_config = with_sources(&agent_config, &sources);
+        }
         let sink_config = format!(
             "[kafka]\nbootstrap = \"{kafka}\"\n{QUICK_TAKEOVER}\n\
              [mongodb]\nuri = \"{mongodb}\"\ndatabase = \"{database}\"\n\n\
@@ -125,10 +142,11 @@ impl Plant {
              [status]\nlisten = \"{{{{status}}}}\"\n"
         );
         Ok(Self {
-            agent: Daemon::new("edge-agent", &dir, &fill("demo-agent.toml")?)?,
+            agent: Daemon::new("edge-agent", &dir, &agent_config)?,
             sink: Daemon::new("cloud-sink", &dir, &sink_config)?,
             documents: Documents::new(&mongodb, &database)?,
             devices: None,
+            house,
             dir,
             services,
             uplink,
@@ -173,7 +191,7 @@ impl Plant {
     }
 
     fn play(&mut self, watch: &Watch, truth: &Path, arguments: &[&str]) -> Result<()> {
-        let scenario = crate::tree().join("hardware-sim/scenarios/demo.toml");
+        let scenario = self.dir.join(SCENARIO);
         let mut command = Command::new(crate::binary("hardware-sim")?);
         command
             .arg("run")
@@ -246,18 +264,29 @@ impl Plant {
         Ok(())
     }
 
-    /// MongoDB against the truth.
-    pub fn verify(&self) -> Result<Verdict> {
+    /// What is said of the devices.
+    pub const fn who_plays(&self) -> &'static str {
+        match self.house {
+            true => "six serial lines, Modbus on a line and over TCP, six firmwares on MQTT",
+            false => "a meter and a climate sensor on serial lines, two machines on MQTT",
+        }
+    }
+
+    /// MongoDB against the truth; devices that number nothing have none.
+    pub fn verify(&self) -> Result<Option<Verdict>> {
+        if self.house {
+            return Ok(None);
+        }
         let output = Command::new(crate::binary("hardware-sim")?)
             .args(["verify", "--wait", "10s", "--mongodb", &self.mongodb])
             .args(["--database", &self.database, "--truth"])
             .arg(self.truth())
             .output()?;
         let text = said(&output);
-        Ok(Verdict {
+        Ok(Some(Verdict {
             clean: output.status.success(),
             text,
-        })
+        }))
     }
 
     /// What `cloud-sink audit` says, and whether it accounts for every document with nothing missing or
@@ -279,7 +308,11 @@ impl Plant {
     /// One document of each device.
     pub fn some_documents(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
-        for device in ["meter-1", "climate-1", "air-1", "press-1"] {
+        let devices = match self.house {
+            true => ["cabinet-meter", "tracker", "plug", "hall"],
+            false => ["meter-1", "climate-1", "air-1", "press-1"],
+        };
+        for device in devices {
             if let Some(document) = self.documents.newest_of(device)? {
                 lines.push(document.to_string());
             }
@@ -325,4 +358,14 @@ impl Plant {
         drop(self.uplink);
         self.services.down()
     }
+}
+
+/// A configuration of the agent with other sources: everything but its own.
+fn with_sources(config: &str, sources: &str) -> String {
+    let own = ["[[serial]]", "[[mqtt]]"];
+    let parts = config.split("\n\n");
+    let kept: Vec<&str> = parts
+        .filter(|part| !own.iter().any(|table| part.starts_with(table)))
+        .collect();
+    format!("{}\n\n{sources}", kept.join("\n\n"))
 }

@@ -132,7 +132,7 @@ async fn ask_all(config: &Config, report: &mut Report) -> Result<(), String> {
         judge(
             topic.as_str(),
             &seen,
-            &For::Readings(config.queue.max_age),
+            &For::Readings(config.queue_of(topic).max_age),
             report,
         );
     }

@@ -233,7 +233,8 @@ static KNOWN: &[&str] = &[
     "Cel", "lm", "lx", "m2", "m3", "l", "m/s", "m/s2", "m3/s", "l/s", "W/m2", "cd/m2", "bit",
     "bit/s", "pH", "dB", "dBW", "count", "/", "%", "%RH", "%EL", "EL", "1/s", "1/min", "beat/min",
     "S/m", "VA", "VAs", "var", "vars", "kg/m3", "deg", "NTU", "ms", "min", "h", "MHz", "kW", "kVA",
-    "kvar", "Ah", "Wh", "kWh", "varh", "kvarh", "kVAh", "mV", "mA", "dBm", "ug/m3", "hPa",
+    "kvar", "Ah", "Wh", "kWh", "varh", "kvarh", "kVAh", "mV", "mA", "dBm", "ug/m3", "hPa", "KiB",
+    "GB", "Mbit/s", "B/s", "MB/s", "mm/h", "m/h", "ppm", "/100", "/1000", "mm", "cm", "km", "km/h",
 ];
 
 /// Device and field of a name.

@@ -38,6 +38,7 @@ type Members<'a> = [(Cow<'a, str>, Node<'a>)];
 /// A payload that should be JSON and is not, or holds too much.
 pub fn decode(message: &Message<'_>, options: &Options) -> Result<Outcome, DecodeError> {
     let (device, kind) = name(message);
+    let device = device.as_deref();
     let kind_upper = kind.to_ascii_uppercase();
     match kind_upper.as_str() {
         "LWT" => match availability(message.payload) {
@@ -69,7 +70,7 @@ pub fn decode(message: &Message<'_>, options: &Options) -> Result<Outcome, Decod
 }
 
 /// The device, unless the topic template says it, is the level that is not the prefix.
-fn name<'m>(message: &Message<'m>) -> (Option<&'m str>, &'m str) {
+fn name<'m>(message: &Message<'m>) -> (Option<Cow<'m, str>>, &'m str) {
     let (rest, kind) = message
         .topic
         .rsplit_once('/')
@@ -81,7 +82,18 @@ fn name<'m>(message: &Message<'m>) -> (Option<&'m str>, &'m str) {
         .or_else(|| rest.strip_suffix("/tele"))
         .or_else(|| rest.strip_suffix("/stat"))
         .unwrap_or(rest);
-    let device = message.device.or((!bare.is_empty()).then_some(bare));
+    // `zigbee/%prefix%/%topic%/`.
+    let within = ["/tele/", "/stat/"]
+        .iter()
+        .find_map(|prefix| bare.split_once(prefix));
+    let bare = match within {
+        Some((above, below)) => Cow::Owned(format!("{above}/{below}")),
+        None => Cow::Borrowed(bare),
+    };
+    let device = match message.device {
+        Some(device) => Some(Cow::Borrowed(device)),
+        None => Some(bare).filter(|bare| !bare.is_empty()),
+    };
     (device, kind)
 }
 
@@ -101,8 +113,19 @@ fn switch(device: Option<&str>, kind: &str, payload: &[u8]) -> Result<Outcome, D
     }
     let mut gather = Gather::of(device);
     let text = Scalar::Text(text.trim().into());
-    gather.leaf(kind, Unit::Unknown, &text)?;
+    gather.leaf(kind, Unit::Unknown, &state(text))?;
     Ok(Outcome::reading(gather.finish()))
+}
+
+/// `StateText1 0`: the user may have the words of a switch be numbers, and some wrap them as JSON numbers.
+fn state(scalar: Scalar<'_>) -> Scalar<'_> {
+    match &scalar {
+        Scalar::Number(word) if *word == "0" => Scalar::Bool(false),
+        Scalar::Number(word) if *word == "1" => Scalar::Bool(true),
+        Scalar::Text(word) if word == "0" => Scalar::Bool(false),
+        Scalar::Text(word) if word == "1" => Scalar::Bool(true),
+        _ => scalar,
+    }
 }
 
 /// The units one message declares.
@@ -147,12 +170,17 @@ fn read(
             "ENERGY" => match node {
                 Node::Object(inner) => {
                     for (key, node) in inner {
-                        energy(&mut gather, key, node)?;
+                        energy(&mut gather, key, node, &declared)?;
                     }
                 }
                 other => gather.node("energy", Unit::Unknown, other)?,
             },
-            _ => sensor(&mut gather, "", key, node, &declared)?,
+            _ => match node {
+                Node::Leaf(scalar) if is_switch(key) => {
+                    gather.leaf(&snake(key), Unit::Unknown, &state(scalar.clone()))?;
+                }
+                _ => sensor(&mut gather, "", key, node, &declared)?,
+            },
         }
     }
     outcome.readings.extend(gather.finish());
@@ -236,7 +264,16 @@ fn quantity<'t>(sensor: &str, name: &str, declared: &Declared<'t>) -> Option<&'t
 }
 
 /// A member of `ENERGY`; a list has one element a phase.
-fn energy(gather: &mut Gather, key: &str, node: &Node<'_>) -> Result<(), DecodeError> {
+fn energy(
+    gather: &mut Gather,
+    key: &str,
+    node: &Node<'_>,
+    declared: &Declared<'_>,
+) -> Result<(), DecodeError> {
+    // What the chip measures of itself: `"BL09XX":{"Temperature":46.5}`.
+    if let Node::Object(_) = node {
+        return sensor(gather, "energy", key, node, declared);
+    }
     let (name, unit) = match key {
         "Total" => ("energy_total".into(), "kWh"),
         "Yesterday" => ("energy_yesterday".into(), "kWh"),
@@ -255,6 +292,8 @@ fn energy(gather: &mut Gather, key: &str, node: &Node<'_>) -> Result<(), DecodeE
         "Current" => ("current".into(), "A"),
         "TotalTariff" => ("energy_total".into(), "kWh"),
         "ExportTariff" => ("energy_export".into(), "kWh"),
+        "PhaseAngle" => ("energy_phase_angle".into(), "deg"),
+        "Temperature" => ("energy_temperature".into(), declared.temperature),
         other => (format!("energy_{}", snake(other)), ""),
     };
     let part = if key.ends_with("Tariff") { "t" } else { "l" };

@@ -170,3 +170,60 @@ fn coordinates_of_a_receiver_that_knows_nothing_are_no_error() {
         "{reading}"
     );
 }
+
+#[test]
+fn talkers_that_say_the_same_moment_are_one_epoch() {
+    // Telit PLS83-W, from gpsd's test/daemon/telit-pls83-w.log: GPS and Galileo each have sentences of their own.
+    let second = |seconds: u8, longitude: &str| -> String {
+        let position = format!("4333.190182,N,{longitude},E");
+        [
+            format!("GPGGA,0435{seconds}.00,{position},1,05,1.3,250.8,M,50.0,M,,"),
+            format!("GAGGA,0435{seconds}.00,{position},1,01,1.3,250.8,M,50.0,M,,"),
+            "GPVTG,,T,1.7,M,0.0,N,0.0,K,A".to_owned(),
+            "GAVTG,,T,1.7,M,0.0,N,0.0,K,A".to_owned(),
+            format!("GPRMC,0435{seconds}.00,A,{position},0.0,,040925,1.7,W,A,V"),
+            format!("GARMC,0435{seconds}.00,A,{position},0.0,,040925,1.7,W,A,V"),
+        ]
+        .iter()
+        .map(|sentence| said(sentence))
+        .collect()
+    };
+    let both = second(42, "00127.618391") + &second(43, "00127.618393");
+    let readings = clean("nmea", both.as_bytes());
+    assert_eq!(readings.len(), 2, "{readings:?}");
+    assert_eq!(
+        readings[0],
+        "@2025-09-04T04:35:42Z altitude_m=250.8 course_magnetic_deg=1.7 fix_quality=1 \
+         fix_valid=true geoid_separation_m=50 hdop=1.3 latitude_deg=43.5531697 \
+         longitude_deg=1.4603065 magnetic_variation_deg=-1.7 satellites_used=5 speed_m_s=0"
+    );
+    assert!(readings[1].starts_with("@2025-09-04T04:35:43Z "));
+}
+
+#[test]
+fn the_first_fix_is_no_part_of_the_epoch_without_one() {
+    // Garmin Foretrex 201, from gpsd's test/daemon/foretrex-201.log: no time while there is no fix.
+    let woke: String = [
+        "GPGLL,,,,,,V,N",
+        "GPRMC,,V,,,,,,,260810,1.0,E,N",
+        "GPGGA,,,,,,0,00,,,M,,M,,",
+        "GPGLL,,,,,,V,N",
+        "GPRMC,200004,A,5504.4343,N,01025.5386,E,0.0,0.0,260810,1.0,E,D",
+        "GPGGA,200004,5504.4343,N,01025.5386,E,2,03,2.5,-9.1,M,43.9,M,,",
+        "GPGLL,5504.4343,N,01025.5386,E,200004,A,D",
+    ]
+    .map(said)
+    .concat();
+    let readings = clean("nmea", woke.as_bytes());
+    let last = readings.last().unwrap();
+    assert!(
+        last.starts_with("@2010-08-26T20:00:04Z altitude_m=-9.1 "),
+        "{last}"
+    );
+    assert!(last.contains(" fix_valid=true "), "{last}");
+    assert!(
+        readings[..readings.len() - 1]
+            .iter()
+            .all(|r| r.contains("fix_valid=false"))
+    );
+}

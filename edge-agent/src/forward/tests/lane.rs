@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration, time::Instant};
 
 use protocol::control::{Fact, LossReason};
+use protocol_host::supervisor::Pulses;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
@@ -17,7 +18,7 @@ use crate::{
     config,
     conservation::Conservation,
     forward::{
-        Counters, Surroundings, facts,
+        Counters, Precedence, Surroundings, facts,
         schema::{Form, Schemas},
         start,
     },
@@ -33,6 +34,7 @@ struct Rig {
     cluster: MockCluster<'static, DefaultProducerContext>,
     conservation: Arc<Conservation>,
     around: Surroundings,
+    limits: config::Limits,
     dir: tempfile::TempDir,
 }
 
@@ -77,11 +79,15 @@ impl Rig {
             clock,
             links: Links::default(),
             quarantine: Quarantine::open(&quarantine, quarantine::MAX_BYTES).unwrap(),
+            pulses: Pulses::default(),
+            precedence: Precedence::default(),
+            budgets: dir.path().join("budgets"),
         };
         let rig = Self {
             cluster,
             conservation,
             around,
+            limits: config::Limits::default(),
             dir,
         };
         (rig, opened)
@@ -145,7 +151,7 @@ async fn a_lane_drains_its_queue_and_ends_when_asked() {
         rig.commit(&mut opened.writer, 100);
     }
     let counters = Arc::new(Counters::default());
-    let mut lane = start(opened.reader, &counters, &rig.around).unwrap();
+    let mut lane = start(opened.reader, &rig.limits, &counters, &rig.around).unwrap();
     rig.until_acknowledged(2000);
     rig.commit(&mut opened.writer, 100);
     lane.stop(Instant::now() + PATIENCE);
@@ -161,7 +167,7 @@ async fn a_lane_that_cannot_drain_ends_by_its_deadline_and_keeps_the_rest() {
     rig.cluster.broker_down(1).unwrap();
     rig.commit(&mut opened.writer, 100);
     let counters = Arc::new(Counters::default());
-    let mut lane = start(opened.reader, &counters, &rig.around).unwrap();
+    let mut lane = start(opened.reader, &rig.limits, &counters, &rig.around).unwrap();
     lane.stop(Instant::now() + Duration::from_millis(300));
     let ended = tokio::time::timeout(PATIENCE, lane.ended()).await;
     assert_eq!(ended.unwrap(), Ok(()));
@@ -177,7 +183,7 @@ async fn a_refused_record_is_a_loss_with_its_bytes_kept_and_the_rest_arrives() {
         .request_errors(RDKafkaApiKey::Produce, &too_large);
     rig.commit(&mut opened.writer, 20);
     let counters = Arc::new(Counters::default());
-    let mut lane = start(opened.reader, &counters, &rig.around).unwrap();
+    let mut lane = start(opened.reader, &rig.limits, &counters, &rig.around).unwrap();
     rig.until_acknowledged(19);
     lane.stop(Instant::now() + PATIENCE);
     assert_eq!(lane.ended().await, Ok(()));
@@ -209,7 +215,7 @@ async fn an_epoch_is_stated_from_its_beginning_to_its_end_and_then_forgotten() {
     rig.facts_until(|fact| matches!(fact, Fact::Epoch(epoch) if !epoch.closed));
 
     let counters = Arc::new(Counters::default());
-    let mut lane = start(opened.reader, &counters, &rig.around).unwrap();
+    let mut lane = start(opened.reader, &rig.limits, &counters, &rig.around).unwrap();
     rig.until_acknowledged(100);
     let now = rig.around.clock.now().queue();
     opened.writer.close(now).unwrap();

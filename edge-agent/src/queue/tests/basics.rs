@@ -174,21 +174,24 @@ fn many_starts_without_an_uplink_do_not_cost_a_segment_each() {
     assert_eq!(values(&rig.drain()), (0..60).collect::<Vec<_>>());
 }
 
-/// The acknowledgement of a repetition may be lost as well: two kills in a row made two readings of one.
-#[test]
-fn a_numbered_message_is_recognised_however_often_the_broker_repeats_it() {
-    let delivered = |packet_id, sequence, may_repeat| Message {
+/// A message of one numbered reading, as the broker delivers it.
+fn delivered(packet_id: u16, sequence: u16, may_repeat: bool) -> Message {
+    Message {
         origin: Origin::Mqtt {
             packet_id,
             topic_hash: 7,
             may_repeat,
         },
-        ..numbered("d", 1, sequence)
-    };
+        ..numbered("d", 1, u64::from(sequence))
+    }
+}
+
+/// The acknowledgement of a repetition may be lost as well: two kills in a row made two readings of one.
+#[test]
+fn a_numbered_message_is_recognised_however_often_the_broker_repeats_it() {
     let mut rig = Rig::new(settings());
     for n in 0..200 {
-        rig.commit(&[delivered(n + 1, u64::from(n), false)])
-            .unwrap();
+        rig.commit(&[delivered(n + 1, n, false)]).unwrap();
     }
     for _ in 0..3 {
         rig = rig.killed();
@@ -196,4 +199,44 @@ fn a_numbered_message_is_recognised_however_often_the_broker_repeats_it() {
         rig.commit(&[delivered(1, 0, true)]).unwrap();
     }
     assert_eq!(rig.drain().len(), 200);
+}
+
+/// A device that missed the broker's acknowledgement published once more; the repetition was known by its
+/// number and left no trace. Its own acknowledgement was lost in a kill, and when the broker repeated it the
+/// device was a hundred numbers further: one reading became two, and so did what its run began.
+#[test]
+fn what_its_device_and_then_its_broker_send_again_is_one_reading() {
+    for (name, restart) in [
+        ("broken connection", (|rig| rig) as fn(Rig) -> Rig),
+        ("kill", |rig| rig.killed()),
+        ("two kills", |rig| rig.killed().killed()),
+        ("new segment", |mut rig| {
+            rig.writer().rotate();
+            rig.commit(&[delivered(500, 500, false)]).unwrap();
+            rig.settle();
+            rig.killed()
+        }),
+    ] {
+        for together in [true, false] {
+            let mut rig = Rig::new(settings());
+            let mut batch: Vec<_> = (0..30).map(|n| delivered(n + 1, n, false)).collect();
+            batch.push(delivered(31, 6, false));
+            batch.extend((30..150).map(|n| delivered(n + 2, n, false)));
+            if together {
+                rig.commit(&batch).unwrap();
+            } else {
+                for one in &batch {
+                    rig.commit(std::slice::from_ref(one)).unwrap();
+                }
+            }
+            let mut rig = restart(rig);
+            let stored = rig.lane.stat().readings;
+            let again: Vec<_> = [delivered(31, 6, true)]
+                .into_iter()
+                .chain((30..150).map(|n| delivered(n + 2, n, true)))
+                .collect();
+            rig.commit(&again).unwrap();
+            assert_eq!(rig.lane.stat().readings, stored, "{name}, {together}");
+        }
+    }
 }

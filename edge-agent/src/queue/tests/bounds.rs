@@ -91,6 +91,7 @@ fn drop_newest_numbers_and_declares_what_it_refuses() {
     assert_eq!(lost[0].reason, LossReason::DropNewest);
     assert_eq!(lost[0].first as i64, next - 500);
     assert_eq!(lost[0].last.unwrap() as i64, next - 1);
+    rig.settle();
     let mut killed = rig.killed();
     for rig in [&mut rig, &mut killed] {
         assert_eq!(values(&rig.drain()), (0..next - 500).collect::<Vec<_>>());

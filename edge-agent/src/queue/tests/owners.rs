@@ -34,7 +34,7 @@ fn all(dir: &Path, gateway: &str) -> Vec<(String, i64)> {
                 dir,
                 &name,
                 &named(gateway),
-                &settings(),
+                |_| settings(),
                 Arc::default(),
                 at(0),
             );
@@ -75,7 +75,7 @@ fn a_renamed_gateway_drains_what_it_has_under_the_old_name_and_counts_anew() {
         temp.path(),
         "t@old",
         &named("new"),
-        &settings(),
+        |_| settings(),
         Arc::default(),
         at(0),
     );
@@ -203,7 +203,7 @@ fn a_lane_that_does_not_say_whose_it_is_is_left_alone() {
         temp.path(),
         "t@?",
         &named("a"),
-        &settings(),
+        |_| settings(),
         Arc::default(),
         at(0),
     );

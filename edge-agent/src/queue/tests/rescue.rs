@@ -190,7 +190,14 @@ fn imported(from: &Path, into: &Path) -> Result<String, RescueError> {
 
 /// What an agent sends of a lane that only drains, and the losses it states.
 fn drained(queue: &Path, name: &str) -> (Vec<Entry>, Vec<protocol::control::Loss>) {
-    let opened = open_to_drain(queue, name, &gateway(), &settings(), Arc::default(), at(9));
+    let opened = open_to_drain(
+        queue,
+        name,
+        &gateway(),
+        |_| settings(),
+        Arc::default(),
+        at(9),
+    );
     let (mut reader, lane) = opened.unwrap();
     let mut all = Vec::new();
     loop {

@@ -23,7 +23,9 @@ fn blocks(numbers: std::ops::Range<u64>) -> Vec<(u64, Vec<u8>)> {
 fn written(dir: &Path) -> File {
     let segment = Segment::create(dir).unwrap();
     for first in (1..=BLOCKS).step_by(10) {
-        segment.append(&[], &blocks(first..first + 10)).unwrap();
+        segment
+            .append(&[], &[], &blocks(first..first + 10))
+            .unwrap();
     }
     drop(segment);
     let path = dir.join("db");

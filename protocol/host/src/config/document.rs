@@ -214,7 +214,9 @@ impl<'d, 't> Table<'d, 't> {
         self.doc
     }
 
-    fn named(&self, key: &str) -> String {
+    /// A key of it, for people: `mqtt.name`.
+    #[must_use]
+    pub fn named(&self, key: &str) -> String {
         if self.name.is_empty() {
             key.to_owned()
         } else {

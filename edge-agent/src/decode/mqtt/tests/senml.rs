@@ -109,3 +109,19 @@ fn what_must_be_understood_refuses_the_pack_and_what_is_missing_its_record() {
         assert_eq!(read(payload), [expected], "{payload}");
     }
 }
+
+#[test]
+fn secondary_units_become_those_of_the_catalogue() {
+    // RFC 8798, table 1.
+    for (record, expected) in [
+        (r#""u":"km/h","v":36"#, "d x_m_s=10"),
+        (r#""u":"mm/h","v":2.5"#, "d x_mm_h=2.5"),
+        (r#""u":"cm","v":21.5"#, "d x_m=0.215"),
+        (r#""u":"ppm","v":612"#, "d x_ppm=612"),
+        (r#""u":"/100","v":45"#, "d x_pct=45"),
+        (r#""u":"KiB","v":2"#, "d x_byte=2048"),
+    ] {
+        let payload = format!(r#"[{{"bn":"d/","n":"x",{record}}}]"#);
+        assert_eq!(read(&payload), [expected], "{payload}");
+    }
+}

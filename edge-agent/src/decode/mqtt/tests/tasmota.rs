@@ -232,3 +232,54 @@ fn a_sensor_behind_a_bridge_is_one_device_under_either_topic() {
         assert_eq!(got, ["bridge/Hall temperature_c=21.5"], "{topic}");
     }
 }
+
+#[test]
+fn what_the_meter_chip_measures_of_itself_has_its_unit() {
+    // A Sonoff with two channels; one with `SetOption8`.
+    check(
+        Preset::Tasmota,
+        &[
+            (
+                "tele/dual/SENSOR",
+                r#"{"ENERGY":{"Power":[52,5],"Voltage":235,"BL09XX":{"Temperature":46.5}}}"#,
+                &["dual energy_bl09xx_temperature_c=46.5 power_l1_w=52 power_l2_w=5 voltage_v=235"],
+            ),
+            (
+                "tele/dual/SENSOR",
+                r#"{"ENERGY":{"PhaseAngle":[0,120],"Temperature":70.7},"TempUnit":"F"}"#,
+                &[
+                    "dual energy_phase_angle_l1_deg=0 energy_phase_angle_l2_deg=120 energy_temperature_c=21.5",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_switch_is_a_state_whatever_its_words_are() {
+    for (topic, payload, expected) in [
+        ("stat/x/POWER2", "1", "x power2=true"),
+        ("stat/x/RESULT", r#"{"POWER1":"0"}"#, "x power1=false"),
+        ("stat/x/STATUS11", r#"{"POWER1":1}"#, "x power1=true"),
+        ("stat/x/STATUS10", r#"{"Switch1":"1"}"#, "x switch1=true"),
+    ] {
+        let template = Some("stat/{device}/+");
+        let got = read_as(Preset::Tasmota, template, topic, payload.as_bytes());
+        assert_eq!(got.unwrap(), [expected], "{topic} {payload}");
+    }
+}
+
+#[test]
+fn the_prefix_may_stand_in_the_middle_of_the_topic() {
+    for (topic, payload, expected) in [
+        (
+            "attic/tele/fan/STATE",
+            r#"{"POWER":"ON"}"#,
+            "attic/fan power=true",
+        ),
+        ("attic/stat/fan/POWER", "OFF", "attic/fan power=false"),
+    ] {
+        let got = read_as(Preset::Tasmota, None, topic, payload.as_bytes());
+        assert_eq!(got.unwrap(), [expected], "{topic} {payload}");
+    }
+}

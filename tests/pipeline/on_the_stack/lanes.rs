@@ -1,0 +1,209 @@
+//! Lanes that are held back by windows and budgets, and alarms that are not.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use harness::{
+    daemon::LaneStatus,
+    rig::{PATIENCE, Rig, kafka::Kafka},
+    service::Kind,
+    wait,
+    wall_clock::WallClock,
+};
+
+use super::audit;
+
+/// Readings, and alarms in a lane of their own.
+const TWO_LANES: &str = r#"
+[[mqtt]]
+name = "house"
+url = "{{mqtt}}"
+subscribe = [
+  { topic = "{{rig}}/{device}/state", preset = "json", sequence = "seq", boot = "boot" },
+  { topic = "{{rig}}/{device}/alarm", preset = "json", sequence = "seq", boot = "boot", kafka_topic = "{{rig}}.alarms" },
+]
+
+[[topic]]
+name = "{{rig}}.alarms"
+alarm = true
+"#;
+
+/// A window that will not open while a test runs, unless it begins in the last seconds of a February with 29 days.
+const NEVER: &str = "windows = [{ opens = \"0 0 29 2 *\", for = \"1m\" }]\n";
+
+/// The lane of the readings, with these limits.
+fn limited(rig: &Rig, limits: &str) -> String {
+    let readings = rig.kafka.readings();
+    format!("\n[[topic]]\nname = \"{readings}\"\n{limits}")
+}
+
+fn lane(rig: &Rig) -> Result<LaneStatus> {
+    let status = rig.agent_status()?;
+    let mut lanes = status.lanes.into_iter();
+    let found = lanes.find(|lane| lane.topic == rig.kafka.readings());
+    found.context("no lane of readings")
+}
+
+#[test]
+fn an_alarm_passes_a_backlog_that_waits_for_its_window_and_nothing_of_it_is_lost() -> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    let alarms = format!("{}.alarms", rig.name());
+    Kafka::create(rig.address(Kind::Kafka), &[(&alarms, 3, false)])?;
+    let sink = fs::read_to_string(rig.sink.config_file())?;
+    let route = format!("[[route]]\ntopic = \"{alarms}\"\ncollection = \"readings\"\n\n[status]");
+    rig.sink.configure(&sink.replace("[status]", &route))?;
+    rig.configure_agent(&format!("{TWO_LANES}{}", limited(&rig, NEVER)))?;
+    rig.sink.start()?;
+    rig.agent.start()?;
+    super::publish(&rig, "press", 0..200)?;
+
+    // An alarm comes after all of them, and through.
+    let publisher = rig.publisher("smoke")?;
+    publisher.publish(&format!("{}/smoke/alarm", rig.name()), super::payload(0))?;
+    publisher.wait_acknowledged(1)?;
+    rig.wait_until_stored(1)?;
+    super::assert_stored_once(&rig, &["smoke"], 1)?;
+
+    // What waits is counted and named, and nobody calls it an outage.
+    let readings = rig.kafka.readings().to_owned();
+    let status = rig.wait_agent("a lane that is held back", |agent| {
+        let held = agent.held(&readings);
+        agent.ready && agent.balance.queued == 200 && held.is_some_and(|held| held.by == "window")
+    })?;
+    ensure!(status.held(&alarms).is_none(), "{:?}", status.lanes);
+    let until = status.held(&readings).and_then(|held| held.until.clone());
+    ensure!(
+        until.is_some_and(|until| until.contains("-02-29T00:00")),
+        "{status:?}"
+    );
+    let metric = format!("edge_uplink_held{{topic=\"{readings}\",by=\"window\"}} 1");
+    let page = rig.agent.page("/metrics")?;
+    ensure!(page.contains(&metric), "{page}");
+    let log = fs::read_to_string(rig.agent.log())?;
+    let mut told = log.lines().filter(|line| line.contains("lane held back"));
+    ensure!(told.clone().count() == 1, "{log}");
+    ensure!(
+        told.next_back()
+            .is_some_and(|line| line.contains("by=window")),
+        "{log}"
+    );
+    ensure!(
+        rig.kafka.count(&readings)? == 0,
+        "readings went through a closed window"
+    );
+
+    // Stopped, it does not wait for the window; started without one, everything comes, in order, once.
+    rig.agent.stop(PATIENCE)?;
+    rig.configure_agent(TWO_LANES)?;
+    rig.agent.start()?;
+    rig.wait_until_stored(201)?;
+    super::assert_at_rest(&mut rig)?;
+    super::assert_in_order(&rig.kafka.read_all(&readings)?)?;
+    super::assert_audit_is_clean(&rig, 201)?;
+    rig.done()
+}
+
+#[test]
+fn a_spent_budget_stays_spent_over_kill_9_and_the_rest_comes_with_a_new_one() -> Result<()> {
+    const BUDGET: &str = "budget_per_day = \"64KiB\"\nlinger = \"5ms\"\n";
+    let mut rig = Rig::new(&[])?;
+    rig.configure_agent(&format!("{}{}", super::MQTT, limited(&rig, BUDGET)))?;
+    let agent = fs::read_to_string(rig.agent.config_file())?;
+    // So that the wire takes what the readings are long.
+    let plain = "[kafka]\nproperties = { \"compression.type\" = \"none\" }\n";
+    rig.agent
+        .configure(&agent.replacen("[kafka]\n", plain, 1))?;
+    rig.sink.start()?;
+    rig.agent.start()?;
+    super::publish(&rig, "press", 0..400)?;
+
+    let readings = rig.kafka.readings().to_owned();
+    let held_by_budget = |rig: &Rig| {
+        rig.wait_agent("a spent budget", |agent| {
+            agent
+                .held(&readings)
+                .is_some_and(|held| held.by == "budget")
+        })
+    };
+    held_by_budget(&rig)?;
+    let before = lane(&rig)?;
+    ensure!(before.readings > 0, "the budget was enough: {before:?}");
+    let sent = rig.kafka.read_all(&readings)?;
+    let bytes: usize = sent.iter().map(|record| record.value.len()).sum();
+    ensure!(
+        bytes > 10_000 && bytes <= 64 << 10,
+        "{bytes} bytes of values"
+    );
+    let spent = |lane: &LaneStatus| lane.budget.as_ref().map_or(0, |budget| budget.spent_bytes);
+    ensure!(
+        spent(&before) >= bytes as u64,
+        "{before:?}, {bytes} bytes of values"
+    );
+
+    rig.agent.kill()?;
+    rig.agent.start()?;
+    held_by_budget(&rig)?;
+    let after = lane(&rig)?;
+    ensure!(
+        spent(&after) >= bytes as u64,
+        "{after:?}, {bytes} bytes of values"
+    );
+    ensure!(
+        after.readings >= before.readings - 3,
+        "{before:?}, {after:?}"
+    );
+    let log = fs::read_to_string(rig.agent.log())?;
+    ensure!(log.contains("lane held back"), "{log}");
+
+    rig.agent.stop(PATIENCE)?;
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    rig.wait_until_stored(400)?;
+    super::assert_all_is_well(&mut rig, &["press"], 400)?;
+    rig.done()
+}
+
+#[test]
+fn what_grows_too_old_in_a_lane_that_is_held_back_is_declared_lost() -> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    let limits = limited(&rig, &format!("{NEVER}max_age = \"2s\"\n"));
+    let queue = "[queue]\nsegment_age = \"1s\"\n";
+    rig.configure_agent(&format!("{}{queue}{limits}", super::MQTT))?;
+    // Ages count by a clock that is known to be right.
+    let clock = WallClock::new(rig.dir())?;
+    rig.agent.set_environment(clock.environment());
+    clock.synchronise()?;
+    rig.sink.start()?;
+    rig.agent.start()?;
+    super::publish(&rig, "press", 0..50)?;
+    let mut published = 50;
+    let mut dropped = 0;
+    wait::until_true("the old ones to be dropped", PATIENCE, || {
+        // The newest segment is not dropped before there is a newer one.
+        super::publish(&rig, "press", published..published + 1)?;
+        published += 1;
+        let reasons = rig.agent_status()?.balance.dropped;
+        dropped = reasons.get("too_old").copied().unwrap_or_default();
+        Ok(dropped >= 50)
+    })?;
+    ensure!(
+        rig.kafka.count(rig.kafka.readings())? == 0,
+        "sent through a closed window"
+    );
+
+    // What is left is sent once it may be, and the sink has heard of the rest: nothing is missing without a reason.
+    rig.agent.stop(PATIENCE)?;
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    audit::wait_settled(&rig, published)?;
+    let report = audit::audit(&rig, &["--format", "json"])?;
+    ensure!(report.code == Some(0), "{}", report.text);
+    let declared = audit::sum(&report.json()?, "declared");
+    ensure!(
+        declared >= dropped && declared < published,
+        "{}",
+        report.text
+    );
+    rig.wait_until_stored(published - declared)?;
+    rig.done()
+}
