@@ -194,7 +194,7 @@ fn what_is_shown_reads_back_as_the_same() {
 fn a_lane_has_the_bounds_of_its_topic_and_else_those_of_the_queue() {
     let config = config(&format!(
         "{MINIMAL}[queue]\nmax_bytes = \"64MiB\"\nmax_age = \"2d\"\n\
-         [[mqtt]]\nname = \"h\"\nurl = \"mqtt://h\"\n\
+         [[mqtt]]\nname = \"h\"\nurl = \"mqtt://localhost\"\n\
          subscribe = [{{ topic = \"a/{{device}}\" }}, {{ topic = \"b/{{device}}\", kafka_topic = \"alarms\" }}]\n\
          [[topic]]\nname = \"readings\"\nmax_bytes = \"1GiB\"\nmax_age = \"6h\"\nwhen_full = \"drop-newest\"\n\
          [[topic]]\nname = \"alarms\"\nalarm = true\n"
