@@ -97,6 +97,8 @@ pub struct Kafka {
 pub struct Mongodb {
     /// Connection string, required: a text without a password, or `{ credential | file | env = … }`.
     pub uri: Uri,
+    /// Whether a MongoDB on another machine may be reached without TLS; default false.
+    pub allow_plaintext: bool,
     /// Database; default `telemetry`.
     pub database: String,
     /// Longest wait for one answer; default 10 s. A slower MongoDB counts as away.

@@ -17,6 +17,7 @@
 //! | `clock` | always | `device`, `synced`, `unsynced`, `corrected`; of foreign records also `broker` |
 //! | `uptime` | `unsynced` | boot and microseconds since, from which the time is corrected later |
 //! | `digest` | always | 64 bits over device, values and source, shown signed |
+//! | `traceparent` | where the metadata has one | the trace it belongs to; not in `meta`, by which a time series is sorted into buckets |
 //! | `foreign` | foreign | topic, partition, offset |
 //! | `raw` | where a value's type is not its column's | the values, by field (see `catalogue`) |
 //! | `hops` | routes that ask | when the gateway received, committed and sent it, the broker appended it, the sink consumed it and wrote it; topic, partition, offset |
@@ -34,7 +35,8 @@ use std::borrow::Cow;
 use mongodb::bson::DateTime;
 use protocol::{
     BootId, Clock, DeviceId, Digest, FieldName, GatewayId, Reading, Record, RecordId, Timestamp,
-    Value, header::Hops,
+    Value,
+    header::{Hops, TRACEPARENT},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
@@ -42,7 +44,7 @@ use self::passage::Passage;
 use crate::{catalogue::Fit, message::Coordinates};
 
 /// Members of the document that are not measured values.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 13] = [
     "_id",
     "ts",
     "meta",
@@ -51,6 +53,7 @@ const RESERVED: [&str; 12] = [
     "clock",
     "uptime",
     "digest",
+    TRACEPARENT,
     "foreign",
     "hops",
     "expires_at",
@@ -321,6 +324,10 @@ impl Serialize for Document {
             map.serialize_entry("uptime", &Uptime { boot, us })?;
         }
         map.serialize_entry("digest", &self.digest.0.cast_signed())?;
+        let mut meta = reading.meta.iter();
+        if let Some((_, trace)) = meta.find(|(name, _)| name.as_str() == TRACEPARENT) {
+            map.serialize_entry(TRACEPARENT, trace)?;
+        }
         if let Origin::Foreign { at, .. } = &self.origin {
             let place = Place {
                 topic: &at.partition.topic,
@@ -418,7 +425,8 @@ impl Serialize for Meta<'_> {
             map.serialize_entry("gateway", gateway)?;
         }
         map.serialize_entry("device", &self.0.reading.device)?;
-        for (name, text) in self.0.reading.meta.iter() {
+        let meta = self.0.reading.meta.iter();
+        for (name, text) in meta.filter(|(name, _)| name.as_str() != TRACEPARENT) {
             map.serialize_entry(&Name::of(name.as_str(), &RESERVED_META), text)?;
         }
         map.end()

@@ -2,8 +2,8 @@
 //!
 //! The types here are what the rest of the agent sees: complete, checked, without a "maybe". Reading
 //! them from TOML, with every mistake and its place, is [`load`]: [`protocol_host::config`] is the reading,
-//! `value` the agent's own rules for one value, `sections`, `sources`, `payload` and `kafka` the tables and
-//! what they have to agree on.
+//! `value` the agent's own rules for one value, `sections`, `sources`, `payload`, `kafka`, `topics` and
+//! `limits` the tables and what they have to agree on.
 
 mod kafka;
 mod limits;
@@ -447,6 +447,8 @@ pub struct Mqtt {
     pub tls_cert: Option<PathBuf>,
     /// PEM file of its key, PKCS#8 without a password; default none.
     pub tls_key: Option<PathBuf>,
+    /// Whether a broker on another machine may be reached without TLS; default false.
+    pub allow_plaintext: bool,
     /// Of the protocol: `3.1.1` (default) or `5`.
     pub version: MqttVersion,
     /// Version 5: how long the broker keeps messages for us while we are away; default 30 d.

@@ -7,7 +7,7 @@
 //!
 //! One connection, one thread, no client library in between: packets are written into one buffer and
 //! acknowledgements read from another, so that the generator costs a fraction of what it loads. How fast
-//! it is by itself, `hardware-sim load` and `dev/bench` tell.
+//! it is by itself, `dev/bench live` prints first.
 
 use std::{
     io::{ErrorKind, Read, Write},

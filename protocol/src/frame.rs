@@ -183,23 +183,31 @@ impl Frame {
     /// # Errors
     /// [`FrameError::CannotSend`]; `out` is then as before.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
-        let (kind, body) = match self {
-            Self::Hello(hello) => (HELLO, postcard::to_allocvec(hello)),
-            Self::Reading(reading) => (READING, postcard::to_allocvec(reading)),
-            Self::Ack(ack) => (ACK, postcard::to_allocvec(ack)),
-            Self::Status(status) => (STATUS, postcard::to_allocvec(status)),
+        let kind = match self {
+            Self::Hello(_) => HELLO,
+            Self::Reading(_) => READING,
+            Self::Ack(_) => ACK,
+            Self::Status(_) => STATUS,
         };
-        let body = body.map_err(|error| malformed_body(kind, error))?;
-        let length = body.len() + OVERHEAD_BYTES;
-        if length > MAX_FRAME_BYTES {
-            return Err(FrameError::CannotSend(length));
-        }
-        let mut plain = Vec::with_capacity(length);
+        let mut plain = Vec::with_capacity(128);
         plain.extend_from_slice(&[VERSION, kind]);
-        plain.extend_from_slice(&body);
-        plain.extend_from_slice(&crc32fast::hash(&plain).to_le_bytes());
+        let plain = match self {
+            Self::Hello(hello) => postcard::to_extend(hello, plain),
+            Self::Reading(reading) => postcard::to_extend(reading, plain),
+            Self::Ack(ack) => postcard::to_extend(ack, plain),
+            Self::Status(status) => postcard::to_extend(status, plain),
+        };
+        let mut plain = plain.map_err(|error| malformed_body(kind, error))?;
+        let crc = crc32fast::hash(&plain);
+        plain.extend_from_slice(&crc.to_le_bytes());
+        if plain.len() > MAX_FRAME_BYTES {
+            return Err(FrameError::CannotSend(plain.len()));
+        }
         out.push(0);
-        out.extend_from_slice(&cobs::encode_vec(&plain));
+        let start = out.len();
+        out.resize(start + cobs::max_encoding_length(plain.len()), 0);
+        let stuffed = cobs::encode(&plain, &mut out[start..]);
+        out.truncate(start + stuffed);
         out.push(0);
         Ok(())
     }

@@ -11,13 +11,14 @@
 //! content-type     application/json
 //! edge_digest      4711fa3a9c04d2be
 //! edge_hops        received,committed,sent in microseconds since 1970; `-` where unknown
+//! traceparent      W3C Trace Context, of readings whose metadata has one; else absent
 //! ```
 //!
 //! The newest header of a name counts. Headers that are not listed are passed by.
 
 use alloc::{format, string::String, string::ToString};
 
-use crate::{Digest, Record, RecordId, Timestamp};
+use crate::{Digest, Reading, Record, RecordId, Timestamp};
 
 /// CloudEvents version, always `1.0`.
 pub const SPEC_VERSION: &str = "ce_specversion";
@@ -37,6 +38,9 @@ pub const CONTENT_TYPE: &str = "content-type";
 pub const DIGEST: &str = "edge_digest";
 /// [`Hops`] as text.
 pub const HOPS: &str = "edge_hops";
+
+/// [`trace`], as W3C names it; also the entry of a reading's metadata it is carried in.
+pub const TRACEPARENT: &str = "traceparent";
 
 /// [`TYPE`] of a reading of version 1.
 pub const READING_V1: &str = "edge.reading.v1";
@@ -97,6 +101,26 @@ pub fn of(record: &Record, content_type: &'static str, hops: &Hops) -> [(&'stati
         (DIGEST, record.digest.to_string()),
         (HOPS, hops.to_header()),
     ]
+}
+
+/// The trace a reading belongs to, where its source said so in the form of W3C Trace Context:
+/// `00-TRACE-PARENT-FLAGS` of 32, 16 and 2 hex digits in lower case, the first two not all zeros.
+#[must_use]
+pub fn trace(reading: &Reading) -> Option<&str> {
+    let (_, text) = reading
+        .meta
+        .iter()
+        .find(|(name, _)| name.as_str() == TRACEPARENT)?;
+    let mut parts = text.split('-');
+    let mut hex = |digits: usize, may_be_zero: bool| {
+        parts.next().is_some_and(|part| {
+            part.len() == digits
+                && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+                && (may_be_zero || part.bytes().any(|b| b != b'0'))
+        })
+    };
+    let is_whole = hex(2, true) && hex(32, false) && hex(16, false) && hex(2, true);
+    (is_whole && text.starts_with("00") && parts.next().is_none()).then_some(text)
 }
 
 /// What the sink needs of the headers of one of our records.
@@ -184,6 +208,44 @@ mod tests {
                 hops,
             }
         );
+    }
+
+    #[test]
+    fn a_trace_is_passed_on_in_w3cs_form_only() {
+        const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let long = format!("{GOOD}-00");
+        for (text, is_trace) in [
+            (GOOD, true),
+            (long.as_str(), false),
+            (&GOOD[..54], false),
+            ("", false),
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+                false,
+            ),
+            (
+                "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+                false,
+            ),
+            (
+                "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+                false,
+            ),
+            (
+                "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                false,
+            ),
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+                false,
+            ),
+        ] {
+            let mut reading = record().reading;
+            let name = crate::FieldName::new(TRACEPARENT).unwrap();
+            reading.meta = Metadata::new(vec![(name, text.into())]).unwrap();
+            assert_eq!(trace(&reading), is_trace.then_some(text), "{text}");
+        }
+        assert_eq!(trace(&record().reading), None);
     }
 
     #[test]

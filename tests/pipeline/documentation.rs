@@ -25,6 +25,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "`every_row_of_the_bench_runs_and_misses_no_reading`, by the same code",
     ),
     ("dev/test", "is what runs this"),
+    ("dev/deny", "is run by dev/test"),
+    (
+        "docker compose",
+        "no Docker daemon where this is tested; `containers` has its files parsed and their commands run",
+    ),
     (
         "dev/stack",
         "dev/test brings its services up by the same code",
@@ -87,7 +92,7 @@ fn pages() -> Result<Vec<(String, String)>> {
 }
 
 /// The fenced blocks of a page whose fence says `kind`, with the line each begins at.
-fn blocks(page: &str, kind: &str) -> Vec<(usize, String)> {
+pub fn blocks(page: &str, kind: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(usize, bool, String)> = None;
     for (number, line) in (1..).zip(page.lines()) {
@@ -154,8 +159,11 @@ fn every_configuration_in_the_documentation_passes_check() -> Result<()> {
     for program in ["edge-agent", "cloud-sink"] {
         let mut checked = 0;
         for (name, page) in pages()? {
+            let properties = blocks(&page, "properties").into_iter();
+            let properties: String = properties.map(|(_, text)| text).collect();
             for (begin, block) in blocks(&page, &format!("toml {program}")) {
                 let dir = tempfile::tempdir()?;
+                fs::write(dir.path().join("client.properties"), &properties)?;
                 fs::write(dir.path().join("config.toml"), block)?;
                 shell(dir.path(), &format!("{program} check -c config.toml"))
                     .with_context(|| format!("{name}:{begin}"))?;

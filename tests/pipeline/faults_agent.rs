@@ -269,8 +269,8 @@ fn a_failed_fdatasync_is_written_again_with_the_same_identities() -> Result<()> 
 fn a_disk_that_takes_two_seconds_to_sync_holds_sources_back_in_flat_memory() -> Result<()> {
     let mut report = Report::new(SEED);
     let (mut bench, disk) = on_a_faulty_disk("slow-sync", 1000)?;
-    // The watchdog is content: a third of what the unit allows.
-    let watchdog = ("WATCHDOG_USEC".to_owned(), "40000000".into());
+    // The watchdog is content: half of what the unit allows.
+    let watchdog = ("WATCHDOG_USEC".to_owned(), "60000000".into());
     bench.environment.push(watchdog);
     bench.start_and_wait(&mut report)?;
     bench.feed.allow(100);

@@ -79,28 +79,46 @@ fn a_scan_names_the_units_of_a_line_and_of_a_server() -> Result<()> {
 #[test]
 fn a_scan_recognises_every_profile_the_simulator_plays() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let address = format!("127.0.0.1:{}", port::free()?);
-    let slaves: Vec<String> = profiles()
-        .zip(1..)
-        .map(|(name, unit)| format!("{{ unit = {unit}, profile = {name:?} }}"))
-        .collect();
-    let sim = sim(
-        dir.path(),
-        &format!(
-            "[[device]]\nid = \"server\"\nkind = \"meter\"\n\
-             link = {{ modbus = {{ slaves = [ {} ], listen = \"{address}\" }} }}\n",
-            slaves.join(", ")
-        ),
-    )?;
-    let units = format!("1-{}", slaves.len());
-    let (output, said) = agent(&["scan", "modbus", &address, "--units", &units])?;
-    ensure!(output.status.success(), "{said}");
-    let of_units: Vec<&str> = said.split("unit ").skip(1).collect();
-    ensure!(of_units.len() == slaves.len(), "{said}");
-    for (name, of_unit) in profiles().zip(of_units) {
-        let named = of_unit.contains(&format!("profile = {name:?}"));
-        ensure!(named, "{name} is not recognised: {of_unit}");
+    let mut servers = Vec::new();
+    for name in profiles() {
+        servers.push((name, format!("127.0.0.1:{}", port::free()?)));
     }
+    let devices: Vec<String> = servers
+        .iter()
+        .map(|(name, address)| {
+            format!(
+                "[[device]]\nid = {name:?}\nkind = \"meter\"\n\
+                 link = {{ modbus = {{ slaves = [ {{ unit = 1, profile = {name:?} }} ], listen = \"{address}\" }} }}\n"
+            )
+        })
+        .collect();
+    let sim = sim(dir.path(), &devices.concat())?;
+    std::thread::scope(|scope| {
+        let scans: Vec<_> = servers
+            .iter()
+            .map(|(name, address)| {
+                scope.spawn(move || -> Result<()> {
+                    let scan = [
+                        "scan",
+                        "modbus",
+                        address,
+                        "--units",
+                        "1",
+                        "--timeout",
+                        "5000",
+                    ];
+                    let (output, said) = agent(&scan)?;
+                    let named = said.contains(&format!("profile = {name:?}"));
+                    ensure!(output.status.success() && named, "{name}: {said}");
+                    Ok(())
+                })
+            })
+            .collect();
+        scans.into_iter().try_for_each(|scan| match scan.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
     sim.stop(Duration::from_secs(5))?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! Where a test must take a service away, it starts one of its own.
 
 mod configuration;
+mod containers;
 mod demo;
 mod documentation;
 mod embedded;
@@ -31,6 +32,7 @@ mod on_the_stack {
     mod bench;
     mod config_schema;
     mod confluent;
+    mod confluent_page;
     mod faults_clock;
     mod faults_devices;
     mod faults_fleet;

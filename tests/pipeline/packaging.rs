@@ -173,10 +173,10 @@ fn a_package_holds_everything_and_is_the_same_when_it_is_made_again() -> Result<
 #[test]
 fn lintian_finds_no_error() -> Result<()> {
     if have("lintian") {
-        for name in PACKAGES {
-            let file = text(&package(name, "0.1.0-1", "once")?);
-            run("lintian", &["--fail-on", "error", "--allow-root", &file])?;
-        }
+        let files = PACKAGES.map(|name| package(name, "0.1.0-1", "once"));
+        let [agent, sink] = files.map(|file| file.map(|file| text(&file)));
+        let arguments = ["--fail-on", "error", "--allow-root", &agent?, &sink?];
+        run("lintian", &arguments)?;
     }
     Ok(())
 }

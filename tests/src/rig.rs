@@ -155,13 +155,15 @@ impl Rig {
         let (kafka, mqtt) = (self.address(Kind::Kafka), self.address(Kind::Mosquitto));
         let config = format!(
             "[agent]\ngateway = \"{name}\"\nstate_dir = \"{}\"\n\n\
-             [kafka]\nbootstrap = \"{kafka}\"\ntopic = \"{}\"\ncontrol_topic = \"{}\"\n\n\
+             [kafka]\nbootstrap = \"{kafka}\"{}\ntopic = \"{}\"\ncontrol_topic = \"{}\"\n\n\
              [status]\nlisten = \"{{{{status}}}}\"\n\n{sources}",
             self.state_dir().display(),
+            word(kafka),
             self.kafka.readings(),
             self.kafka.control(),
         );
         config
+            .replace("\"{{mqtt}}\"", &format!("\"{mqtt}\"{}", word(mqtt)))
             .replace("{{mqtt}}", mqtt)
             .replace("{{dir}}", &dir.display().to_string())
             .replace("{{rig}}", name)
@@ -366,18 +368,32 @@ fn address(addresses: &[(Kind, String)], kind: Kind) -> &str {
     found.map_or("", |(_, address)| address)
 }
 
+/// Services of others that are named in the environment may stand elsewhere, and without TLS.
+fn word(address: &str) -> &'static str {
+    let is_here = address.contains("127.0.0.1") || address.contains("localhost");
+    if is_here {
+        ""
+    } else {
+        "\nallow_plaintext = true"
+    }
+}
+
 fn sink_config(addresses: &[(Kind, String)], name: &str) -> String {
     let topics = kafka::Topics::new(name);
+    let (kafka, mongodb) = (
+        address(addresses, Kind::Kafka),
+        address(addresses, Kind::Mongodb),
+    );
     format!(
-        "[kafka]\nbootstrap = \"{}\"\ngroup = \"{name}\"\n{QUICK_TAKEOVER}\
+        "[kafka]\nbootstrap = \"{kafka}\"{}\ngroup = \"{name}\"\n{QUICK_TAKEOVER}\
          control_topic = \"{}\"\ndead_letter_topic = \"{}\"\n\n\
-         [mongodb]\nuri = \"{}\"\ndatabase = \"{name}\"\n\n\
+         [mongodb]\nuri = \"{mongodb}\"{}\ndatabase = \"{name}\"\n\n\
          [[route]]\ntopic = \"{}\"\ncollection = \"readings\"\n\n\
          [status]\nlisten = \"{{{{status}}}}\"\n",
-        address(addresses, Kind::Kafka),
+        word(kafka),
         topics.control,
         topics.dead_letters,
-        address(addresses, Kind::Mongodb),
+        word(mongodb),
         topics.readings,
     )
 }

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, ops::Range, time::Duration};
 
 use protocol::Topic;
-use protocol_host::config::registry;
+use protocol_host::config::{plaintext, registry};
 use toml::de::DeValue;
 
 use super::{
@@ -34,8 +34,8 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
         client.registry = registry::read(registry.as_ref(), file, secrets);
     }
     let mongodb = root
-        .section("mongodb", "uri = \"mongodb://host\"")
-        .and_then(|table| mongodb(&table));
+        .section("mongodb", "uri = \"mongodb://host/?tls=true\"")
+        .and_then(|table| mongodb(&table, secrets));
     let mut validated = Vec::new();
     let routes = routes(root, kafka.as_ref(), &mut validated);
     let topics = topics::read(root, kafka.as_ref(), routes.as_deref());
@@ -63,9 +63,14 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
     })
 }
 
-fn mongodb(table: &Table<'_, '_>) -> Option<Mongodb> {
-    let remedy = "write uri = \"mongodb://host:27017\", or uri = { credential = \"mongodb_uri\" }";
+fn mongodb(table: &Table<'_, '_>, secrets: Secrets) -> Option<Mongodb> {
+    let remedy =
+        "write uri = \"mongodb://host:27017/?tls=true\", or uri = { credential = \"mongodb_uri\" }";
     let uri = table.required("uri", remedy, uri);
+    let allow_plaintext = plaintext::is_allowed(table);
+    if let (Some(uri), false) = (&uri, allow_plaintext) {
+        ask_for_tls(table, uri, secrets);
+    }
     let database = table.or("database", String::from("telemetry"), database);
     let timeout = table.or(
         "timeout",
@@ -74,6 +79,7 @@ fn mongodb(table: &Table<'_, '_>) -> Option<Mongodb> {
     );
     Some(Mongodb {
         uri: uri?,
+        allow_plaintext,
         database,
         timeout,
     })
@@ -91,7 +97,7 @@ fn uri(value: &Value<'_>) -> Result<Uri, Mistake> {
     let Some(rest) = rest else {
         return Err(Mistake::fix(
             "must begin with mongodb:// or mongodb+srv://",
-            "write uri = \"mongodb://host:27017\"",
+            "write uri = \"mongodb://host:27017/?tls=true\"",
         ));
     };
     // Never repeated in the message.
@@ -106,6 +112,40 @@ fn uri(value: &Value<'_>) -> Result<Uri, Mistake> {
         ));
     }
     Ok(Uri::Text(text))
+}
+
+/// Whether the secret can be had shows when it is needed.
+fn ask_for_tls(table: &Table<'_, '_>, uri: &Uri, secrets: Secrets) {
+    let text = match (uri, secrets) {
+        (Uri::Text(text), _) => Some(text.clone()),
+        (Uri::Secret(secret), Secrets::Read) => secret.read().ok(),
+        (Uri::Secret(_), Secrets::Leave) => None,
+    };
+    if let Some(host) = text.as_deref().and_then(host_without_tls) {
+        let tls = "add tls=true to its options, as in mongodb://host/?tls=true";
+        table.wrong("uri", plaintext::mistake(host, tls, "[mongodb]"));
+    }
+}
+
+/// The first host of another machine that a connection string reaches without TLS. By hand, since only the store names the driver,
+/// and a check offline looks nothing up.
+fn host_without_tls(uri: &str) -> Option<&str> {
+    let (is_default, rest) = match uri.strip_prefix("mongodb+srv://") {
+        Some(rest) => (true, rest),
+        None => (false, uri.strip_prefix("mongodb://")?),
+    };
+    let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let hosts = authority.rsplit('@').next().unwrap_or(authority);
+    let mut tls = options.split('&').filter_map(|option| {
+        let (name, value) = option.split_once('=')?;
+        let is_tls = name.eq_ignore_ascii_case("tls") || name.eq_ignore_ascii_case("ssl");
+        is_tls.then(|| value.eq_ignore_ascii_case("true"))
+    });
+    if tls.next_back().unwrap_or(is_default) {
+        return None;
+    }
+    plaintext::other_machine(hosts)
 }
 
 /// MongoDB's own rule for names of databases, the strictest of its platforms.
@@ -285,5 +325,35 @@ fn status(table: &Table<'_, '_>) -> Status {
     let default = Status::default().listen;
     Status {
         listen: table.or("listen", default, value::address_or_off(default)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_string_without_tls_is_known_by_its_hosts_and_options() {
+        for (uri, expected) in [
+            ("mongodb://localhost", None),
+            ("mongodb://127.0.0.1:27017/?directConnection=true", None),
+            ("mongodb://[::1]:27017,localhost:27018/db", None),
+            ("mongodb://%2Ftmp%2Fmongodb-27017.sock", None),
+            ("mongodb://mongo", Some("mongo")),
+            ("mongodb://u:p@ss@mongo:27017/db", Some("mongo")),
+            ("mongodb://localhost,mongo-2:27017", Some("mongo-2")),
+            ("mongodb://mongo?tls=true", None),
+            ("mongodb://mongo/db?retryWrites=true&TLS=True", None),
+            ("mongodb://mongo/?ssl=true", None),
+            ("mongodb://mongo/?tls=false", Some("mongo")),
+            ("mongodb://mongo/?authSource=tls", Some("mongo")),
+            ("mongodb+srv://cluster.example.com/db", None),
+            (
+                "mongodb+srv://cluster.example.com/?tls=false",
+                Some("cluster.example.com"),
+            ),
+        ] {
+            assert_eq!(host_without_tls(uri), expected, "{uri}");
+        }
     }
 }

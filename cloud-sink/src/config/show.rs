@@ -47,6 +47,7 @@ impl Config {
             .set("group", self.kafka.group.clone())
             .set("control_topic", self.kafka.control_topic.as_str())
             .set("dead_letter_topic", self.kafka.dead_letter_topic.as_str())
+            .set("allow_plaintext", self.kafka.client.allow_plaintext)
             .set("properties", properties)
             .0
     }
@@ -61,7 +62,8 @@ impl Config {
             Uri::Text(text) => Keys::default().set("uri", text.clone()),
             Uri::Secret(secret) => Keys::default().set("uri", show::secret(secret)),
         };
-        keys.set("database", self.mongodb.database.clone())
+        keys.set("allow_plaintext", self.mongodb.allow_plaintext)
+            .set("database", self.mongodb.database.clone())
             .set("timeout", show_duration(self.mongodb.timeout))
             .0
     }

@@ -192,6 +192,18 @@ fn every_mistake_has_its_place_and_its_remedy() {
         ),
         (
             "uri = \"mongodb://localhost\"",
+            "uri = \"mongodb://mongo:27017/?replicaSet=rs0\"",
+            "5:7: mongodb.uri goes to mongo in plain text",
+            "tls=true",
+        ),
+        (
+            "bootstrap = \"localhost:9092\"",
+            "bootstrap = \"kafka:9092\"",
+            "3:13: kafka.bootstrap goes to kafka in plain text",
+            "allow_plaintext = true in [kafka]",
+        ),
+        (
+            "uri = \"mongodb://localhost\"",
             "uri = { vault = \"x\" }",
             "5:7: mongodb.uri cannot be found by vault",
             "credential",
@@ -359,6 +371,34 @@ fn all_mistakes_are_found_in_one_run() {
 fn a_broken_file_is_named_with_its_line() {
     let text = lines(&read("[kafka\nbootstrap = 1").unwrap_err());
     assert!(text.starts_with("sink.toml:1:"), "{text}");
+}
+
+#[test]
+fn plain_text_to_another_machine_needs_a_word() {
+    let text = MINIMAL.replace("localhost", "elsewhere");
+    assert_eq!(read(&text).unwrap_err().len(), 2);
+    let allowed = text
+        .replace("[kafka]", "[kafka]\nallow_plaintext = true")
+        .replace("[mongodb]", "[mongodb]\nallow_plaintext = true");
+    let config = config(&allowed);
+    assert!(config.kafka.client.allow_plaintext && config.mongodb.allow_plaintext);
+}
+
+#[test]
+fn a_connection_string_that_is_a_secret_is_held_to_the_same_without_being_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("uri");
+    fs::write(&file, "mongodb://me:hunter2@mongo/x").unwrap();
+    let secret = format!("uri = {{ file = {file:?} }}");
+    let text = MINIMAL.replace("uri = \"mongodb://localhost\"", &secret);
+    assert!(read(&text).is_ok(), "it is not read for check");
+    let problems = parse(Path::new("sink.toml"), &text, Secrets::Read).unwrap_err();
+    let said = lines(&problems);
+    assert!(
+        said.contains("mongodb.uri goes to mongo in plain text"),
+        "{said}"
+    );
+    assert!(!said.contains("hunter2"), "{said}");
 }
 
 #[test]

@@ -192,3 +192,16 @@ fn a_value_that_does_not_fit_its_column_is_in_raw_under_its_own_name() {
     let raw = doc! { "level": "full", "seq": true };
     assert_eq!(stored.get_document("raw").unwrap(), &raw);
 }
+
+#[test]
+fn a_trace_stands_beside_the_metadata_that_sorts_a_time_series() {
+    let mut traced = reading(Clock::Synced, &[("traceparent", Value::Text("x".into()))]);
+    let entries = [("traceparent", "00-ab-cd-01"), ("site", "b2")];
+    let entries = entries.map(|(name, text)| (FieldName::new(name).unwrap(), text.into()));
+    traced.meta = Metadata::new(entries.to_vec()).unwrap();
+    let stored = stored(&Document::ours(record(traced)));
+    assert_eq!(stored.get_str("traceparent").unwrap(), "00-ab-cd-01");
+    assert_eq!(stored.get_str("traceparent_").unwrap(), "x");
+    let meta = doc! { "gateway": "gw7", "device": "meter-1", "site": "b2" };
+    assert_eq!(stored.get_document("meta").unwrap(), &meta);
+}

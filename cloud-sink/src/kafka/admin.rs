@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol_host::remedy::{Grant, Resource};
+use protocol_host::remedy::{Grant, Resource, principal};
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
     admin::{
@@ -105,7 +105,7 @@ impl Admin {
         Ok(Self {
             client,
             consumer,
-            user: settings.properties.get("sasl.username").cloned(),
+            user: principal(&settings.properties),
         })
     }
 

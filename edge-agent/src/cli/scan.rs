@@ -292,9 +292,10 @@ fn profiles(
     Ok(fits.into_values().rev().flatten().collect())
 }
 
-/// Registers read by another device's table rarely give a mains voltage, a frequency, or room climate.
+/// Registers read by another device's table rarely give a mains voltage, a frequency, or room climate. A table
+/// without any of them fits when several numbers are all of a size that power and energy have.
 fn plausible(decoded: &Decoded) -> bool {
-    let mut telling = 0;
+    let (mut telling, mut sized, mut zero, mut others) = (0, 0, 0, 0);
     for (name, value) in &decoded.fields {
         let Value::Float(number) = value else {
             continue;
@@ -309,6 +310,11 @@ fn plausible(decoded: &Decoded) -> bool {
         } else if name == "humidity_pct" {
             0.5..=100.0
         } else {
+            match number.abs() {
+                0.0 => zero += 1,
+                1e-3..1e9 => sized += 1,
+                _ => others += 1,
+            }
             continue;
         };
         if !bounds.contains(number) {
@@ -316,7 +322,7 @@ fn plausible(decoded: &Decoded) -> bool {
         }
         telling += 1;
     }
-    telling > 0
+    telling > 0 || (sized >= 2 && sized + zero >= 5 && others == 0)
 }
 
 enum Answer {
@@ -342,7 +348,7 @@ fn ask(
     stream.push(&sent, &mut pieces);
     let until = Instant::now() + timeout;
     let mut buffer = [0; 512];
-    while pieces.is_empty() {
+    while !pieces.iter().any(Piece::is_answer) {
         // Once the answer has begun, silence ends it.
         let within = stream.is_within();
         let left = until.saturating_duration_since(Instant::now());
@@ -355,6 +361,10 @@ fn ask(
             break;
         }
         stream.push(&buffer[..read], &mut pieces);
+        if read > 0 && !stream.is_within() {
+            // A "no" is kept back to be joined with what is wrong behind it, and here nothing is.
+            stream.idle(&mut pieces);
+        }
     }
     stream.finish(&mut pieces);
     Ok(pieces

@@ -112,6 +112,7 @@ impl Config {
             .set("topic", self.kafka.topic.as_str())
             .set("control_topic", self.kafka.control_topic.as_str())
             .set("value", self.kafka.value.as_str())
+            .set("allow_plaintext", self.kafka.client.allow_plaintext)
             .set("properties", properties)
             .0
     }
@@ -276,6 +277,7 @@ fn show_mqtt(mqtt: &Mqtt) -> Table {
         .maybe("tls_ca", mqtt.tls_ca.as_deref().map(text))
         .maybe("tls_cert", mqtt.tls_cert.as_deref().map(text))
         .maybe("tls_key", mqtt.tls_key.as_deref().map(text))
+        .set("allow_plaintext", mqtt.allow_plaintext)
         .set("version", if v5 { "5" } else { "3.1.1" })
         .maybe(
             "session_expiry",

@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use protocol::{GatewayId, Metadata, Topic};
 
+use protocol_host::config::plaintext;
+
 use super::{
     Framing, MessageKeys, ModbusTcp, Mqtt, MqttPreset, MqttVersion, Queue, Roles, Secrets, Serial,
     Subscription, TopicSettings, WhenFull,
@@ -122,7 +124,7 @@ impl Sources<'_> {
     /// One of `[[mqtt]]`.
     pub fn mqtt(&mut self, table: &Table<'_, '_>) -> Option<Mqtt> {
         let name = self.name(table, "write name = \"house\"");
-        let url = table.required("url", "write url = \"mqtt://host:1883\"", value::mqtt_url);
+        let url = table.required("url", "write url = \"mqtts://host:8883\"", value::mqtt_url);
         let client_id = table.optional("client_id", value::text);
         let client_id =
             client_id.or_else(|| Some(format!("edge-agent-{}-{}", self.gateway?, name.as_ref()?)));
@@ -146,6 +148,14 @@ impl Sources<'_> {
                 "password",
                 Mistake::fix("has no user", "set username as well"),
             );
+        }
+        let allow_plaintext = plaintext::is_allowed(table);
+        if let (Some(url), false) = (&url, allow_plaintext)
+            && !url.tls
+            && !plaintext::is_this_machine(&url.host)
+        {
+            let mistake = plaintext::mistake(&url.host, "write mqtts://", "this [[mqtt]]");
+            table.wrong("url", mistake);
         }
         let tls_ca = table.optional("tls_ca", value::path);
         if let (Some(_), Some(false)) = (&tls_ca, url.as_ref().map(|url| url.tls)) {
@@ -213,6 +223,7 @@ impl Sources<'_> {
             tls_ca,
             tls_cert,
             tls_key,
+            allow_plaintext,
             version,
             session_expiry,
             max_packet_bytes,

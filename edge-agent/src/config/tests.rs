@@ -113,6 +113,11 @@ port = \"/dev/serial/by-id/usb-FTDI_P1-if00-port0\"
 mode = \"dsmr\"
 device = \"main-meter\"
 [[serial]]
+name = \"co2\"
+port = \"/dev/serial/by-id/usb-FTDI_CO2-if00-port0\"
+mode = \"mh-z19\"
+device = \"office\"
+[[serial]]
 name = \"cabinet\"
 port = \"/dev/serial/by-id/usb-FTDI_RS485-if00-port0\"
 baud = 9600
@@ -201,7 +206,7 @@ fn what_is_shown_reads_back_as_the_same() {
 fn a_lane_has_the_bounds_of_its_topic_and_else_those_of_the_queue() {
     let config = config(&format!(
         "{MINIMAL}[queue]\nmax_bytes = \"64MiB\"\nmax_age = \"2d\"\n\
-         [[mqtt]]\nname = \"h\"\nurl = \"mqtt://h\"\n\
+         [[mqtt]]\nname = \"h\"\nurl = \"mqtt://localhost\"\n\
          subscribe = [{{ topic = \"a/{{device}}\" }}, {{ topic = \"b/{{device}}\", kafka_topic = \"alarms\" }}]\n\
          [[topic]]\nname = \"readings\"\nmax_bytes = \"1GiB\"\nmax_age = \"6h\"\nwhen_full = \"drop-newest\"\n\
          [[topic]]\nname = \"alarms\"\nalarm = true\n"
@@ -238,7 +243,7 @@ fn secrets_are_never_shown() {
 properties = {{ \"ssl.key.password\" = {{ file = {secret:?} }}, \"client.id\" = {{ file = {secret:?} }} }}
 [[mqtt]]
 name = \"house\"
-url = \"mqtt://h\"
+url = \"mqtt://localhost\"
 username = \"u\"
 password = {{ file = {secret:?} }}
 subscribe = [{{ topic = \"a/{{device}}\" }}]
@@ -359,12 +364,20 @@ fn mistakes_in_the_properties_file_are_placed_in_it() {
             ":2:1: acks stands here a second time",
         ),
         (
-            "bootstrap.servers=h:1\nacks=1\n",
+            "bootstrap.servers=localhost:1\nacks=1\n",
             ":2:1: acks must be all: ",
         ),
         (
-            "bootstrap.servers=h:1\nmessage.timeout.ms=300000\n",
+            "bootstrap.servers=localhost:1\nmessage.timeout.ms=300000\n",
             ":2:1: message.timeout.ms must be 0: ",
+        ),
+        (
+            "acks=all\nbootstrap.servers=kafka:9092\n",
+            ":2:1: bootstrap.servers goes to kafka in plain text, ",
+        ),
+        (
+            "bootstrap.servers=localhost:1\nschema.registry.url=http://registry:8080\n",
+            ":2:1: schema.registry.url goes to registry in plain text, ",
         ),
         (
             "sasl.jaas.config=x\n",

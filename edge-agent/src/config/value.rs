@@ -180,7 +180,7 @@ pub fn template(value: &Value<'_>) -> Result<(String, Template), Mistake> {
 
 /// `mqtt://host:1883`, `mqtts://host:8883`.
 pub fn mqtt_url(value: &Value<'_>) -> Result<MqttUrl, Mistake> {
-    const EXAMPLES: &str = "write mqtt://host:1883 or mqtts://host:8883";
+    const EXAMPLES: &str = "write mqtts://host:8883, or mqtt://localhost:1883";
     let given = text(value)?;
     let (tls, rest) = match given.split_once("://") {
         Some(("mqtt" | "tcp", rest)) => (false, rest),

@@ -154,7 +154,7 @@ impl Preset {
         match self {
             Self::Tasmota => Some("tele/{device}/+"),
             Self::Zigbee2mqtt => Some("zigbee2mqtt/{device:**}"),
-            Self::Esphome => Some("{device}/#"),
+            Self::Esphome => Some("+/#"),
             Self::Rtl433 => Some("rtl_433/#"),
             Self::Mbmd => Some("mbmd/{device}/#"),
             Self::ThinEdge => Some("te/#"),
@@ -175,7 +175,7 @@ impl Preset {
     pub const fn names_device(self) -> bool {
         matches!(
             self,
-            Self::Rtl433 | Self::ThinEdge | Self::Senml | Self::SparkplugB
+            Self::Esphome | Self::Rtl433 | Self::ThinEdge | Self::Senml | Self::SparkplugB
         )
     }
 }

@@ -138,6 +138,25 @@ pub enum Piece {
     Rejected(Rejected),
 }
 
+impl Piece {
+    /// Whether whoever asked can stop listening: a reading, or a whole frame that is none. Noise, damage and what
+    /// somebody else was asked, or the same device earlier, may still be followed by the answer.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::Reading(..) => true,
+            Self::Rejected(rejected) => !matches!(
+                rejected.fault,
+                Fault::Lead
+                    | Fault::Noise
+                    | Fault::Truncated
+                    | Fault::Checksum { .. }
+                    | Fault::NoRequest { .. }
+            ),
+        }
+    }
+}
+
 /// Bytes that are no reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {

@@ -31,9 +31,49 @@
 
 mod table;
 
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::LazyLock,
+};
+
 use protocol::FieldName;
 
 use table::{QUANTITIES, UNITS};
+
+/// Rows by the very symbol.
+static BY_SYMBOL: LazyLock<HashMap<&str, &Unit>> = LazyLock::new(|| {
+    let rows = UNITS.iter();
+    rows.flat_map(|unit| unit.symbols.iter().map(move |symbol| (*symbol, unit)))
+        .collect()
+});
+
+/// Rows by a symbol in lower case; none where that could be two.
+static BY_FOLDED: LazyLock<HashMap<String, Option<&Unit>>> = LazyLock::new(|| {
+    let mut rows: HashMap<String, Option<&Unit>> = HashMap::new();
+    for unit in UNITS {
+        for symbol in unit.symbols {
+            match rows.entry(symbol.to_ascii_lowercase()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Some(unit));
+                }
+                Entry::Occupied(mut entry) => {
+                    let same = entry.get().is_some_and(|have| std::ptr::eq(have, unit));
+                    if !same {
+                        entry.insert(None);
+                    }
+                }
+            }
+        }
+    }
+    rows
+});
+
+/// Units by the quantities measured in them.
+static BY_QUANTITY: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+    let rows = QUANTITIES.iter();
+    rows.flat_map(|(unit, names)| names.iter().map(|name| (*name, *unit)))
+        .collect()
+});
 
 /// How a number becomes one in the stored unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -152,11 +192,7 @@ pub fn with_word(name: &FieldName, word: &str) -> Option<FieldName> {
 /// Used for names that are the quantity and nothing else; what is not here has no unit in its name.
 #[must_use]
 pub fn usual_unit(quantity: &str) -> Option<&'static str> {
-    let whole = |name: &str| {
-        QUANTITIES
-            .iter()
-            .find_map(|(unit, names)| names.contains(&name).then_some(*unit))
-    };
+    let whole = |name: &str| BY_QUANTITY.get(name).copied();
     if let Some(unit) = whole(quantity) {
         return Some(unit);
     }
@@ -202,15 +238,16 @@ fn find(symbol: &str) -> Option<&'static Unit> {
     if symbol.is_empty() {
         return None;
     }
-    let exact = UNITS.iter().find(|unit| unit.symbols.contains(&symbol));
-    if exact.is_some() || symbol.len() < 2 {
-        return exact;
+    if let Some(unit) = BY_SYMBOL.get(symbol) {
+        return Some(*unit);
     }
-    let mut folded = UNITS
-        .iter()
-        .filter(|unit| unit.symbols.iter().any(|s| s.eq_ignore_ascii_case(symbol)));
-    let one = folded.next();
-    if folded.next().is_some() { None } else { one }
+    if symbol.len() < 2 {
+        return None;
+    }
+    BY_FOLDED
+        .get(&symbol.to_ascii_lowercase())
+        .copied()
+        .flatten()
 }
 
 #[cfg(test)]
@@ -284,6 +321,8 @@ mod tests {
         symbols.sort_unstable();
         symbols.dedup();
         assert_eq!(symbols.len(), count);
+        let quantities = QUANTITIES.iter().map(|(_, names)| names.len());
+        assert_eq!(BY_QUANTITY.len(), quantities.sum::<usize>());
         for unit in UNITS {
             assert!(FieldName::new(unit.suffix).is_ok());
             assert!(unit.conversion.apply(1.0).is_finite());

@@ -99,5 +99,75 @@ pub(crate) fn decimal(digits: &str, exponent: i32) -> Option<f64> {
     if exponent == 0 {
         return digits.parse().ok();
     }
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    if let Some(number) = short(whole, fraction, exponent) {
+        return Some(if digits.starts_with('-') {
+            -number
+        } else {
+            number
+        });
+    }
     format!("{digits}e{exponent}").parse().ok()
+}
+
+/// What most devices write: both the digits and the power of ten are exact as floats, so one
+/// multiplication or division of them rounds as reading all of it would.
+fn short(whole: &str, fraction: &str, exponent: i32) -> Option<f64> {
+    const EXACT: [f64; 16] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+    ];
+    if whole.len() + fraction.len() > 15 {
+        return None;
+    }
+    let mut number = 0.0;
+    for digit in whole.bytes().chain(fraction.bytes()) {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        number = number * 10.0 + f64::from(digit - b'0');
+    }
+    let exponent = exponent - i32::try_from(fraction.len()).ok()?;
+    let power = EXACT.get(usize::try_from(exponent.unsigned_abs()).ok()?)?;
+    Some(if exponent < 0 {
+        number / power
+    } else {
+        number * power
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn digits_are_scaled_as_they_are_meant() {
+        for (digits, exponent, expected) in [
+            ("00.244", 3, Some(244.0)),
+            ("2304", -1, Some(230.4)),
+            ("-7626", -3, Some(-7.626)),
+            ("+5", 1, Some(50.0)),
+            (".5", -1, Some(0.05)),
+            ("12345678901234567.8", -3, Some(12_345_678_901_234.568)),
+            ("-", 1, None),
+            ("1.2.3", 1, None),
+            ("1e3", 1, None),
+            ("", 1, None),
+        ] {
+            assert_eq!(decimal(digits, exponent), expected, "{digits}e{exponent}");
+        }
+        assert!(decimal("-0", 3).is_some_and(|zero| zero.is_sign_negative()));
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_says_what_the_long_one_does(
+            digits in "[-+]?[0-9]{1,12}(\\.[0-9]{0,6})?",
+            exponent in -9i32..9,
+        ) {
+            let long = format!("{digits}e{exponent}").parse::<f64>().ok();
+            prop_assert_eq!(decimal(&digits, exponent), long);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use protocol_host::remedy::{Grant, Resource};
+use protocol_host::remedy::{Grant, Resource, principal};
 use rdkafka::{
     ClientContext,
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
@@ -83,7 +83,7 @@ impl Look {
             admin: settings
                 .create_with_context(Asking::default())
                 .map_err(told)?,
-            user: kafka.client.properties.get("sasl.username").cloned(),
+            user: principal(&kafka.client.properties),
         })
     }
 

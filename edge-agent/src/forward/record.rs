@@ -55,11 +55,18 @@ pub fn encode(
         sent: Some(sent),
     };
     let mut bytes = out.len();
-    let mut headers = OwnedHeaders::new_with_capacity(9);
-    for (key, value) in header::of(&entry.record, content_type, &hops) {
+    let mut headers = OwnedHeaders::new_with_capacity(10);
+    let mut insert = |key: &str, value: &str| {
         bytes += key.len() + value.len();
         let value = Some(value.as_bytes());
-        headers = headers.insert(Header { key, value });
+        let before = std::mem::take(&mut headers);
+        headers = before.insert(Header { key, value });
+    };
+    for (key, value) in header::of(&entry.record, content_type, &hops) {
+        insert(key, &value);
+    }
+    if let Some(trace) = header::trace(&entry.record.reading) {
+        insert(header::TRACEPARENT, trace);
     }
     Ok(Encoded { headers, bytes })
 }
@@ -160,6 +167,20 @@ mod tests {
             assert_eq!(read.digest, Some(entry.record.digest));
             assert_eq!(read.hops.sent, Some(time(3)));
             assert_eq!(read.hops.committed, Some(time(2)));
+        }
+    }
+
+    #[test]
+    fn a_trace_that_a_source_named_is_a_header_of_its_reading() {
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut entry = entry(Clock::Synced);
+        for (text, expected) in [(TRACE, Some(TRACE.as_bytes())), ("none", None)] {
+            let name = FieldName::new(header::TRACEPARENT).unwrap();
+            entry.record.reading.meta = Metadata::new(vec![(name, text.into())]).unwrap();
+            let mut value = Vec::new();
+            let encoded = encode(&entry, &Form::Json, time(3), &mut value).unwrap();
+            let header = encoded.headers.iter().find(|h| h.key == "traceparent");
+            assert_eq!(header.and_then(|h| h.value), expected, "{text}");
         }
     }
 

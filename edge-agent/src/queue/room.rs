@@ -31,6 +31,12 @@ impl Writer {
             if self.lane.state().bytes() + bytes <= self.settings.max_bytes {
                 return Ok(true);
             }
+            if !self.lane.state().doomed.is_empty() {
+                // What was dropped before, while the head could not be written, gives its room first: a disk
+                // that fails for minutes would else cost a segment with each try.
+                self.sync_head()?;
+                continue;
+            }
             match self.settings.when_full {
                 WhenFull::DropNewest => return Ok(false),
                 WhenFull::Block => {

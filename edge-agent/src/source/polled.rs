@@ -201,7 +201,7 @@ impl Asked<'_> {
         self.stream.push(&sent, &mut pieces);
         let until = Instant::now() + timeout;
         let mut buffer = [0; 512];
-        while pieces.iter().all(is_stray) {
+        while !pieces.iter().any(Piece::is_answer) {
             // Once the answer has begun, silence ends it.
             let within = self.stream.is_within();
             let left = until.saturating_duration_since(Instant::now());
@@ -216,6 +216,10 @@ impl Asked<'_> {
                         self.raw.extend_from_slice(&buffer[..read]);
                     }
                     self.stream.push(&buffer[..read], &mut pieces);
+                    if !self.stream.is_within() {
+                        // A "no" is kept back to be joined with what is wrong behind it, and here nothing is.
+                        self.stream.idle(&mut pieces);
+                    }
                 }
                 None if within => break,
                 None => {}
@@ -224,9 +228,4 @@ impl Asked<'_> {
         self.stream.finish(&mut pieces);
         Ok(pieces)
     }
-}
-
-/// What somebody else was asked, or this device earlier; the answer may still come.
-fn is_stray(piece: &Piece) -> bool {
-    matches!(piece, Piece::Rejected(rejected) if matches!(rejected.fault, Fault::NoRequest { .. }))
 }

@@ -9,6 +9,22 @@ use std::{
 
 use native_tls::{Certificate, TlsConnector};
 
+/// Who a client with these settings is to Kafka, where it is somebody; for a shell, in which a certificate is asked
+/// for its subject, as Kafka reads it by default.
+#[must_use]
+pub fn principal(properties: &BTreeMap<String, String>) -> Option<String> {
+    let is_by_certificate = properties
+        .get("security.protocol")
+        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("ssl"));
+    if !is_by_certificate {
+        return properties.get("sasl.username").cloned();
+    }
+    let file = properties.get("ssl.certificate.location")?;
+    Some(format!(
+        "\"$(openssl x509 -noout -subject -nameopt RFC2253 -in '{file}' | sed s/^subject=//)\""
+    ))
+}
+
 /// A permission that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant<'a> {
@@ -16,7 +32,7 @@ pub struct Grant<'a> {
     pub operation: &'a str,
     /// On what.
     pub on: Resource<'a>,
-    /// Who asks: the user or key of `sasl.username`, where there is one.
+    /// Who asks: [`principal`], where it is somebody.
     pub user: Option<&'a str>,
 }
 
@@ -57,7 +73,19 @@ pub fn of_certificate(reason: &str) -> Option<(&'static str, &'static str)> {
         "its certificate is of an authority that is not trusted here",
         "name the authority's PEM file",
     );
+    const REFUSED: (&str, &str) = (
+        "it does not trust the certificate of ours",
+        "have one made by an authority that the server trusts, and see that it has not expired",
+    );
     let told = [
+        (
+            "alert certificate expired",
+            "it refuses the certificate of ours, which is over",
+            "have ours renewed; look at the clock of both machines as well",
+        ),
+        ("alert unknown ca", REFUSED.0, REFUSED.1),
+        ("alert bad certificate", REFUSED.0, REFUSED.1),
+        ("alert certificate unknown", REFUSED.0, REFUSED.1),
         (
             "certificate has expired",
             "its certificate has expired",
@@ -87,13 +115,18 @@ pub fn of_certificate(reason: &str) -> Option<(&'static str, &'static str)> {
             "it asks for a certificate of ours",
             "name certificate and key",
         ),
-        // What was said before, said again.
-        (UNTRUSTED.0, UNTRUSTED.0, UNTRUSTED.1),
     ];
+    // What was said before is known again.
     let found = told
         .into_iter()
-        .find(|(openssls, ..)| reason.contains(openssls));
+        .find(|(openssls, what, _)| reason.contains(openssls) || reason.contains(what));
     found.map(|(_, what, fix)| (what, fix))
+}
+
+/// Whether what [`of_certificate`] told is about a certificate of ours, not about the server's.
+#[must_use]
+pub fn is_about_ours(what: &str) -> bool {
+    what.contains("certificate of ours")
 }
 
 /// What is wrong with a connection to the brokers, and what to do about it: `reason` is librdkafka's, which
@@ -108,6 +141,9 @@ pub fn of_connection(reason: &str, properties: &BTreeMap<String, String>) -> Str
                      openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
                 .to_owned(),
         };
+    }
+    if let Some((what, fix)) = of_certificate(reason).filter(|(what, _)| is_about_ours(what)) {
+        return format!("{what}: {fix} (ssl.certificate.location, ssl.key.location)");
     }
     if reason.to_lowercase().contains("authentication failed") {
         "check sasl.username and sasl.password: the key of the cluster, which is not that of the Schema Registry"
@@ -162,6 +198,12 @@ mod tests {
                 Some("expired"),
             ),
             ("(hostname mismatch)", Some("another host")),
+            (
+                "error:0A000415:SSL routines:ssl3_read_bytes:ssl/tls alert certificate expired",
+                Some("ours, which is over"),
+            ),
+            ("tlsv1 alert unknown ca", Some("does not trust")),
+            ("tlsv13 alert certificate required", Some("asks for")),
             ("(IP address mismatch)", Some("another host")),
             (
                 "(unable to get local issuer certificate)",
@@ -180,10 +222,30 @@ mod tests {
                     .contains(expected.unwrap_or_default())
             );
             // Once told, it is still known for what it is.
-            if let Some(what) = told.filter(|what| what.contains("authority")) {
-                assert!(of_certificate(what).is_some());
+            if let Some(what) = told {
+                assert_eq!(of_certificate(what).map(|(again, _)| again), Some(what));
             }
         }
+    }
+
+    #[test]
+    fn a_client_is_its_user_or_the_subject_of_its_certificate() {
+        let own = |pairs: &[(&str, &str)]| {
+            let owned = pairs
+                .iter()
+                .map(|(key, value)| ((*key).into(), (*value).into()));
+            owned.collect::<BTreeMap<String, String>>()
+        };
+        let user = [("security.protocol", "SASL_SSL"), ("sasl.username", "KEY")];
+        assert_eq!(principal(&own(&user)).as_deref(), Some("KEY"));
+        let file = [
+            ("security.protocol", "ssl"),
+            ("ssl.certificate.location", "/etc/a b.pem"),
+        ];
+        let asked = principal(&own(&file)).unwrap();
+        assert!(asked.starts_with("\"$(openssl x509 ") && asked.contains("-in '/etc/a b.pem'"));
+        assert_eq!(principal(&own(&[("security.protocol", "SSL")])), None);
+        assert_eq!(principal(&own(&[])), None);
     }
 
     #[test]

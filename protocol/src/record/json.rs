@@ -63,6 +63,7 @@ struct Version {
 
 #[derive(Deserialize)]
 struct Read {
+    v: Option<u64>,
     gateway: GatewayId,
     device: DeviceId,
     #[serde(with = "crate::as_text")]
@@ -130,17 +131,17 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
 /// # Errors
 /// [`RecordError`].
 pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
-    // The version first, by itself: what else a newer version holds is not ours to judge.
-    match serde_json::from_slice::<Version>(bytes)
-        .map_err(malformed)?
-        .v
-    {
-        Some(VERSION) => {}
-        Some(version) if version > VERSION => return Err(RecordError::UnknownVersion(version)),
-        Some(_) => return Err(RecordError::Malformed("there is no version 0".into())),
-        None => return Err(RecordError::Malformed("no version member \"v\"".into())),
+    let read: Read = match serde_json::from_slice(bytes) {
+        Ok(read) => read,
+        // What else a newer version holds is not ours to judge: its number is the better reason.
+        Err(error) => {
+            let Version { v } = serde_json::from_slice(bytes).map_err(malformed)?;
+            return Err(not_version_1(v).unwrap_or_else(|| malformed(error)));
+        }
+    };
+    if let Some(error) = not_version_1(read.v) {
+        return Err(error);
     }
-    let read: Read = serde_json::from_slice(bytes).map_err(malformed)?;
     if read.seq > RecordId::MAX_48 {
         return Err(RecordError::Malformed("seq beyond 48 bits".into()));
     }
@@ -179,6 +180,15 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
             meta: read.meta.0,
         },
     })
+}
+
+fn not_version_1(v: Option<u64>) -> Option<RecordError> {
+    match v {
+        Some(VERSION) => None,
+        Some(version) if version > VERSION => Some(RecordError::UnknownVersion(version)),
+        Some(_) => Some(RecordError::Malformed("there is no version 0".into())),
+        None => Some(RecordError::Malformed("no version member \"v\"".into())),
+    }
 }
 
 fn malformed(error: serde_json::Error) -> RecordError {

@@ -165,6 +165,43 @@ fn the_header_stands_alone_without_a_library() {
     compile(&["-ffreestanding", "-c"], &source, "alone.o");
 }
 
+/// What a compiler may ask of a library by itself, also of a freestanding program: C99 has no say in it.
+const MEMORY: [&str; 3] = ["memcpy", "memset", "memmove"];
+
+#[test]
+fn no_function_of_the_header_calls_anything_but_memcpy_and_its_like() {
+    let header = std::fs::read_to_string(Path::new(C).join("edge_frame.h")).unwrap();
+    let functions: Vec<&str> = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("static inline ")?.split('(').next())
+        .filter_map(|declared| declared.rsplit([' ', '*']).next())
+        .collect();
+    assert!(functions.len() > 20, "{functions:?}");
+    // Functions that nobody calls would not be compiled.
+    let mut text = String::from("#include \"edge_frame.h\"\nextern void (*const all[])(void);\n");
+    text += "void (*const all[])(void) = {\n";
+    for function in &functions {
+        writeln!(text, "    (void (*)(void)){function},").unwrap();
+    }
+    text += "};\n";
+    let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join("all.c");
+    std::fs::write(&source, text).unwrap();
+    let object = compile(
+        &["-ffreestanding", "-fno-stack-protector", "-c"],
+        &source,
+        "all.o",
+    );
+    let symbols = Command::new("nm").arg("-u").arg(object).output().unwrap();
+    assert!(symbols.status.success());
+    let symbols = String::from_utf8(symbols.stdout).unwrap();
+    let called: Vec<&str> = symbols
+        .lines()
+        .filter_map(|line| line.split_whitespace().next_back())
+        .filter(|name| !MEMORY.contains(name) && *name != "_GLOBAL_OFFSET_TABLE_")
+        .collect();
+    assert!(called.is_empty(), "{called:?}");
+}
+
 #[test]
 fn the_header_encodes_the_vectors_byte_by_byte() {
     let (commands, frames): (Vec<_>, Vec<_>) = VECTORS

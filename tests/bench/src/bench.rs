@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::{
-    canary::Canary,
+    canary::{Canary, Song},
     pairs::{Figures, Pair},
     report::{self, Line, Row},
     stand::Stand,
@@ -32,7 +32,7 @@ pub struct Bench {
     dir: TempDir,
     stand: Option<Stand>,
     folders: u32,
-    /// The last pair of the last row was thrown away: how often, for the summary.
+    /// Pairs that were dropped.
     moved: usize,
     rows: Vec<Row>,
 }
@@ -111,14 +111,17 @@ impl Bench {
         let mut tried = 0;
         while quiet.len() < self.pairs && tried < 2 * self.pairs + 2 {
             tried += 1;
-            let before = self.canary.sing()?;
+            let before = self.listen()?;
             let (limit, ours) = (limit(self)?, ours(self)?);
-            let moved = before.moved(self.canary.sing()?);
+            let after = self.listen()?;
+            let moved = before
+                .zip(after)
+                .and_then(|(before, after)| before.moved(after));
             let pair = std::array::from_fn(|at| Pair {
                 limit: limit[at],
                 ours: ours[at],
             });
-            match moved.filter(|_| self.size != Size::Smoke) {
+            match moved {
                 None => quiet.push(pair),
                 Some(what) => {
                     self.moved += 1;
@@ -135,6 +138,14 @@ impl Bench {
             self.print(Row::new(line, figures, quiet.len(), tried))?;
         }
         Ok(())
+    }
+
+    /// The canary, where its song means something.
+    fn listen(&mut self) -> Result<Option<Song>> {
+        match self.size {
+            Size::Smoke => Ok(None),
+            _ => self.canary.sing().map(Some),
+        }
     }
 
     /// Prints a figure beside a bound that is no measurement.

@@ -2,9 +2,13 @@
 
 mod backlog;
 mod codec;
+mod decoders;
+mod fleet;
 mod live;
 mod queue;
+mod serial;
 mod sink;
+mod wire;
 
 use anyhow::{Result, ensure};
 
@@ -106,6 +110,31 @@ pub const ALL: &[Row] = &[
         name: "overload",
         what: "goodput at twice the peak / at the peak; memory",
         run: live::overload,
+    },
+    Row {
+        name: "wire",
+        what: "bytes to Kafka per reading, in each form with each compression",
+        run: wire::wire,
+    },
+    Row {
+        name: "serial",
+        what: "921 600 baud with one byte in a hundred damaged: intact frames delivered, CPU",
+        run: serial::serial,
+    },
+    Row {
+        name: "audit",
+        what: "an audit by what the sink noted, and by counting documents",
+        run: fleet::audit,
+    },
+    Row {
+        name: "decode",
+        what: "readings a second on one core, for each decoder",
+        run: decoders::decoders,
+    },
+    Row {
+        name: "fleet",
+        what: "10 to 1 000 gateways into one, two and three sinks: CPU, lag, rebalance",
+        run: fleet::fleet,
     },
 ];
 

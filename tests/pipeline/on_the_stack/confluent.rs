@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -66,6 +67,18 @@ fn librdkafkas(kafka: &Service) -> Result<String> {
     ))
 }
 
+/// By a certificate of the client's own.
+fn mutual(kafka: &Service) -> Result<String> {
+    let (ca, client) = (kafka.certificate("ca.pem"), kafka.certificate("AGENT.pem"));
+    Ok(format!(
+        "bootstrap.servers={}\nsecurity.protocol=SSL\nssl.ca.location={}\nssl.certificate.location={}\nssl.key.location={}\n",
+        kafka.door(Door::Mutual)?,
+        ca.display(),
+        client.display(),
+        client.display(),
+    ))
+}
+
 /// Checks again and again, and gives what is named as missing, until nothing is.
 fn give_what_is_named(kafka: &Service, program: &str, config: &Path) -> Result<BTreeSet<String>> {
     let mut given = BTreeSet::new();
@@ -88,15 +101,14 @@ fn give_what_is_named(kafka: &Service, program: &str, config: &Path) -> Result<B
     Ok(given)
 }
 
-/// Both daemons on the secured door.
-fn secure(rig: &mut Rig) -> Result<()> {
+/// Both daemons on doors with TLS, by these files.
+fn secure(rig: &mut Rig, agents: &str, sinks: &str) -> Result<()> {
     let (sink, agent) = (
         rig.dir().join("sink.properties"),
         rig.dir().join("agent.properties"),
     );
-    let kafka = rig.service(Kind::Kafka)?;
-    fs::write(&sink, javas(kafka, "SINK")?)?;
-    fs::write(&agent, librdkafkas(kafka)?)?;
+    fs::write(&sink, sinks)?;
+    fs::write(&agent, agents)?;
     rig.configure_agent(super::MQTT)?;
     for (daemon, file) in [(&rig.agent, agent), (&rig.sink, sink)] {
         let config = fs::read_to_string(daemon.config_file())?;
@@ -110,7 +122,9 @@ fn secure(rig: &mut Rig) -> Result<()> {
 #[test]
 fn every_missing_permission_is_named_as_the_command_that_gives_it() -> Result<()> {
     let mut rig = Rig::new(&[Kind::Kafka])?;
-    secure(&mut rig)?;
+    let kafka = rig.service(Kind::Kafka)?;
+    let (agents, sinks) = (librdkafkas(kafka)?, javas(kafka, "SINK")?);
+    secure(&mut rig, &agents, &sinks)?;
     let (readings, control) = (
         rig.kafka.readings().to_owned(),
         rig.kafka.control().to_owned(),
@@ -175,6 +189,61 @@ fn every_missing_permission_is_named_as_the_command_that_gives_it() -> Result<()
     rig.done()
 }
 
+#[test]
+fn by_certificate_and_by_scram_both_daemons_work_and_what_is_taken_from_the_sink_is_named()
+-> Result<()> {
+    let mut rig = Rig::new(&[Kind::Kafka])?;
+    let kafka = rig.service(Kind::Kafka)?;
+    let agents = mutual(kafka)?;
+    let sinks = librdkafkas(kafka)?.replace("SCRAM-SHA-512", "SCRAM-SHA-256");
+    secure(&mut rig, &agents, &sinks)?;
+    let (agent, sink) = (rig.agent.config_file(), rig.sink.config_file());
+
+    // The command that is told for a certificate names its subject once a shell has run it.
+    let kafka = rig.service(Kind::Kafka)?;
+    let mut named = BTreeSet::new();
+    wait::until_true("what the agent misses", 2 * PATIENCE, || {
+        named = grants(&said("edge-agent", &["check", "--online"], &agent)?.1);
+        Ok(!named.is_empty())
+    })?;
+    for command in named {
+        let words = Command::new("sh")
+            .args(["-euc", &format!("echo {command}")])
+            .output()?;
+        let words = String::from_utf8(words.stdout)?;
+        ensure!(
+            words.contains(" User:CN=AGENT --operation Write"),
+            "{command}: {words}"
+        );
+        grant(kafka, words.trim())?;
+    }
+    let may_read = "--add --allow-principal User:SCRAM --operation All --topic * --group *";
+    grant(kafka, may_read)?;
+    give_what_is_named(kafka, "edge-agent", &agent)?;
+    rig.sink.start()?;
+    rig.agent.start()?;
+    super::publish(&rig, "press", 0..50)?;
+    rig.wait_until_stored(50)?;
+
+    // Taken from the sink while it runs: it waits, says so, and says how to find out what is missing.
+    let kafka = rig.service(Kind::Kafka)?;
+    grant(
+        kafka,
+        &format!("--force {}", may_read.replace("--add", "--remove")),
+    )?;
+    super::publish(&rig, "press", 50..60)?;
+    rig.wait_sink("the refusal", |sink| {
+        let mut details = sink.links.iter().filter_map(|link| link.detail.as_ref());
+        details.any(|why| why.contains("cloud-sink check --online names the permission"))
+    })?;
+    let kafka = rig.service(Kind::Kafka)?;
+    give_what_is_named(kafka, "cloud-sink", &sink)?;
+    rig.wait_until_stored(60)?;
+    super::assert_at_rest(&mut rig)?;
+    super::assert_stored_once(&rig, &["press"], 60)?;
+    rig.done()
+}
+
 /// A configuration of a daemon for this `client.properties`.
 fn config(dir: &Path, program: &str, properties: &str) -> Result<PathBuf> {
     let file = dir.join("client.properties");
@@ -202,14 +271,7 @@ fn a_wrong_key_a_wrong_certificate_and_a_missing_permission_are_told_apart() -> 
     let right = javas(kafka, "AGENT")?;
     let (secured, ca) = (kafka.door(Door::Secured)?, kafka.certificate("ca.pem"));
     let at = |door| anyhow::Ok(right.replace(&secured, &kafka.door(door)?));
-    let client = kafka.certificate("AGENT.pem");
-    let mutual = format!(
-        "bootstrap.servers={}\nsecurity.protocol=SSL\nssl.ca.location={}\nssl.certificate.location={}\nssl.key.location={}\n",
-        kafka.door(Door::Mutual)?,
-        ca.display(),
-        client.display(),
-        client.display(),
-    );
+    let mutual = mutual(kafka)?;
     let cases = [
         (
             right.replace(KAFKA_SECRET, "wrong"),
@@ -230,6 +292,11 @@ fn a_wrong_key_a_wrong_certificate_and_a_missing_permission_are_told_apart() -> 
                 .replace("ssl.key.location", "#"),
             "certificate",
         ),
+        (
+            // Java does not say that it has expired.
+            mutual.replace("AGENT.pem", "FORMER.pem"),
+            "fix: it does not trust the certificate of ours",
+        ),
         // Let in, and shown nothing.
         (
             librdkafkas(kafka)?.replace("SCRAM-SHA-512", "SCRAM-SHA-256"),
@@ -239,7 +306,10 @@ fn a_wrong_key_a_wrong_certificate_and_a_missing_permission_are_told_apart() -> 
             right.clone(),
             "kafka-acls --add --allow-principal User:AGENT",
         ),
-        (mutual, "kafka-acls --add --allow-principal User:ANONYMOUS"),
+        (
+            mutual.clone(),
+            "kafka-acls --add --allow-principal User:\"$(openssl x509 ",
+        ),
     ];
     std::thread::scope(|scope| {
         let all = ["edge-agent", "cloud-sink"]

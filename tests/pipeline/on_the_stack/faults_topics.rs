@@ -164,3 +164,32 @@ fn what_retention_deleted_unread_is_recorded_exactly_and_the_sink_goes_on() -> R
     told.with_context(|| last)?;
     rig.done()
 }
+
+/// Row 32, in the middle of the work: somebody deletes the topic.
+#[test]
+fn a_topic_deleted_under_running_daemons_is_named_and_a_new_one_takes_what_waited() -> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    rig.sink.start()?;
+    super::publish(&rig, "press", 0..20)?;
+    rig.wait_until_stored(20)?;
+    let topic = rig.kafka.readings().to_owned();
+    rig.kafka.remove(&topic)?;
+    super::publish(&rig, "press", 20..50)?;
+    rig.wait_agent("a link that says how to make the topic", |agent| {
+        let mut details = agent.links.iter().filter_map(|link| link.detail.as_ref());
+        agent.balance.queued == 30 && details.any(|why| why.contains("cloud-sink topics apply"))
+    })?;
+    Kafka::create(rig.address(Kind::Kafka), &[(&topic, 3, false)])?;
+    rig.wait_until_stored(50)?;
+    super::assert_at_rest(&mut rig)?;
+    super::assert_stored_once(&rig, &["press"], 50)?;
+    audit::wait_settled(&rig, 50)?;
+    let log = std::fs::read_to_string(rig.sink.log())?;
+    ensure!(
+        log.contains("cloud-sink topics plan says which is missing"),
+        "{log}"
+    );
+    rig.done()
+}

@@ -13,6 +13,7 @@ use harness::{
     rig::{PATIENCE, Rig},
     service::{Kind, REGISTRY_LOGIN, Service},
     stack::Stack,
+    tls_door::{Guard, TlsDoor},
     wait,
 };
 use serde_json::Value;
@@ -333,4 +334,151 @@ fn a_wrong_key_an_unknown_authority_and_a_wrong_address_of_the_registry_are_told
         Ok(said("cloud-sink", &["schema", "check"], &config)?.0 == 0)
     })?;
     stack.down().context("the registry")
+}
+
+#[test]
+fn certificates_of_the_registry_that_are_wrong_and_those_it_asks_for_are_told_apart() -> Result<()>
+{
+    let mut stack = Stack::up(&[Kind::Registry])?;
+    let registry = stack.service(Kind::Registry)?;
+    let dir = tempfile::tempdir()?;
+    let (file, fields) = (
+        dir.path().join("client.properties"),
+        dir.path().join("fields.toml"),
+    );
+    fs::write(&fields, FIELDS)?;
+    let sink = format!(
+        "[kafka]\nbootstrap = \"127.0.0.1:9\"\nproperties_file = {file:?}\n\
+         [mongodb]\nuri = \"mongodb://127.0.0.1:9\"\n\
+         [[route]]\ntopic = \"readings\"\ncollection = \"readings\"\n\
+         [[topic]]\nname = \"readings\"\nvalue = \"avro\"\nfields = {fields:?}\n"
+    );
+    let plain = registry.address();
+    let upstream = plain.trim_start_matches("http://");
+    let upstream = upstream.split('/').next().unwrap_or_default();
+    let strangers = TlsDoor::open(&dir.path().join("strangers"), upstream, Guard::AsksForOne)?;
+    let ours = |door: &TlsDoor, name: &str| Some(door.file(name));
+    for (guard, name) in [
+        (Guard::Expired, "expired"),
+        (Guard::Elsewhere, "elsewhere"),
+        (Guard::AsksForOne, "asks"),
+    ] {
+        let door = TlsDoor::open(&dir.path().join(name), upstream, guard)?;
+        let url = plain.replace(
+            &format!("http://{upstream}"),
+            &format!("https://{}", door.address()),
+        );
+        fs::write(
+            &file,
+            properties(registry)?.replace(&registry.secured_url()?, &url),
+        )?;
+        let cases = match guard {
+            Guard::Expired => vec![(None, 69, "its certificate has expired")],
+            Guard::Elsewhere => vec![(None, 69, "its certificate is of another host")],
+            Guard::AsksForOne => vec![
+                (None, 69, "it asks for a certificate of ours"),
+                (
+                    ours(&door, "former.pem"),
+                    69,
+                    "it refuses the certificate of ours, which is over",
+                ),
+                (
+                    ours(&strangers, "client.pem"),
+                    69,
+                    "it does not trust the certificate of ours",
+                ),
+                (ours(&door, "client.pem"), 0, "the subject is new"),
+            ],
+        };
+        for (certificate, code, expected) in cases {
+            let own = certificate.map_or(String::new(), |pem| {
+                format!("certificate = {pem:?}\nkey = {pem:?}\n")
+            });
+            let config = dir.path().join("sink.toml");
+            let ca = door.file("ca.pem");
+            fs::write(&config, format!("{sink}[registry]\nca = {ca:?}\n{own}"))?;
+            ends("cloud-sink", &["schema", "check"], &config, code, expected)?;
+            if expected.contains("of ours") {
+                let fix = "(registry.certificate, registry.key)";
+                ends("cloud-sink", &["schema", "check"], &config, code, fix)?;
+            }
+        }
+    }
+    stack.down().context("the registry")
+}
+
+/// Publishes one reading with a voltage.
+fn publish_voltage(rig: &Rig, sequence: u64) -> Result<()> {
+    let publisher = rig.publisher("press")?;
+    let payload = format!(
+        r#"{{"boot":1,"seq":{sequence},"power_w":{sequence}.5,"energy_wh":7,"voltage_v":230.5}}"#
+    );
+    publisher.publish(&format!("{}/press/state", rig.name()), payload)?;
+    publisher.wait_acknowledged(1)
+}
+
+#[test]
+fn a_registry_down_at_the_start_is_waited_for_and_old_and_new_ends_read_each_other() -> Result<()> {
+    let mut rig = Rig::new(&[Kind::Registry])?;
+    let fields = with_registry(&mut rig)?;
+    let sink = rig.sink.config_file();
+    ends(
+        "cloud-sink",
+        &["schema", "register"],
+        &sink,
+        0,
+        ", registered",
+    )?;
+
+    // Nobody has a number from before, and the registry is away when both begin.
+    rig.service(Kind::Registry)?.stop()?;
+    rig.agent.start()?;
+    rig.sink.start()?;
+    super::publish(&rig, "press", 0..10)?;
+    wait_held(&rig, 10, "does not answer")?;
+    let registry = rig.service(Kind::Registry)?;
+    registry.start()?;
+    registry.wait_ready()?;
+    rig.wait_until_stored(10)?;
+
+    // The sink runs on as it is; what the agent writes has gained a field and lost one.
+    fs::write(&fields, "power_w = \"double\"\nvoltage_v = \"double\"\n")?;
+    ends(
+        "cloud-sink",
+        &["schema", "register"],
+        &sink,
+        0,
+        ", registered",
+    )?;
+    rig.agent.stop(PATIENCE)?;
+    rig.agent.start()?;
+    publish_voltage(&rig, 10)?;
+    rig.wait_until_stored(11)?;
+
+    // A sink that knows the new fields, and an agent that has stayed behind.
+    rig.sink.stop(PATIENCE)?;
+    rig.sink.start()?;
+    fs::write(&fields, FIELDS)?;
+    rig.agent.stop(PATIENCE)?;
+    rig.agent.start()?;
+    publish_voltage(&rig, 11)?;
+    rig.wait_until_stored(12)?;
+    super::assert_stored_once(&rig, &["press"], 12)?;
+    for sequence in [10, 11] {
+        let documents = rig.documents.readings_by_id()?;
+        let mut found = documents.iter().filter(|document| {
+            document
+                .get_document("src")
+                .and_then(|src| src.get_i64("seq"))
+                .is_ok_and(|seq| seq == sequence)
+        });
+        let document = found.next().context("no such reading")?;
+        // Whoever declares what: every value is there.
+        ensure!(document.get_f64("voltage_v")? == 230.5, "{document}");
+        ensure!(document.get_i64("energy_wh")? == 7, "{document}");
+    }
+    let records = rig.kafka.read_all(rig.kafka.readings())?;
+    let ids: Vec<&[u8]> = records.iter().map(|record| &record.value[..5]).collect();
+    ensure!(ids[0] != ids[10] && ids[0] == ids[11], "{ids:?}");
+    rig.done()
 }

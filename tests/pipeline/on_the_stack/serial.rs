@@ -1,9 +1,12 @@
 //! Devices on serial lines.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
-use harness::rig::{PATIENCE, Rig};
+use harness::{
+    rig::{PATIENCE, Rig},
+    wait,
+};
 use protocol::frame::Verdict;
 
 /// A device that speaks our protocol, at `{{dir}}/meter`.
@@ -13,6 +16,48 @@ name = "meter"
 port = "{{dir}}/meter"
 mode = "frames"
 "#;
+
+/// What a firmware author starts from: `protocol/c/example_device.c` on the line, the whole way to the documents.
+#[test]
+fn the_example_device_in_c_is_acknowledged_over_a_line_and_stored_once() -> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    rig.configure_agent(FRAMES)?;
+    let c = harness::tree().join("protocol/c");
+    let program = rig.dir().join("example_device");
+    let compiled = Command::new("cc")
+        .args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-Os", "-o"])
+        .args([&program, &c.join("example_device.c")])
+        .output()?;
+    let errors = String::from_utf8_lossy(&compiled.stderr);
+    ensure!(compiled.status.success(), "{errors}");
+
+    let line = rig.line("meter")?;
+    rig.agent.start()?;
+    rig.sink.start()?;
+    let mut device = Command::new(&program)
+        .args(["-n", "40", "-p", "20", "-r", "300"])
+        .stdin(line.device_end()?)
+        .stdout(line.device_end()?)
+        .spawn()?;
+    // It ends once each reading was acknowledged.
+    let ended = wait::until("the device to end", PATIENCE, || Ok(device.try_wait()?));
+    if ended.is_err() {
+        device.kill()?;
+        device.wait()?;
+    }
+    ensure!(ended?.success(), "the device did not end well");
+    rig.wait_until_stored(40)?;
+    let documents = rig.documents.readings_by_id()?;
+    let mut counts = Vec::new();
+    for document in &documents {
+        let device = document.get_document("meta")?.get_str("device")?;
+        ensure!(device == "example-1", "{document}");
+        counts.push(document.get_i64("reading_count")?);
+    }
+    counts.sort_unstable();
+    ensure!(counts == (1..=40).collect::<Vec<_>>(), "{counts:?}");
+    rig.done()
+}
 
 #[test]
 fn a_frame_that_was_acknowledged_survives_kill_9_of_the_agent() -> Result<()> {

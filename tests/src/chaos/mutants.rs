@@ -58,7 +58,7 @@ const MUTANTS: [Mutant; 4] = [
     Mutant {
         name: "offset-before-write",
         program: "cloud-sink",
-        file: "cloud-sink/src/pipeline.rs",
+        file: "cloud-sink/src/pipeline/intake.rs",
         from: "        self.kept.consumed(1);\n",
         to: "        self.kept.consumed(1);\n\
              \x20       if self.assignments.settle(&message.at, generation) {\n\
@@ -70,8 +70,8 @@ const MUTANTS: [Mutant; 4] = [
         name: "no-digest-check",
         program: "cloud-sink",
         file: "cloud-sink/src/store/readings.rs",
-        from: "if there.digest == Some(document.digest.0.cast_signed()) =>",
-        to: "if there.digest.is_some() =>",
+        from: "if there.digest == Some(entry.document.digest.0.cast_signed()) {",
+        to: "if there.digest.is_some() {",
         hunt: |program, _| sinks::one_identity_with_two_contents(Some(program)),
     },
 ];
@@ -118,16 +118,7 @@ impl Mutant {
                 fs::copy(entry.path(), source.join(&name))?;
             }
         }
-        let file = source.join(self.file);
-        let text = fs::read_to_string(&file)?;
-        let found = text.matches(self.from).count();
-        ensure!(
-            found == 1,
-            "mutant {} is out of date: its text is {found} times in {}",
-            self.name,
-            self.file
-        );
-        fs::write(&file, text.replace(self.from, self.to))?;
+        fs::write(source.join(self.file), self.applied_to(&source)?)?;
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--quiet", "--workspace", "--bin", self.program]);
         cargo.current_dir(&source).env("CARGO_TARGET_DIR", &build);
@@ -136,5 +127,31 @@ impl Mutant {
         let program = root.join(self.name);
         fs::copy(build.join("debug").join(self.program), &program)?;
         Ok(program.canonicalize()?)
+    }
+
+    /// The file of that tree, with the mistake in it.
+    fn applied_to(&self, tree: &Path) -> Result<String> {
+        let text = fs::read_to_string(tree.join(self.file))?;
+        let found = text.matches(self.from).count();
+        ensure!(
+            found == 1,
+            "mutant {} is out of date: its text is {found} times in {}",
+            self.name,
+            self.file
+        );
+        Ok(text.replace(self.from, self.to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MUTANTS;
+
+    #[test]
+    fn every_mutant_still_finds_the_text_it_replaces() -> anyhow::Result<()> {
+        for mutant in &MUTANTS {
+            mutant.applied_to(crate::tree())?;
+        }
+        Ok(())
     }
 }

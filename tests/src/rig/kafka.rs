@@ -201,6 +201,15 @@ impl Kafka {
     /// # Errors
     /// Kafka refuses.
     pub fn remake(&self, topic: &str, partitions: i32) -> Result<()> {
+        self.remove(topic)?;
+        Self::create(&self.bootstrap, &[(topic, partitions, false)])
+    }
+
+    /// Deletes a topic, and waits until the brokers have forgotten it.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub fn remove(&self, topic: &str) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.config().create()?;
         let options = AdminOptions::new().operation_timeout(Some(WITHIN));
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -210,15 +219,11 @@ impl Kafka {
             result.map_err(|(topic, error)| anyhow::anyhow!("delete {topic}: {error}"))?;
         }
         // The brokers forget it one after the other.
-        crate::wait::until(&format!("{topic} to be made again"), WITHIN, || {
+        crate::wait::until_true(&format!("{topic} to be forgotten"), WITHIN, || {
             let consumer: BaseConsumer = self.config().create()?;
             let metadata = consumer.fetch_metadata(Some(topic), WITHIN)?;
             let known = metadata.topics().first();
-            if known.is_some_and(|topic| !topic.partitions().is_empty()) {
-                return Ok(None);
-            }
-            Self::create(&self.bootstrap, &[(topic, partitions, false)])?;
-            Ok(Some(()))
+            Ok(known.is_none_or(|topic| topic.partitions().is_empty()))
         })
     }
 

@@ -71,6 +71,14 @@ impl Line {
         Ok(std::fs::remove_file(&self.name)?)
     }
 
+    /// The device's end, for a program that plays the device.
+    ///
+    /// # Errors
+    /// No more files can be open.
+    pub fn device_end(&self) -> Result<std::fs::File> {
+        Ok(self.device.try_clone()?)
+    }
+
     /// Sends bytes as they are.
     ///
     /// # Errors

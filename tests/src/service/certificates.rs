@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    hash::{BuildHasher as _, RandomState},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -38,13 +39,17 @@ impl Authority {
     /// OpenSSL's, or the file cannot be written.
     pub fn new(dir: &Path) -> Result<Self> {
         let key = key()?;
-        let mut builder = builder("stack authority", &key, 0, 10 * DAY)?;
+        // Two authorities with one name cannot both be trusted: only the first of them is asked.
+        let name = format!(
+            "authority {:08x}",
+            RandomState::new().hash_one(()) & 0xffff_ffff
+        );
+        let mut builder = builder(&name, &key, 0, 10 * DAY)?;
         let mut critical = BasicConstraints::new();
         builder.append_extension(critical.critical().ca().build()?)?;
         let mut usage = KeyUsage::new();
         builder.append_extension(usage.critical().key_cert_sign().crl_sign().build()?)?;
-        let name = builder_name("stack authority")?;
-        builder.set_issuer_name(&name)?;
+        builder.set_issuer_name(&*builder_name(&name)?)?;
         builder.sign(&key, MessageDigest::sha256())?;
         let certificate = builder.build();
         fs::create_dir_all(dir)?;

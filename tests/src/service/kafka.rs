@@ -129,7 +129,8 @@ fn sign(place: &Place) -> Result<()> {
     authority.sign("secured", "127.0.0.1", 9)?;
     authority.sign("expired", "127.0.0.1", 0)?;
     authority.sign("elsewhere", "kafka.example", 9)?;
-    authority.sign("AGENT", "agent.example", 9)
+    authority.sign("AGENT", "agent.example", 9)?;
+    authority.sign("FORMER", "agent.example", 0)
 }
 
 pub(super) fn acls(cache: &Cache, place: &Place, arguments: &[&str]) -> Result<()> {

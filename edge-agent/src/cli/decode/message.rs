@@ -15,7 +15,6 @@ use crate::{
     decode::{
         self, DecodeError,
         mqtt::{self, Decoder, Options, Outcome, Preset},
-        stream::Piece,
         template::Template,
     },
 };
@@ -131,9 +130,10 @@ impl Message {
             let why = "data that only its birth certificate could name";
             writeln!(report.problems, "byte 0: {why}")?;
         }
-        for (place, error) in &outcome.rejected {
+        for (what, error) in &outcome.rejected {
             report.rejected += 1;
-            writeln!(report.problems, "byte 0: {place}: {error}")?;
+            let at = super::place::place(&payload, what);
+            writeln!(report.problems, "byte {at}: {what}: {error}")?;
         }
         for link in &outcome.links {
             let state = if link.online { "online" } else { "offline" };
@@ -143,7 +143,7 @@ impl Message {
         for mut decoded in outcome.readings {
             let device = || self.device.as_deref().or(above(&self.topic, self.kind));
             decoded.device = decoded.device.or_else(|| device().map(Into::into));
-            report.piece(Piece::Reading(0, decoded))?;
+            report.of_payload(&payload, &decoded)?;
         }
         Ok(())
     }

@@ -30,4 +30,16 @@ fn a_profile_fits_only_with_numbers_that_can_be() {
         ("frequency_hz", 0.1)
     ])));
     assert!(!plausible(&decoded(&[("power_w", 5.0)])));
+    // An SDM72 tells neither voltage nor frequency.
+    let sdm72 = |import| {
+        plausible(&decoded(&[
+            ("power_w", 812.5),
+            ("energy_import_kwh", import),
+            ("energy_export_kwh", 0.0),
+            ("energy_total_kwh", 1234.5),
+            ("power_export_w", 0.0),
+        ]))
+    };
+    assert!(sdm72(1234.5));
+    assert!(!sdm72(1e-38));
 }

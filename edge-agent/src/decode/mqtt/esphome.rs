@@ -15,7 +15,7 @@
 //! | `X/status` | `online`, `offline` | link |
 //! | `X/debug`, `…/command`, discovery | | nothing |
 //!
-//! The unit is set in the device's YAML and never sent, so it is taken from the name (`…_temperature` is
+//! `X` is the device and may hold `/`. The unit is set in the device's YAML and never sent, so it is taken from the name (`…_temperature` is
 //! °C); a number whose name says no quantity has none. A text sensor that says digits is read as a number,
 //! for nothing tells it from one.
 
@@ -88,6 +88,9 @@ pub fn decode(message: &Message<'_>) -> Result<Outcome, DecodeError> {
         }
         "select" | "text" | "event" | "date" | "time" | "datetime" => {
             gather.put(&name, word(text))?;
+        }
+        "climate" if name.ends_with("_temperature_low") || name.ends_with("_temperature_high") => {
+            gather.leaf(&name, Unit::Is("°C"), &Scalar::bare(text))?;
         }
         component @ ("sensor" | "text_sensor" | "number") => match Scalar::bare(text) {
             number @ Scalar::Number(_) => gather.leaf(&name, Unit::Usual, &number)?,

@@ -13,7 +13,8 @@
 //! A device is `model/subtype/channel/id`, without what a model does not send: that is the default order
 //! of rtl_433's own device topics. Names carry the unit (`temperature_F`, `wind_avg_km_h`), converted to
 //! the catalogue's; `humidity` and `moisture` are percent, `rssi`, `snr`, `noise` dB, `freq` MHz. `mic`
-//! and `mod` describe the radio frame and are left out. Times: ISO 8601 with or without offset, local
+//! and `mod` describe the radio frame and are left out; of a quantity that is sent in two units the one is kept that needs no
+//! conversion. Times: ISO 8601 with or without offset, local
 //! time (`timezone`), seconds since 1970; `@0.1s` counts from the start of a file and is none.
 
 use super::{
@@ -22,7 +23,10 @@ use super::{
     time,
     tree::{self, Node},
 };
-use crate::decode::{DecodeError, Scalar};
+use crate::decode::{
+    DecodeError, Scalar,
+    units::{self, Canonical, Conversion},
+};
 
 /// Reads one message.
 ///
@@ -58,14 +62,27 @@ pub fn decode(message: &Message<'_>, options: &Options) -> Result<Outcome, Decod
         gather.meta("type", said("type"));
         let zone = options.timezone.as_ref();
         gather.at(said("time").and_then(|text| time::written(text, zone, message.at)));
-        for (key, node) in members {
+        let named: Vec<_> = members.iter().map(|(key, _)| units::split(key)).collect();
+        for (at, (key, node)) in members.iter().enumerate() {
             match &**key {
                 "time" | "model" | "subtype" | "channel" | "id" | "type" | "mic" | "mod" => {}
+                _ if is_said_better(&named, at) => {}
                 _ => gather.node(key, unit(key), node)?,
             }
         }
         Ok(Outcome::reading(gather.finish()))
     })
+}
+
+/// Whether another member says the same in the unit that is kept, as `light_lux` beside `light_klx` and
+/// `pressure_hPa` beside `pressure_kPa`.
+fn is_said_better(named: &[Option<Canonical>], at: usize) -> bool {
+    let kept = |one: &Canonical| one.conversion == Conversion::NONE;
+    let Some(own) = named[at].as_ref().filter(|own| !kept(own)) else {
+        return false;
+    };
+    let mut others = named.iter().flatten();
+    others.any(|other| other.name == own.name && kept(other))
 }
 
 fn unit(key: &str) -> Unit<'static> {

@@ -110,6 +110,7 @@ fn first(device: &str, rest: &[&str], message: &Message<'_>) -> Result<Outcome, 
     };
     let name = match rest {
         [above @ .., "pf"] => format!("{}_power_factor", above.join("_")),
+        ["lux"] => "illuminance".to_owned(),
         _ => rest.join("_"),
     };
     let text = std::str::from_utf8(message.payload)

@@ -240,6 +240,8 @@ fn quantity<'t>(sensor: &str, name: &str, declared: &Declared<'t>) -> Option<&'t
         | "object_temp"
         | "ambient_temp" => declared.temperature,
         "pressure" | "sea_pressure" | "qnh" => declared.pressure,
+        // Of a light, in `STATE`, it is how fast it fades.
+        "speed" if sensor.is_empty() => return None,
         "speed" | "wind_speed" | "wind_gust" => declared.speed,
         "humidity" | "moisture" => "%",
         "illuminance" | "lux" => "lx",

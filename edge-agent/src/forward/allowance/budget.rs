@@ -6,9 +6,9 @@
 //! number replaces it, so the estimate errs on the safe side. Not counted is what lies below the socket: TLS
 //! records, TCP and IP headers.
 //!
-//! **Restart.** Before a slice of the budget is used the slice is made durable as spent. A process that is
-//! killed so spends at most one slice, a 64th of the budget, more than it sent, and never a byte less. One that
-//! ends in order writes what it really spent.
+//! **Restart.** Before a slice of the budget, a 64th, is used it is made durable as spent; what turns out not to be
+//! spent after all is given back in slices as well. A process that is killed so spends at most two slices, and what
+//! was not measured yet, more than it sent, and never a byte less. One that ends in order writes what it really spent.
 //!
 //! **The day** ends at midnight of the zone, but only by a synchronised clock: a gateway that boots in 1970 and
 //! hears of the time later would otherwise have a new budget with each boot. A clock that is set back takes the
@@ -100,11 +100,12 @@ impl Budget {
         if with_one > self.limit {
             return Next::Spent(self.midnight(now));
         }
-        if with_one > self.granted {
-            let slice = with_one.saturating_add(self.limit / SLICES);
+        let slice = self.limit / SLICES;
+        let is_too_much = self.granted.saturating_sub(with_one) > 2 * slice;
+        if with_one > self.granted || is_too_much {
             return Next::Save(Spent {
                 day: self.day,
-                bytes: slice.min(self.limit),
+                bytes: (with_one + slice).min(self.limit),
             });
         }
         let records = (self.granted - spent) / self.largest;

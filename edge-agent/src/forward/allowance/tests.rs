@@ -294,6 +294,12 @@ fn what_the_wire_really_took_gives_the_rest_back() {
     assert_eq!(budget.spent(), MIB / 5 + 10_500);
     budget.measured(300);
     assert_eq!(budget.spent(), MIB / 5 + 10_800);
+    // The file knows it too, before anything more is sent.
+    let Decision::Save(given_back) = lane.next(&now, false, 10) else {
+        panic!("the file still says that all is spent");
+    };
+    assert!(given_back.bytes <= MIB / 5 + 10_800 + 10_000 + MIB / 64);
+    lane.saved(&given_back);
     assert!(matches!(lane.next(&now, false, 10), Decision::Send(_)));
 }
 

@@ -308,3 +308,35 @@ fn facts_are_stated_until_heard_and_again_when_they_change() {
     }
     assert_eq!(rig.lane.state().book.epochs.len(), 1);
 }
+
+/// Each try to commit dropped one more segment, for the ones before could not be deleted while the head
+/// could not be written: a disk that failed for minutes cost the whole backlog.
+#[test]
+fn a_disk_that_fails_while_the_oldest_is_dropped_costs_no_more_than_was_due() {
+    let mut rig = Rig::new(tight(WhenFull::DropOldest));
+    rig.commit(&batch(0)).unwrap();
+    let mut next = 500;
+    let mut oldest_ends = 0;
+    while losses(&rig).is_empty() {
+        rig.settle();
+        oldest_ends = rig.lane.state().segments[&1].summary.runs[0].last;
+        fault::set(Some(Box::new(|step| match step {
+            "head: before write" => Err(std::io::Error::from_raw_os_error(5)),
+            _ => Ok(()),
+        })));
+        let done = rig.commit(&batch(next)).is_ok();
+        for _ in 0..if done { 0 } else { 5 } {
+            assert!(rig.commit(&batch(next)).is_err());
+        }
+        fault::set(None);
+        if !done {
+            rig.commit(&batch(next)).unwrap();
+        }
+        next += 500;
+    }
+    let lost = losses(&rig);
+    assert_eq!(lost.len(), 1);
+    assert_eq!((lost[0].first, lost[0].last), (0, Some(oldest_ends)));
+    let kept: Vec<_> = (oldest_ends as i64 + 1..next).collect();
+    assert_eq!(values(&rig.drain()), kept);
+}

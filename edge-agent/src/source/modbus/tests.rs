@@ -41,6 +41,10 @@ fn climate(transaction: u16, unit: u8) -> Vec<u8> {
 }
 
 fn run(port: u16, units: &[u8]) -> (Far, CancellationToken) {
+    patient(port, units, Duration::from_millis(500))
+}
+
+fn patient(port: u16, units: &[u8], timeout: Duration) -> (Far, CancellationToken) {
     let (intake, far) = Far::new(LinkKind::Modbus);
     let shutdown = CancellationToken::new();
     let device = |unit: &u8| PolledDevice {
@@ -55,7 +59,7 @@ fn run(port: u16, units: &[u8]) -> (Far, CancellationToken) {
         port,
         polled: Polled {
             name: "modbus-tcp",
-            timeout: Duration::from_millis(500),
+            timeout,
             turnaround: Duration::from_millis(1),
             retries: 0,
             devices: units.iter().map(device).collect(),
@@ -111,6 +115,24 @@ fn an_answer_to_an_earlier_question_is_never_taken_for_this_one() {
         assert_eq!(value, Some(&Value::Float(30.5)));
     }
     assert_eq!(far.rejection(), crate::ingest::Rejection::Damaged);
+    shutdown.cancel();
+}
+
+#[test]
+fn a_device_that_says_no_costs_nobody_its_timeout() {
+    let port = serve(|transaction, unit, _| {
+        let [t0, t1] = transaction.to_be_bytes();
+        match unit {
+            1 => vec![vec![t0, t1, 0, 0, 0, 3, unit, 0x84, 2]],
+            _ => vec![climate(transaction, unit)],
+        }
+    });
+    // Nobody here waits for an hour.
+    let (far, shutdown) = patient(port, &[1, 2], Duration::from_secs(3600));
+    for _ in 0..3 {
+        assert_eq!(far.message().readings[0].device.to_string(), "d2");
+        assert_eq!(far.rejection(), crate::ingest::Rejection::NoFields);
+    }
     shutdown.cancel();
 }
 

@@ -62,6 +62,7 @@ impl Rig {
             tls_ca: None,
             tls_cert: None,
             tls_key: None,
+            allow_plaintext: false,
             version: MqttVersion::V3,
             session_expiry: Duration::from_secs(3600),
             max_packet_bytes: 1000,

@@ -15,6 +15,7 @@ use toml::de::DeValue;
 use super::{
     Secrets,
     document::{Mistake, Table, Value, kind},
+    plaintext,
     properties::{self, Properties, is_secret, names},
     registry, value,
 };
@@ -67,6 +68,8 @@ pub struct Client {
     pub secret_properties: Vec<String>,
     /// The Schema Registry, where `properties_file` or `[registry]` names one.
     pub registry: Option<registry::Settings>,
+    /// Whether other machines may be reached without TLS; default false.
+    pub allow_plaintext: bool,
 }
 
 impl Client {
@@ -89,6 +92,7 @@ impl fmt::Debug for Client {
         f.debug_struct("Client")
             .field("properties", &self.shown())
             .field("registry", &self.registry)
+            .field("allow_plaintext", &self.allow_plaintext)
             .finish()
     }
 }
@@ -158,11 +162,15 @@ struct Gathered {
     /// Some place could not be read, so what is missing may stand there.
     is_partial: bool,
     registry: Option<registry::Settings>,
+    allow_plaintext: bool,
 }
 
 /// Reads what is the client's of `[kafka]`.
 pub fn read(table: &Table<'_, '_>, secrets: Secrets, daemon: &Daemon) -> Client {
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered {
+        allow_plaintext: plaintext::is_allowed(table),
+        ..Gathered::default()
+    };
     let file = gathered.take_file(table, daemon);
     gathered.take_bootstrap(table);
     gathered.take_properties(table, secrets, daemon);
@@ -183,7 +191,9 @@ pub fn read(table: &Table<'_, '_>, secrets: Secrets, daemon: &Daemon) -> Client 
             .collect(),
         secret_properties: gathered.secrets.iter().cloned().collect(),
         registry: gathered.registry.take(),
+        allow_plaintext: gathered.allow_plaintext,
     };
+    gathered.ask_for_tls(table);
     gathered.ask_librdkafka(table, &client.properties, daemon);
     client
 }
@@ -231,7 +241,7 @@ impl Gathered {
     fn take_registry(&mut self, table: &Table<'_, '_>, file: &Path, read: &Properties) {
         let setting = |name| self.settings.get(name).map(|(_, value)| value.clone());
         let inherited = setting("sasl.username").zip(setting("sasl.password"));
-        match read.registry(inherited) {
+        match read.registry(inherited, self.allow_plaintext) {
             Ok(registry) => self.registry = registry,
             Err((placed, mistake)) => {
                 let problem = properties::problem(file, placed.line, &placed.name, mistake);
@@ -274,6 +284,39 @@ impl Gathered {
                 }
             };
             self.set(Origin::Here(at), name.to_owned(), text);
+        }
+    }
+
+    /// librdkafka's own default is plain text.
+    fn ask_for_tls(&self, table: &Table<'_, '_>) {
+        let protocol = self.settings.get("security.protocol");
+        let is_plain = protocol.is_none_or(|(_, protocol)| {
+            ["plaintext", "sasl_plaintext"].contains(&protocol.to_ascii_lowercase().as_str())
+        });
+        let Some((origin, servers)) = self.settings.get("bootstrap.servers") else {
+            return;
+        };
+        // Where something could not be read it may have been this.
+        if self.allow_plaintext || !is_plain || self.is_partial {
+            return;
+        }
+        let Some(host) = plaintext::other_machine(servers) else {
+            return;
+        };
+        let tls = "set \"security.protocol\" = \"SASL_SSL\" or \"SSL\" in kafka.properties or properties_file";
+        let mistake = plaintext::mistake(host, tls, "[kafka]");
+        match origin {
+            Origin::Here(at) => {
+                let key = match table.span_of("bootstrap") {
+                    Some(bootstrap) if bootstrap == *at => "kafka.bootstrap",
+                    _ => "kafka.properties.bootstrap.servers",
+                };
+                table.doc().note(at.clone(), mistake.of(key));
+            }
+            Origin::File(file, line) => {
+                let problem = properties::problem(file, *line, "bootstrap.servers", mistake);
+                table.doc().add(problem);
+            }
         }
     }
 

@@ -170,8 +170,9 @@ impl Properties {
     pub fn registry(
         &self,
         inherited: Option<(String, String)>,
+        allow_plaintext: bool,
     ) -> Result<Option<Settings>, (Placed, Mistake)> {
-        registry::read(&self.registry, inherited)
+        registry::read(&self.registry, inherited, allow_plaintext)
     }
 }
 

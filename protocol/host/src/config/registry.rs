@@ -9,6 +9,7 @@ use super::{
     Secrets,
     document::{Mistake, Table, Value},
     kafka::HIDDEN,
+    plaintext,
     show::Keys,
     value,
 };
@@ -34,6 +35,8 @@ pub struct Settings {
     pub subject: Subject,
     /// Whether the registry is to bring schemas into its own form before it compares them; default false.
     pub normalize: bool,
+    /// Whether another machine may be asked by `http://`; default false.
+    pub allow_plaintext: bool,
 }
 
 /// Longest wait for one answer where nothing is set.
@@ -54,6 +57,7 @@ impl Settings {
             timeout: TIMEOUT,
             subject: Subject::Topic,
             normalize: false,
+            allow_plaintext: false,
         }
     }
 
@@ -71,6 +75,7 @@ impl Settings {
         keys.set("timeout", value::show_duration(self.timeout))
             .set("subject", self.subject.as_str())
             .set("normalize", self.normalize)
+            .set(plaintext::KEY, self.allow_plaintext)
     }
 }
 
@@ -86,6 +91,7 @@ impl fmt::Debug for Settings {
             .field("timeout", &self.timeout)
             .field("subject", &self.subject)
             .field("normalize", &self.normalize)
+            .field("allow_plaintext", &self.allow_plaintext)
             .finish_non_exhaustive()
     }
 }
@@ -170,10 +176,17 @@ pub fn read(
         };
         table.wrong(missing, Mistake::fix("is missing", fix));
     }
+    let mut allow_plaintext = plaintext::is_allowed(table);
     let base = match url {
-        Some(url) => Settings::new(&url, None),
+        Some(url) => {
+            if let (false, Some(mistake)) = (allow_plaintext, without_tls(&url, "[registry]")) {
+                table.wrong("url", mistake);
+            }
+            Settings::new(&url, None)
+        }
         None => file?,
     };
+    allow_plaintext |= base.allow_plaintext;
     let login = username.zip(password).or(base.username.zip(base.password));
     Some(Settings {
         ca,
@@ -182,6 +195,7 @@ pub fn read(
         timeout,
         subject,
         normalize,
+        allow_plaintext,
         ..Settings::new(&base.url, login)
     })
 }
@@ -204,6 +218,13 @@ fn url(value: &Value<'_>) -> Result<String, Mistake> {
     let given = value::text(value)?;
     check_url(&given, "url = \"https://host\"", "username and password")?;
     Ok(given)
+}
+
+/// The mistake of a URL without TLS that is not this machine's; `table` is where that may be allowed.
+pub(super) fn without_tls(url: &str, table: &str) -> Option<Mistake> {
+    let authority = url.strip_prefix("http://")?.split('/').next()?;
+    let host = plaintext::other_machine(authority)?;
+    Some(plaintext::mistake(host, "write https://", table))
 }
 
 /// A URL is shown in logs: it must not hold a secret. `example` shows how it is written, `login` where a
@@ -302,6 +323,10 @@ mod tests {
                 "f:2:7: registry.url must not hold a user",
             ),
             (
+                "url = \"http://registry:8080/apis\"",
+                "f:2:7: registry.url goes to registry in plain text",
+            ),
+            (
                 "url = \"https://h?a=b\"",
                 "f:2:7: registry.url is more than a host",
             ),
@@ -333,6 +358,14 @@ mod tests {
             let said = read_text(&format!("[registry]\n{line}\n"), None).unwrap_err();
             assert!(said.contains(expected), "{line}: {said}");
             assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+
+    #[test]
+    fn plain_text_needs_a_word_unless_it_stays_on_this_machine() {
+        let allowed = "[registry]\nurl = \"http://registry:8080\"\nallow_plaintext = true";
+        for text in [allowed, "[registry]\nurl = \"http://127.0.0.1:8080/apis\""] {
+            assert!(read_text(text, None).is_ok(), "{text}");
         }
     }
 

@@ -84,6 +84,9 @@ impl Error {
     pub fn remedy(&self) -> String {
         match self {
             Self::Unreachable { reason, .. } => match remedy::of_certificate(reason) {
+                Some((what, fix)) if remedy::is_about_ours(what) => {
+                    format!("{fix} (registry.certificate, registry.key)")
+                }
                 Some((_, fix)) => format!("{fix} (registry.ca)"),
                 None => "check schema.registry.url and the way to it".to_owned(),
             },

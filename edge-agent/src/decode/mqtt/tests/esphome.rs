@@ -101,3 +101,23 @@ fn a_prefix_may_have_levels_and_a_component_in_it() {
     let read = read_as(Preset::Esphome, None, topic, b"30");
     assert_eq!(read.unwrap(), ["home/sensor/attic heat_temperature_c=30"]);
 }
+
+#[test]
+fn a_prefix_of_two_levels_is_one_device() {
+    check(
+        Preset::Esphome,
+        &[
+            (
+                "home/bath/sensor/outside_humidity/state",
+                "55.1",
+                &["home/bath outside_humidity_pct=55.1"],
+            ),
+            (
+                "home/bath/climate/ac/target_temperature_low/state",
+                "20",
+                &["home/bath ac_target_temperature_low_c=20"],
+            ),
+            ("home/bath/status", "online", &["home/bath up"]),
+        ],
+    );
+}

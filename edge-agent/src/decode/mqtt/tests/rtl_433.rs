@@ -55,3 +55,16 @@ fn model_channel_and_id_are_the_device_and_names_carry_units() {
         ],
     );
 }
+
+#[test]
+fn what_is_said_in_two_units_is_one_value() {
+    // Bresser 7-in-1 weather stations say how bright it is twice.
+    check(
+        Preset::Rtl433,
+        &[(
+            "rtl_433/h/events",
+            r#"{"model":"Bresser-7in1","id":1,"light_klx":12.345,"light_lux":12345.0,"temperature_C":12.1}"#,
+            &["Bresser-7in1/1 light_lx=12345 temperature_c=12.1"],
+        )],
+    );
+}

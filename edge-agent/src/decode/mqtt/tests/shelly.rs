@@ -97,7 +97,7 @@ fn the_first_generation_has_a_topic_for_each_value() {
             (
                 "shellies/shellydw-3/sensor/lux",
                 "120",
-                &["shellydw-3 lux_lx=120"],
+                &["shellydw-3 illuminance_lx=120"],
             ),
             (
                 "shellies/shellymotion-4/status",

@@ -270,6 +270,25 @@ fn a_switch_is_a_state_whatever_its_words_are() {
 }
 
 #[test]
+fn how_fast_a_light_fades_is_no_wind() {
+    check(
+        Preset::Tasmota,
+        &[
+            (
+                "tele/lamp/STATE",
+                r#"{"POWER":"ON","Dimmer":50,"Fade":"OFF","Speed":1}"#,
+                &["lamp dimmer=50 fade=false power=true speed=1"],
+            ),
+            (
+                "tele/roof/SENSOR",
+                r#"{"TX23":{"Speed":{"Act":36.0}},"SpeedUnit":"km/h"}"#,
+                &["roof tx23_speed_act_m_s=10"],
+            ),
+        ],
+    );
+}
+
+#[test]
 fn the_prefix_may_stand_in_the_middle_of_the_topic() {
     for (topic, payload, expected) in [
         (

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     super::{
         document::Mistake,
-        registry::{Settings, check_url},
+        registry::{Settings, check_url, without_tls},
     },
     Placed,
 };
@@ -35,6 +35,7 @@ pub fn canonical(name: &'static str) -> &'static str {
 pub fn read(
     lines: &BTreeMap<&'static str, Placed>,
     inherited: Option<(String, String)>,
+    allow_plaintext: bool,
 ) -> Result<Option<Settings>, (Placed, Mistake)> {
     let Some(url) = lines.get(URL) else {
         return Ok(None);
@@ -44,6 +45,9 @@ pub fn read(
         "basic.auth.user.info=KEY:SECRET",
     );
     check_url(&url.value, example, key).map_err(|mistake| (url.clone(), mistake))?;
+    if let (false, Some(mistake)) = (allow_plaintext, without_tls(&url.value, "[kafka]")) {
+        return Err((url.clone(), mistake));
+    }
     let login = match (lines.get(SOURCE), lines.get(USER_INFO)) {
         (Some(source), info) => match (source.value.as_str(), info) {
             ("SASL_INHERIT", _) => Some(inherited.ok_or_else(|| {
@@ -66,7 +70,10 @@ pub fn read(
         (None, Some(info)) => Some(user_info(info)?),
         (None, None) => None,
     };
-    Ok(Some(Settings::new(&url.value, login)))
+    Ok(Some(Settings {
+        allow_plaintext,
+        ..Settings::new(&url.value, login)
+    }))
 }
 
 fn user_info(info: &Placed) -> Result<(String, String), (Placed, Mistake)> {

@@ -94,10 +94,13 @@ fn both_forms_of_confluents_file_say_the_same() {
 
 #[test]
 fn the_registry_is_picked_out() {
-    assert!(matches!(parsed(LIBRDKAFKAS).registry(None), Ok(None)));
+    assert!(matches!(
+        parsed(LIBRDKAFKAS).registry(None, false),
+        Ok(None)
+    ));
     let prefixed = JAVAS.replace("basic.auth", "schema.registry.basic.auth");
     for text in [JAVAS, &prefixed] {
-        let Ok(Some(registry)) = parsed(text).registry(None) else {
+        let Ok(Some(registry)) = parsed(text).registry(None, false) else {
             panic!("no registry in {text}");
         };
         assert_eq!(
@@ -114,14 +117,14 @@ fn the_registry_is_picked_out() {
 fn the_registry_can_take_kafkas_key() {
     let text = "schema.registry.url=https://h/\nbasic.auth.credentials.source=SASL_INHERIT\n";
     let login = Some(("KEY".to_owned(), "S".to_owned()));
-    let Ok(Some(registry)) = parsed(text).registry(login) else {
+    let Ok(Some(registry)) = parsed(text).registry(login, false) else {
         panic!("no registry");
     };
     assert_eq!(
         (registry.url.as_str(), registry.username.as_deref()),
         ("https://h", Some("KEY"))
     );
-    let Err((placed, _)) = parsed(text).registry(None) else {
+    let Err((placed, _)) = parsed(text).registry(None, false) else {
         panic!("inherited from nobody");
     };
     assert_eq!(
@@ -169,7 +172,7 @@ fn what_is_wrong_about_the_registry_is_told_without_the_secret() {
             "USER_INFO or SASL_INHERIT",
         ),
     ] {
-        let Err((placed, mistake)) = parsed(text).registry(None) else {
+        let Err((placed, mistake)) = parsed(text).registry(None, false) else {
             panic!("accepted: {text}");
         };
         let mistake = format!("{mistake:?}");
