@@ -125,12 +125,6 @@ mode = \"modbus\"
 [[serial.device]]
 id = \"meter-1\"
 profile = \"sdm120\"
-[[serial]]
-name = \"air\"
-port = \"/dev/serial0\"
-baud = 9600
-mode = \"mh-z19\"
-device = \"co2-1\"
 [[modbus]]
 name = \"inverter\"
 address = \"10.0.0.7\"
