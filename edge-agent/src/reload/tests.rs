@@ -4,11 +4,10 @@ use super::*;
 use crate::config::{Secrets, parse};
 
 const FRAME: &str =
-    "[agent]\ngateway = \"gw7\"\n[kafka]\nbootstrap = \"h:1\"\ntopic = \"readings\"\n";
+    "[agent]\ngateway = \"gw7\"\n[kafka]\nbootstrap = \"localhost:1\"\ntopic = \"readings\"\n";
 const METER: &str = "[[serial]]\nname = \"meter\"\nport = \"/dev/ttyUSB0\"\nmode = \"frames\"\n";
 const BUS: &str = "[[modbus]]\nname = \"bus\"\naddress = \"10.0.0.7\"\n[[modbus.device]]\nid = \"m1\"\nprofile = \"sdm120\"\n";
-const HOUSE: &str =
-    "[[mqtt]]\nname = \"house\"\nurl = \"mqtt://h\"\nsubscribe = [{ topic = \"a/{device}\" }]\n";
+const HOUSE: &str = "[[mqtt]]\nname = \"house\"\nurl = \"mqtt://localhost\"\nsubscribe = [{ topic = \"a/{device}\" }]\n";
 
 fn config(text: &str) -> Config {
     parse(Path::new("agent.toml"), text, Secrets::Leave)
@@ -177,7 +176,11 @@ fn what_only_a_start_can_change_is_named_and_nothing_is_done() {
             with("[queue]\nmax_age = \"1d\"\n"),
             vec!["[queue]"],
         ),
-        ("the cluster", all.replace("h:1", "h:2"), vec!["[kafka]"]),
+        (
+            "the cluster",
+            all.replace("localhost:1", "localhost:2"),
+            vec!["[kafka]"],
+        ),
         (
             "a property",
             all.replace(
