@@ -38,7 +38,7 @@ impl Played {
 
     fn config(&self, value: &str) -> Config {
         let text = format!(
-            "[agent]\ngateway = \"gw7\"\n[kafka]\nbootstrap = \"h:1\"\ntopic = \"readings\"\n\
+            "[agent]\ngateway = \"gw7\"\n[kafka]\nbootstrap = \"localhost:1\"\ntopic = \"readings\"\n\
              [registry]\nurl = \"{}\"\n[[topic]]\nname = \"readings\"\nvalue = \"{value}\"\n\
              fields = {{ voltage_v = \"double\" }}\n",
             self.url
