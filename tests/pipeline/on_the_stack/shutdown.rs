@@ -80,6 +80,9 @@ fn a_second_signal_ends_the_agent_at_once() -> Result<()> {
         start.elapsed()
     );
     rig.agent.start()?;
-    rig.wait_agent("the queue", |agent| agent.balance.queued == 99)?;
+    // That Kafka has the first may not have been noted: once a second is enough, for it would be sent again.
+    rig.wait_agent("the queue", |agent| {
+        (99..=100).contains(&agent.balance.queued)
+    })?;
     rig.done()
 }
