@@ -50,3 +50,13 @@ proptest! {
         }
     }
 }
+
+/// Found by the fuzz target: the property, not the reader, was wrong.
+#[test]
+fn a_device_that_is_carried_twice_is_read_back_as_one() {
+    let body = bytes(
+        "000301640107ac022c0188014d0901640107ac022c018801665501530107ac022c0188\
+         016651014fac022c0188016655014f01010101012f2f2f55014f57004dff0100fffe6b",
+    );
+    properties::inside(properties::carry, &body);
+}
