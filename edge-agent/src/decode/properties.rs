@@ -24,8 +24,8 @@ use crate::{
     config::{LineFormat, Roles, TimeFormat},
 };
 
-/// More words than any refusal needs.
-const MAX_ERROR_BYTES: usize = 400;
+/// More than any refusal needs: an excerpt of 80 bytes, each written as up to six characters, and its words.
+const MAX_ERROR_BYTES: usize = 80 * 6 + 160;
 /// Streams of a device, by the names of their presets.
 const SERIAL: [&str; 16] = [
     "nmea",
@@ -343,6 +343,17 @@ mod tests {
         }
         seeds.push((modbus, vec![preset; 40]));
         seeds
+    }
+
+    /// Found by the fuzz target: the property, not the decoder, was wrong.
+    #[test]
+    fn a_name_of_control_characters_is_refused_in_bounded_words() {
+        let (csv, _) = (0_u8..)
+            .zip(SERIAL)
+            .find(|(_, name)| *name == "csv")
+            .unwrap();
+        let name = "\u{1}".repeat(200);
+        serial(format!("{}{name}\r\n1\r\n", char::from(csv)).as_bytes());
     }
 
     proptest! {
