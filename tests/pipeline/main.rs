@@ -99,6 +99,18 @@ url = "{{mqtt}}"
 subscribe = [ { topic = "{{rig}}/{device}/state", preset = "json", sequence = "seq", boot = "boot" } ]
 "#;
 
+    /// One device on a serial line, `{{dir}}/climate`, that numbers its JSON lines.
+    pub const CLIMATE: &str = r#"
+[[serial]]
+name = "climate"
+port = "{{dir}}/climate"
+mode = "lines"
+format = "json"
+device = "climate"
+sequence = "seq"
+boot = "boot"
+"#;
+
     /// A payload for [`MQTT`] whose value is a function of its sequence.
     pub fn payload(sequence: u64) -> String {
         format!(r#"{{"boot":1,"seq":{sequence},"power_w":{sequence}.5}}"#)

@@ -452,32 +452,8 @@ fn the_schema_has_every_key_that_the_reader_knows_and_no_other() {
 #[test]
 fn the_schema_says_what_each_setting_has_to_be() {
     let schema = schema();
-    // What has neither a type nor words nor a choice would be anything.
-    fn untyped(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
-        let inner = schema
-            .get("items")
-            .filter(|_| schema["items"].get("properties").is_some());
-        let inner = inner.unwrap_or(schema);
-        match inner
-            .get("properties")
-            .and_then(serde_json::Value::as_object)
-        {
-            Some(properties) => {
-                for (key, inner) in properties {
-                    untyped(inner, &format!("{path}.{key}"), found);
-                }
-            }
-            None => {
-                let says = ["type", "enum", "anyOf", "$ref"];
-                if says.iter().all(|word| inner.get(word).is_none()) {
-                    found.push(path.to_owned());
-                }
-            }
-        }
-    }
-    let mut found = Vec::new();
-    untyped(&schema, "", &mut found);
-    assert!(found.is_empty(), "{found:?}");
+    let untyped = schema::untyped(&schema);
+    assert!(untyped.is_empty(), "{untyped:?}");
     let at = |path: &str| {
         schema
             .pointer(path)

@@ -25,12 +25,6 @@ fn garbage_over_mqtt_is_counted_and_the_rest_goes_on() -> Result<()> {
     rig.agent.start()?;
     rig.sink.start()?;
     let agent = rig.agent.process()?.identity();
-    rig.wait_agent("the broker", |agent| {
-        agent
-            .links
-            .iter()
-            .any(|link| link.kind == "mqtt" && link.state == "up")
-    })?;
     let publisher = rig.publisher("vandal")?;
     let topic = format!("{}/vandal/state", rig.name());
     let garbage = garbage();
@@ -60,18 +54,7 @@ fn garbage_over_mqtt_is_counted_and_the_rest_goes_on() -> Result<()> {
 #[test]
 fn garbage_on_a_text_line_is_counted_and_the_next_line_is_read() -> Result<()> {
     let mut rig = Rig::new(&[])?;
-    rig.configure_agent(
-        r#"
-[[serial]]
-name = "climate"
-port = "{{dir}}/climate"
-mode = "lines"
-format = "json"
-device = "climate"
-sequence = "seq"
-boot = "boot"
-"#,
-    )?;
+    rig.configure_agent(super::CLIMATE)?;
     let mut line = rig.line("climate")?;
     rig.agent.start()?;
     rig.sink.start()?;

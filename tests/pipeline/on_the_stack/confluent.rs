@@ -40,6 +40,14 @@ fn grant(kafka: &Service, command: &str) -> Result<()> {
     kafka.acls(&command.split(' ').collect::<Vec<_>>())
 }
 
+/// What was granted by this command.
+fn take_away(kafka: &Service, command: &str) -> Result<()> {
+    grant(
+        kafka,
+        &format!("--force {}", command.replace("--add", "--remove")),
+    )
+}
+
 /// As Confluent's console shows it for Java.
 fn javas(kafka: &Service, user: &str) -> Result<String> {
     Ok(format!(
@@ -165,10 +173,7 @@ fn every_missing_permission_is_named_as_the_command_that_gives_it() -> Result<()
 
     // Taken away while running: everything waits, and the way out is named.
     let kafka = rig.service(Kind::Kafka)?;
-    grant(
-        kafka,
-        &format!("--force {}", write.replace("--add", "--remove")),
-    )?;
+    take_away(kafka, &write)?;
     super::publish(&rig, "press", 50..60)?;
     let status = rig.wait_agent("the refusal", |agent| {
         let detail = agent.links.iter().filter_map(|link| link.detail.as_ref());
@@ -227,10 +232,7 @@ fn by_certificate_and_by_scram_both_daemons_work_and_what_is_taken_from_the_sink
 
     // Taken from the sink while it runs: it waits, says so, and says how to find out what is missing.
     let kafka = rig.service(Kind::Kafka)?;
-    grant(
-        kafka,
-        &format!("--force {}", may_read.replace("--add", "--remove")),
-    )?;
+    take_away(kafka, may_read)?;
     super::publish(&rig, "press", 50..60)?;
     rig.wait_sink("the refusal", |sink| {
         let mut details = sink.links.iter().filter_map(|link| link.detail.as_ref());

@@ -53,6 +53,19 @@ fn tables(registry: &Service, topic: &str, fields: &Path, more: &str) -> String 
     )
 }
 
+/// A sink that is asked about its registry only: where its `client.properties` goes, its fields, and the beginning
+/// of its configuration.
+fn registry_alone(dir: &Path) -> Result<(PathBuf, PathBuf, String)> {
+    let (file, fields) = (dir.join("client.properties"), dir.join("fields.toml"));
+    fs::write(&fields, FIELDS)?;
+    let sink = format!(
+        "[kafka]\nbootstrap = \"127.0.0.1:9\"\nproperties_file = {file:?}\n\
+         [mongodb]\nuri = \"mongodb://127.0.0.1:9\"\n\
+         [[route]]\ntopic = \"readings\"\ncollection = \"readings\"\n"
+    );
+    Ok((file, fields, sink))
+}
+
 /// Both daemons of a rig with a registry of its own, by which the readings are written.
 pub fn with_registry(rig: &mut Rig) -> Result<PathBuf> {
     let (file, fields) = (
@@ -276,19 +289,10 @@ fn a_wrong_key_an_unknown_authority_and_a_wrong_address_of_the_registry_are_told
     let mut stack = Stack::up(&[Kind::Registry])?;
     let registry = stack.service(Kind::Registry)?;
     let dir = tempfile::tempdir()?;
-    let (file, fields) = (
-        dir.path().join("client.properties"),
-        dir.path().join("fields.toml"),
-    );
-    fs::write(&fields, FIELDS)?;
+    let (file, fields, sink) = registry_alone(dir.path())?;
     let right = properties(registry)?;
     let url = registry.secured_url()?;
     let tables = tables(registry, "readings", &fields, "");
-    let sink = format!(
-        "[kafka]\nbootstrap = \"127.0.0.1:9\"\nproperties_file = {file:?}\n\
-         [mongodb]\nuri = \"mongodb://127.0.0.1:9\"\n\
-         [[route]]\ntopic = \"readings\"\ncollection = \"readings\"\n"
-    );
     let config = dir.path().join("sink.toml");
     for (properties, tables, expected) in [
         (right.clone(), tables.clone(), "the subject is new"),
@@ -342,17 +346,9 @@ fn certificates_of_the_registry_that_are_wrong_and_those_it_asks_for_are_told_ap
     let mut stack = Stack::up(&[Kind::Registry])?;
     let registry = stack.service(Kind::Registry)?;
     let dir = tempfile::tempdir()?;
-    let (file, fields) = (
-        dir.path().join("client.properties"),
-        dir.path().join("fields.toml"),
-    );
-    fs::write(&fields, FIELDS)?;
-    let sink = format!(
-        "[kafka]\nbootstrap = \"127.0.0.1:9\"\nproperties_file = {file:?}\n\
-         [mongodb]\nuri = \"mongodb://127.0.0.1:9\"\n\
-         [[route]]\ntopic = \"readings\"\ncollection = \"readings\"\n\
-         [[topic]]\nname = \"readings\"\nvalue = \"avro\"\nfields = {fields:?}\n"
-    );
+    let (file, fields, sink) = registry_alone(dir.path())?;
+    let sink =
+        format!("{sink}[[topic]]\nname = \"readings\"\nvalue = \"avro\"\nfields = {fields:?}\n");
     let plain = registry.address();
     let upstream = plain.trim_start_matches("http://");
     let upstream = upstream.split('/').next().unwrap_or_default();

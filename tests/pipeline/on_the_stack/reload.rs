@@ -5,20 +5,10 @@ use std::fs;
 use anyhow::{Result, ensure};
 use harness::rig::Rig;
 
+use super::CLIMATE;
 use crate::reload::reload;
 
 const READINGS: u64 = 300;
-
-const CLIMATE: &str = r#"
-[[serial]]
-name = "climate"
-port = "{{dir}}/climate"
-mode = "lines"
-format = "json"
-device = "climate"
-sequence = "seq"
-boot = "boot"
-"#;
 
 fn up(rig: &Rig, name: &str) -> Result<()> {
     rig.wait_agent(name, |agent| {

@@ -82,6 +82,34 @@ fn collect(schema: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
+/// Every key, as `table.key`, that may be anything: the schema gives it neither a type nor words nor a choice.
+#[must_use]
+pub fn untyped(schema: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    collect_untyped(schema, "", &mut found);
+    found
+}
+
+fn collect_untyped(schema: &Value, path: &str, found: &mut Vec<String>) {
+    let tables = schema
+        .get("items")
+        .filter(|items| items.get("properties").is_some());
+    let inner = tables.unwrap_or(schema);
+    match inner.get("properties").and_then(Value::as_object) {
+        Some(properties) => {
+            for (key, inner) in properties {
+                collect_untyped(inner, &join(path, key), found);
+            }
+        }
+        None => {
+            let says = ["type", "enum", "anyOf", "$ref"];
+            if says.iter().all(|word| inner.get(word).is_none()) {
+                found.push(path.to_owned());
+            }
+        }
+    }
+}
+
 fn join(path: &str, key: &str) -> String {
     match path {
         "" => key.to_owned(),

@@ -70,20 +70,19 @@ struct Flooded {
     used: Usage,
 }
 
+/// Publishes as fast as the broker takes it; how long until the last one is in Kafka.
+fn flood(stand: &Stand, run: &Run, count: u64) -> Result<Duration> {
+    let (name, topic) = (&run.name, run.mqtt_topic());
+    let began = publish(stand.mqtt(), name, &topic, Schedule::Flood, count)?.began;
+    Ok(stand.wait_records(run, count)? - began)
+}
+
 fn flood_bare(bench: &mut Bench, count: u64, append: bool) -> Result<Flooded> {
     let stand = bench.stand()?;
     let run = stand.run(1)?;
     let process = stand.bare(&run, append)?;
     let before = stand::usage_of(&process)?;
-    let began = publish(
-        stand.mqtt(),
-        &run.name,
-        &run.mqtt_topic(),
-        Schedule::Flood,
-        count,
-    )?
-    .began;
-    let took = stand.wait_records(&run, count)? - began;
+    let took = flood(stand, &run, count)?;
     let used = stand::usage_of(&process)?.since(before);
     drop(process);
     stand.count_numbers(&run, count, stand::bare_number)?;
@@ -99,15 +98,7 @@ fn flood_ours(bench: &mut Bench, count: u64) -> Result<Flooded> {
     let mut agent = stand.agent(&run, &stand.mqtt_source(&run))?;
     stand::start_subscribed(&mut agent)?;
     let before = stand::usage(&mut agent)?;
-    let began = publish(
-        stand.mqtt(),
-        &run.name,
-        &run.mqtt_topic(),
-        Schedule::Flood,
-        count,
-    )?
-    .began;
-    let took = stand.wait_records(&run, count)? - began;
+    let took = flood(stand, &run, count)?;
     let used = stand::usage(&mut agent)?.since(before);
     agent.stop(PATIENCE)?;
     stand.count_numbers(&run, count, stand::our_number)?;
