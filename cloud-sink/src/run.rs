@@ -26,7 +26,7 @@ use crate::{
     catalogue::{self, Catalogue},
     config::{Config, Kind, Uri},
     conservation::Conservation,
-    kafka::{Consumer, Gate, Producer, Settings, Started, Topics},
+    kafka::{Consumer, Gate, Producer, Settings, Started, Topics, Witness},
     link::Links,
     pipeline::{Destination, Ends, Outlets, Pipeline},
     schemas::Ask,
@@ -131,6 +131,7 @@ impl Stages {
             events,
             offsets,
             gate: self.watched.gate.clone(),
+            witness: Arc::new(Witness::new(self.settings.clone())),
             parts: Arc::new(Outlets {
                 store: self.store.clone(),
                 producer,

@@ -38,6 +38,7 @@ mod on_the_stack {
     mod faults_fleet;
     mod faults_link;
     mod faults_mongodb;
+    mod faults_remade;
     mod faults_sink;
     mod faults_topics;
     mod faults_versions;

@@ -5,7 +5,7 @@ use protocol_host::{registry, supervisor::Pulses};
 use super::*;
 use crate::{
     decode::Reason,
-    kafka::{Consumer, Producer, Settings, Started},
+    kafka::{Consumer, Producer, Settings, Started, Witness},
     message::{Coordinates, Message, Partition},
     store::Store,
 };
@@ -51,6 +51,7 @@ impl Bench {
             events,
             offsets,
             gate,
+            witness: Arc::new(Witness::new(settings.clone())),
             parts: Arc::new(Parts {
                 store: store.await.unwrap(),
                 producer: Producer::new(&settings).unwrap(),
