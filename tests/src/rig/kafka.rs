@@ -219,7 +219,7 @@ impl Kafka {
         let witness: BaseConsumer = self.config().create()?;
         let metadata = witness.fetch_metadata(Some(topic), WITHIN)?;
         let partitions = metadata.topics().first().context("topic in its metadata")?;
-        let mut has_any = || {
+        let has_any = || {
             let mut ids = partitions.partitions().iter().map(|one| one.id());
             ids.any(|id| witness.fetch_watermarks(topic, id, WITHIN).is_ok())
         };
