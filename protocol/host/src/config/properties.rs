@@ -66,6 +66,8 @@ pub fn problem(file: &Path, line: usize, name: &str, mistake: Mistake) -> Proble
 fn parse(file: &Path, text: &str, daemon: &Daemon) -> Result<Properties, Vec<Problem>> {
     let mut read = Properties::default();
     let mut problems = Vec::new();
+    // Windows' editors begin a file with a byte order mark, which nobody sees.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, text) in logical_lines(text) {
         let Some((name, value)) = text.split_once('=') else {
             let mistake = Mistake::new("is not of the form name=value");

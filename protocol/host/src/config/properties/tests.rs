@@ -93,6 +93,14 @@ fn both_forms_of_confluents_file_say_the_same() {
 }
 
 #[test]
+fn a_file_saved_on_windows_says_the_same() {
+    for text in [LIBRDKAFKAS, JAVAS] {
+        let saved = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        assert_eq!(settings(&saved), settings(text));
+    }
+}
+
+#[test]
 fn the_registry_is_picked_out() {
     assert!(matches!(
         parsed(LIBRDKAFKAS).registry(None, false),
