@@ -13,6 +13,7 @@ pub mod facts;
 mod failure;
 mod limiter;
 pub mod look;
+mod polled;
 mod producer;
 mod record;
 pub mod schema;
