@@ -57,6 +57,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("systemctl", "the tests have no systemd of their own"),
     ("journalctl", "the tests have no systemd of their own"),
     (
+        "cloud-sink check -c /etc",
+        "reads what is installed; `every_configuration_in_the_documentation_passes_check`",
+    ),
+    (
         "edge-agent check -c /etc",
         "reads what is installed; `every_configuration_in_the_documentation_passes_check`",
     ),
