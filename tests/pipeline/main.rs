@@ -23,6 +23,7 @@ mod page;
 mod reload;
 mod secrets;
 mod supervised;
+mod transcript;
 mod verdict;
 
 mod on_the_stack {
