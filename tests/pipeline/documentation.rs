@@ -12,11 +12,18 @@ use anyhow::{Context as _, Result, ensure};
 /// The rows of the table of CONTRIBUTING.md whose head begins so, by cells.
 fn listed(head: &str) -> Result<Vec<Vec<String>>> {
     let page = fs::read_to_string(root().join("CONTRIBUTING.md"))?;
-    let (_, rest) = page.split_once(&format!("| {head}")).context(head.to_owned())?;
-    let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let (_, rest) = page
+        .split_once(&format!("| {head}"))
+        .context(head.to_owned())?;
+    let rows = rest
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
     let cells = |row: &str| {
         let cells = row.trim_matches('|').split(" | ");
-        cells.map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+        cells
+            .map(|cell| cell.trim().trim_matches('`').to_owned())
+            .collect()
     };
     Ok(rows.map(cells).collect())
 }
@@ -24,7 +31,10 @@ fn listed(head: &str) -> Result<Vec<Vec<String>>> {
 /// Beginnings of lines of `sh` that are not run here, and say why.
 fn elsewhere() -> Result<Vec<String>> {
     let rows = listed("a line of `sh`")?;
-    Ok(rows.into_iter().filter_map(|row| row.into_iter().next()).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| row.into_iter().next())
+        .collect())
 }
 
 fn root() -> PathBuf {
@@ -116,7 +126,10 @@ fn every_command_in_the_documentation_is_run_or_says_who_runs_it() -> Result<()>
     }
     ensure!(run > 0, "no command was found: has the fence changed?");
     for prefix in &elsewhere {
-        ensure!(named.contains(prefix), "no page has a line that begins with {prefix}");
+        ensure!(
+            named.contains(prefix),
+            "no page has a line that begins with {prefix}"
+        );
     }
     Ok(())
 }
@@ -125,7 +138,15 @@ fn every_command_in_the_documentation_is_run_or_says_who_runs_it() -> Result<()>
 fn every_block_in_the_documentation_is_held_by_a_test_or_listed_with_the_reason() -> Result<()> {
     let rows = listed("page | block")?;
     let mut used = BTreeSet::new();
-    let programs = ["edge-agent ", "cloud-sink ", "hardware-sim ", "dev/", "sudo ", "docker ", "cargo "];
+    let programs = [
+        "edge-agent ",
+        "cloud-sink ",
+        "hardware-sim ",
+        "dev/",
+        "sudo ",
+        "docker ",
+        "cargo ",
+    ];
     for (name, page) in pages()? {
         for (begin, info, text) in all_blocks(&page) {
             let words: Vec<&str> = info.split_whitespace().collect();
@@ -134,21 +155,31 @@ fn every_block_in_the_documentation_is_held_by_a_test_or_listed_with_the_reason(
                 ["toml", "edge-agent" | "cloud-sink", "part"] => continue,
                 ["console"] => {}
                 _ => {
-                    let command = text.lines().find(|line| programs.iter().any(|p| line.starts_with(p)));
-                    ensure!(command.is_none(), "{name}:{begin}: {command:?} is to be in a block `sh`");
+                    let command = text
+                        .lines()
+                        .find(|line| programs.iter().any(|p| line.starts_with(p)));
+                    ensure!(
+                        command.is_none(),
+                        "{name}:{begin}: {command:?} is to be in a block `sh`"
+                    );
                 }
             }
             let is_row = |row: &&Vec<String>| {
                 let kind = if row[1] == "none" { "" } else { &row[1] };
-                row[0] == name && (info == kind || !kind.is_empty() && info.starts_with(&format!("{kind} ")))
+                row[0] == name
+                    && (info == kind || !kind.is_empty() && info.starts_with(&format!("{kind} ")))
             };
             let row = rows.iter().find(is_row);
-            let row = row.with_context(|| format!("{name}:{begin}: a block `{info}` that nothing holds"))?;
+            let row = row
+                .with_context(|| format!("{name}:{begin}: a block `{info}` that nothing holds"))?;
             used.insert(row);
         }
     }
     for row in &rows {
-        ensure!(row.len() == 3 && !row[2].is_empty(), "{row:?} has no reason");
+        ensure!(
+            row.len() == 3 && !row[2].is_empty(),
+            "{row:?} has no reason"
+        );
         ensure!(used.contains(row), "no page has the block of {row:?}");
     }
     Ok(())
@@ -160,7 +191,10 @@ fn question(command: &str) -> Vec<&str> {
         let letters = word.trim_start_matches('-');
         !letters.is_empty() && letters.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
     };
-    command.split_whitespace().take_while(|word| is_name(word)).collect()
+    command
+        .split_whitespace()
+        .take_while(|word| is_name(word))
+        .collect()
 }
 
 #[test]
@@ -181,7 +215,10 @@ fn every_command_that_a_sentence_names_exists() -> Result<()> {
             let said = harness::process::said(&output);
             ensure!(output.status.success(), "{name}: {code}\n{said}");
             for option in words.iter().filter(|word| word.starts_with("--")) {
-                ensure!(said.contains(option), "{name}: {code}: no {option} in\n{said}");
+                ensure!(
+                    said.contains(option),
+                    "{name}: {code}: no {option} in\n{said}"
+                );
             }
         }
     }
@@ -194,12 +231,18 @@ fn whole(program: &str, part: &str) -> String {
     let lacks: &[(&str, &str)] = match program {
         "edge-agent" => &[
             ("[agent]", "[agent]\ngateway = \"gw7\"\n"),
-            ("[kafka]", "[kafka]\nbootstrap = \"127.0.0.1:9092\"\ntopic = \"readings\"\n"),
+            (
+                "[kafka]",
+                "[kafka]\nbootstrap = \"127.0.0.1:9092\"\ntopic = \"readings\"\n",
+            ),
         ],
         _ => &[
             ("[kafka]", "[kafka]\nbootstrap = \"127.0.0.1:9092\"\n"),
             ("[mongodb]", "[mongodb]\nuri = \"mongodb://127.0.0.1\"\n"),
-            ("[[route]]", "[[route]]\ntopic = \"readings\"\ncollection = \"readings\"\n"),
+            (
+                "[[route]]",
+                "[[route]]\ntopic = \"readings\"\ncollection = \"readings\"\n",
+            ),
         ],
     };
     let lacks = lacks.iter().filter(|(table, _)| !part.contains(table));

@@ -60,6 +60,7 @@ mod on_the_stack {
     mod sink_memory;
     mod sink_registered;
     mod timeseries;
+    mod walkthrough;
     mod whole_way;
 
     use anyhow::{Result, ensure};

@@ -122,9 +122,17 @@ impl Folder {
         }
         // What is asked changes with what goes on, brokers hear of what was made a moment later, and a machine that
         // is busy answers with time-outs first. A change is made once.
-        let is_question = [" check ", " audit ", "curl ", "grep ", " queue stat", "tail "]
-            .iter()
-            .any(|word| format!(" {}", step.command).contains(word));
+        let words = [
+            " check ",
+            " audit ",
+            " scan ",
+            " monitor ",
+            " curl ",
+            " grep ",
+            " queue stat ",
+        ];
+        let line = format!(" {}", step.command);
+        let is_question = words.iter().any(|word| line.contains(word));
         let patience = if is_question {
             2 * PATIENCE
         } else {
