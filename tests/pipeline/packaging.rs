@@ -42,7 +42,7 @@ fn have(program: &str) -> bool {
 }
 
 /// `PACKAGE_VERSION_….deb` in a folder of the build's, made if it is not there yet.
-fn package(package: &str, version: &str, folder: &str) -> Result<PathBuf> {
+pub fn package(package: &str, version: &str, folder: &str) -> Result<PathBuf> {
     // One after the other: the machine is shared, and the tests want the same ones.
     static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
