@@ -28,8 +28,9 @@ use crate::{
     wait,
 };
 
-/// How long anything may take that is bound to happen: generous, since the machine is shared.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take that is bound to happen: generous, since the machine is shared and patience costs
+/// nothing where it is not needed.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// For the sink's `[kafka]`: Kafka gives the partitions of a sink that was killed to the next one only
 /// after its session ended, by default after half a minute in which a test would only wait.
@@ -314,7 +315,7 @@ impl Rig {
     fn ended(mut self, may_be: impl Fn(&str) -> bool) -> Result<()> {
         for daemon in [&mut self.agent, &mut self.sink] {
             if daemon.runs() {
-                let status = daemon.stop(Duration::from_secs(20))?;
+                let status = daemon.stop(PATIENCE)?;
                 ensure!(
                     status.success(),
                     "ended with {status}\n{}",

@@ -1,9 +1,9 @@
 //! Acknowledgement and redelivery over MQTT, against a broker played by hand.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use harness::rig::{Rig, broker::Broker};
+use harness::rig::{PATIENCE, Rig, broker::Broker};
 
 /// Like [`super::MQTT`], without a sequence in the payload: all there is, is the packet.
 const WITHOUT_SEQUENCE: &str = r#"
@@ -125,7 +125,7 @@ fn acknowledgements_go_out_in_the_order_of_arrival() -> Result<()> {
     }
     let mut acks = Vec::new();
     while acks.len() < 100 {
-        match session.next_ack(Duration::from_secs(20))? {
+        match session.next_ack(PATIENCE)? {
             Some(ack) => acks.push(ack),
             None => break,
         }
