@@ -279,12 +279,12 @@ impl Rig {
     /// Waits until MongoDB holds `count` readings, or more.
     ///
     /// # Errors
-    /// It does not within [`PATIENCE`]; with the ends of both logs.
+    /// It does not, and no more of them came for [`PATIENCE`]; with the ends of both logs.
     pub fn wait_until_stored(&self, count: u64) -> Result<()> {
         let mut last = 0;
-        wait::until_true(&format!("{count} documents"), PATIENCE, || {
+        wait::while_it_grows(&format!("{count} documents"), PATIENCE, count, || {
             last = self.documents.count()?;
-            Ok(last >= count)
+            Ok(last)
         })
         .with_context(|| {
             format!(
