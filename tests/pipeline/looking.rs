@@ -3,13 +3,15 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
-    time::Duration,
 };
 
 use anyhow::{Result, ensure};
 use hardware_sim::{Options, Scenario, Sim, native::modbus::profiles};
-use harness::port;
+use harness::{port, rig::PATIENCE};
 use protocol::frame::{Ack, Frame, Verdict};
+
+/// Milliseconds for the answer of a unit: on a busy machine the simulated ones think longer than real ones.
+const PATIENT: &str = "2000";
 
 fn sim(dir: &Path, devices: &str) -> Result<Sim> {
     let scenario: Scenario = devices.parse()?;
@@ -50,7 +52,15 @@ fn a_scan_names_the_units_of_a_line_and_of_a_server() -> Result<()> {
         ),
     )?;
     let bus = text(&dir.path().join("bus"));
-    let (output, said) = agent(&["scan", "modbus", &bus, "--units", "1-6"])?;
+    let (output, said) = agent(&[
+        "scan",
+        "modbus",
+        &bus,
+        "--units",
+        "2-6",
+        "--timeout",
+        PATIENT,
+    ])?;
     ensure!(output.status.success(), "{said}");
     let found: Vec<&str> = said
         .lines()
@@ -65,14 +75,22 @@ fn a_scan_names_the_units_of_a_line_and_of_a_server() -> Result<()> {
         found[1].starts_with("unit 5 ") && said.contains("profile = \"sdm120\""),
         "{said}"
     );
-    let (output, said) = agent(&["scan", "modbus", &address, "--units", "1-2"])?;
+    let (output, said) = agent(&[
+        "scan",
+        "modbus",
+        &address,
+        "--units",
+        "1-2",
+        "--timeout",
+        PATIENT,
+    ])?;
     ensure!(
         output.status.success() && said.contains("profile = \"sdm630\""),
         "{said}"
     );
     let (output, said) = agent(&["scan", "modbus", &bus, "--units", "9"])?;
     ensure!(output.status.code() == Some(69), "{said}");
-    sim.stop(Duration::from_secs(5))?;
+    sim.stop(PATIENCE)?;
     Ok(())
 }
 
@@ -105,7 +123,7 @@ fn a_scan_recognises_every_profile_the_simulator_plays() -> Result<()> {
                         "--units",
                         "1",
                         "--timeout",
-                        "5000",
+                        "20000",
                     ];
                     let (output, said) = agent(&scan)?;
                     let named = said.contains(&format!("profile = {name:?}"));
@@ -119,7 +137,7 @@ fn a_scan_recognises_every_profile_the_simulator_plays() -> Result<()> {
             Err(panic) => std::panic::resume_unwind(panic),
         })
     })?;
-    sim.stop(Duration::from_secs(5))?;
+    sim.stop(PATIENCE)?;
     Ok(())
 }
 
@@ -136,11 +154,11 @@ fn a_scan_names_what_speaks_on_a_line() -> Result<()> {
     let sim = sim(dir.path(), &devices)?;
     for id in known {
         let line = text(&dir.path().join(id));
-        let (output, said) = agent(&["scan", "serial", &line])?;
+        let (output, said) = agent(&["scan", "serial", &line, "--for", "30"])?;
         ensure!(output.status.success(), "{id}: {said}");
         ensure!(said.contains(&format!("mode = {id:?}")), "{id}: {said}");
     }
-    sim.stop(Duration::from_secs(5))?;
+    sim.stop(PATIENCE)?;
     Ok(())
 }
 
@@ -186,7 +204,7 @@ fn a_probe_shows_bytes_values_and_what_becomes_of_them_and_ends() -> Result<()> 
     // The state `warming_up` is under the dead band too, and does not change.
     ensure!(lines[2]["suppressed"] == "deadband", "{said}");
     ensure!(!dir.path().join("state").exists(), "a probe keeps nothing");
-    sim.stop(Duration::from_secs(5))?;
+    sim.stop(PATIENCE)?;
     let (output, said) = agent(&["probe", "-c", &config, "--for", "1"])?;
     ensure!(output.status.code() == Some(69), "{said}");
     ensure!(said.contains("link down"), "{said}");
@@ -220,7 +238,7 @@ fn a_monitor_says_why_a_byte_was_rejected() -> Result<()> {
         "[[device]]\nid = \"meter\"\nkind = \"meter\"\nevery = \"100ms\"\nlink = { pty = { mode = \"frames\" } }\n",
     )?;
     let line = text(&dir.path().join("meter"));
-    let (output, said) = agent(&["monitor", &line, "-n", "1", "--for", "20"])?;
+    let (output, said) = agent(&["monitor", &line, "-n", "1", "--for", "120"])?;
     ensure!(output.status.success() && said.contains("hello "), "{said}");
     drop(sim);
     Ok(())
@@ -242,7 +260,7 @@ fn a_recording_is_played_into_a_line() -> Result<()> {
     let log = dir.path().join("play.log");
     let _player = harness::process::Process::spawn("play", &mut player, &log)?;
     let port = lines.join("dust");
-    harness::wait::until_true("the line", harness::rig::PATIENCE, || Ok(port.exists()))?;
+    harness::wait::until_true("the line", PATIENCE, || Ok(port.exists()))?;
     let source = format!(
         "[[serial]]\nname = \"dust\"\nport = {port:?}\nbaud = 9600\nmode = \"sds011\"\ndevice = \"dust\"\n"
     );

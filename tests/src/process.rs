@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::wait;
 
+/// By when a killed process is gone: it may be in the middle of a write that takes long.
+const GONE: Duration = Duration::from_secs(60);
+
 /// What a command said: its output, then its errors.
 #[must_use]
 pub fn said(output: &Output) -> String {
@@ -211,7 +214,7 @@ impl Process {
     /// Not permitted.
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::KILL)?;
-        self.wait(Duration::from_secs(10)).map(drop)
+        self.wait(GONE).map(drop)
     }
 
     /// SIGTERM, and waits until it is gone; SIGKILL when that takes too long, which is an error.
@@ -306,7 +309,7 @@ mod tests {
     fn a_frozen_process_can_be_stopped() {
         let mut process = sleeper();
         process.freeze().unwrap();
-        process.stop(Duration::from_secs(5)).unwrap();
+        process.stop(Duration::from_secs(60)).unwrap();
         assert!(!process.runs());
     }
 }

@@ -161,9 +161,8 @@ fn look(
                 None => {}
                 Some(Err(KafkaError::PartitionEOF(number))) => {
                     // The mark and all after it are gone.
-                    if open.remove(&number).is_some() {
-                        found.insert(partition(number), Found::Gone);
-                    }
+                    let gone = open.remove(&number);
+                    found.extend(gone.map(|_| (partition(number), Found::Gone)));
                 }
                 Some(Err(error)) => debug!(%error, topic, "mark not read yet"),
                 Some(Ok(record)) => {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 const MIB: u64 = 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Rig {
     ingest: Ingest,

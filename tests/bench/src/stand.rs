@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Longest wait for a service.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How a sink gets nothing else to do.
 const NOBODY: &str = "127.0.0.1:1";
 

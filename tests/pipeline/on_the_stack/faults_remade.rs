@@ -92,7 +92,10 @@ fn a_topic_deleted_under_running_daemons_is_named_by_both_and_a_new_one_takes_wh
     })
     .with_context(|| rig.sink.end_of_log())?;
     let status = rig.agent_status()?;
-    ensure!(status.balance.dropped.values().sum::<u64>() == 0, "{status:?}");
+    ensure!(
+        status.balance.dropped.values().sum::<u64>() == 0,
+        "{status:?}"
+    );
 
     Kafka::create(rig.address(Kind::Kafka), &[(&topic, 3, false)])?;
     rig.wait_until_stored(50)?;

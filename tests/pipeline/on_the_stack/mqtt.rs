@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     sync::mpsc::{Receiver, channel},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -134,7 +133,7 @@ fn acknowledgements_go_out_in_the_order_of_arrival() -> Result<()> {
     }
     let mut acks = Vec::new();
     while acks.len() < 100 {
-        match session.next_ack(Duration::from_secs(20))? {
+        match session.next_ack(PATIENCE)? {
             Some(ack) => acks.push(ack),
             None => break,
         }

@@ -18,7 +18,7 @@ use rdkafka::{
 
 /// Partitions of the readings topic: more than one, so that order is not had for nothing.
 const PARTITIONS: i32 = 3;
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// The topics of a rig.
 #[derive(Debug, Clone)]
@@ -266,17 +266,24 @@ impl Kafka {
         }
         consumer.assign(&wanted)?;
         let mut records = Vec::new();
-        let deadline = Instant::now() + WITHIN;
+        let mut deadline = Instant::now() + WITHIN;
+        let mut said = None;
         // Compaction and transactions leave holes; no rig's topic has any while it is read.
         while missing > 0 {
             if Instant::now() > deadline {
-                bail!("{missing} records of {topic} did not come");
+                bail!("{missing} records of {topic} did not come: {said:?}");
             }
-            let Some(message) = consumer.poll(Duration::from_millis(200)) else {
-                continue;
+            let message = match consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => message,
+                // A connection that broke is made again; whatever it is, the records come or do not.
+                Some(Err(error)) => {
+                    said = Some(error);
+                    continue;
+                }
+                None => continue,
             };
-            let message = message?;
             missing -= 1;
+            deadline = Instant::now() + WITHIN;
             let headers = message.headers().map(|headers| {
                 let named = |header: Header<'_, &[u8]>| {
                     (

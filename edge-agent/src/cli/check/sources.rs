@@ -66,9 +66,6 @@ pub fn ask(config: &Config, report: &mut Report) -> Result<(), Exit> {
 
 /// Where a source is, and which devices are asked there.
 fn place(settings: Settings<'_>) -> (String, BTreeSet<&str>) {
-    let ids = |polled: &Polled| -> BTreeSet<&str> {
-        polled.devices.iter().map(|one| one.id.as_str()).collect()
-    };
     match settings {
         Settings::Serial(serial) => {
             let polled = match &serial.mode {
@@ -86,6 +83,10 @@ fn place(settings: Settings<'_>) -> (String, BTreeSet<&str>) {
             BTreeSet::new(),
         ),
     }
+}
+
+fn ids(polled: &Polled) -> BTreeSet<&str> {
+    polled.devices.iter().map(|one| one.id.as_str()).collect()
 }
 
 impl Asked<'_> {

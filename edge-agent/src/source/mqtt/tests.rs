@@ -19,7 +19,7 @@ use crate::{
     source::intake::Far,
 };
 
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(200);
 
 const CONNECT: u8 = 0x10;
