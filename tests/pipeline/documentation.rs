@@ -233,7 +233,7 @@ fn whole(program: &str, part: &str) -> String {
             ("[agent]", "[agent]\ngateway = \"gw7\"\n"),
             (
                 "[kafka]",
-                "[kafka]\nbootstrap = \"127.0.0.1:9092\"\ntopic = \"readings\"\n",
+                "[kafka]\nbootstrap = \"127.0.0.1:9092\"\ntopic = \"telemetry.readings.v1\"\n",
             ),
         ],
         _ => &[
@@ -241,7 +241,7 @@ fn whole(program: &str, part: &str) -> String {
             ("[mongodb]", "[mongodb]\nuri = \"mongodb://127.0.0.1\"\n"),
             (
                 "[[route]]",
-                "[[route]]\ntopic = \"readings\"\ncollection = \"readings\"\n",
+                "[[route]]\ntopic = \"telemetry.readings.v1\"\ncollection = \"readings\"\n",
             ),
         ],
     };
