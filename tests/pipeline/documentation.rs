@@ -245,9 +245,20 @@ fn whole(program: &str, part: &str) -> String {
             ),
         ],
     };
+    // What a rule names has to be there.
+    let named: BTreeSet<&str> = part
+        .lines()
+        .filter_map(|line| line.strip_prefix("source = "))
+        .collect();
+    let sources: String = named
+        .iter()
+        .map(|name| {
+            format!("[[serial]]\nname = {name}\nport = \"/dev/ttyS0\"\nmode = \"frames\"\n")
+        })
+        .collect();
     let lacks = lacks.iter().filter(|(table, _)| !part.contains(table));
     let lacks: String = lacks.map(|(_, text)| *text).collect();
-    format!("{part}\n{lacks}")
+    format!("{part}\n{lacks}{sources}")
 }
 
 #[test]

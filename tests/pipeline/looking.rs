@@ -212,7 +212,7 @@ fn a_monitor_says_why_a_byte_was_rejected() -> Result<()> {
     let (output, said) = agent(&["monitor", &text(&capture)])?;
     ensure!(output.status.code() == Some(1), "{said}");
     ensure!(
-        said.contains("Ack") && said.contains("REJECTED frame crc is"),
+        said.contains("ack  ") && said.contains("REJECTED frame crc is"),
         "{said}"
     );
 
