@@ -233,7 +233,7 @@ fn whole(program: &str, part: &str) -> String {
             ("[agent]", "[agent]\ngateway = \"gw7\"\n"),
             (
                 "[kafka]",
-                "[kafka]\nbootstrap = \"127.0.0.1:9092\"\ntopic = \"readings\"\n",
+                "[kafka]\nbootstrap = \"127.0.0.1:9092\"\ntopic = \"telemetry.readings.v1\"\n",
             ),
         ],
         _ => &[
@@ -241,13 +241,24 @@ fn whole(program: &str, part: &str) -> String {
             ("[mongodb]", "[mongodb]\nuri = \"mongodb://127.0.0.1\"\n"),
             (
                 "[[route]]",
-                "[[route]]\ntopic = \"readings\"\ncollection = \"readings\"\n",
+                "[[route]]\ntopic = \"telemetry.readings.v1\"\ncollection = \"readings\"\n",
             ),
         ],
     };
+    // What a rule names has to be there.
+    let named: BTreeSet<&str> = part
+        .lines()
+        .filter_map(|line| line.strip_prefix("source = "))
+        .collect();
+    let sources: String = named
+        .iter()
+        .map(|name| {
+            format!("[[serial]]\nname = {name}\nport = \"/dev/ttyS0\"\nmode = \"frames\"\n")
+        })
+        .collect();
     let lacks = lacks.iter().filter(|(table, _)| !part.contains(table));
     let lacks: String = lacks.map(|(_, text)| *text).collect();
-    format!("{part}\n{lacks}")
+    format!("{part}\n{lacks}{sources}")
 }
 
 #[test]

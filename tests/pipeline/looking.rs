@@ -1,6 +1,7 @@
 //! `scan`, `probe` and `monitor` against simulated devices, and nothing else running.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -229,7 +230,7 @@ fn a_monitor_says_why_a_byte_was_rejected() -> Result<()> {
     let (output, said) = agent(&["monitor", &text(&capture)])?;
     ensure!(output.status.code() == Some(1), "{said}");
     ensure!(
-        said.contains("Ack") && said.contains("REJECTED frame crc is"),
+        said.contains("ack  ") && said.contains("REJECTED frame crc is"),
         "{said}"
     );
 
@@ -271,5 +272,53 @@ fn a_recording_is_played_into_a_line() -> Result<()> {
         said.contains("decoded  pm10_ug_m3=261.8 pm2_5_ug_m3=123.6"),
         "{said}"
     );
+    Ok(())
+}
+
+#[test]
+fn an_online_check_opens_each_source_and_names_what_does_not_answer() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let sim = sim(
+        dir.path(),
+        "[[device]]\nid = \"bus\"\nkind = \"meter\"\nlink = { modbus = { slaves = [ { unit = 1, profile = \"sdm120\" } ] } }\n\
+         [[device]]\nid = \"room\"\nkind = \"climate\"\nlink = { pty = { mode = \"frames\" } }\n",
+    )?;
+    let nobody = format!("127.0.0.1:{}", port::free()?);
+    let lines = text(dir.path());
+    let line = |name: &str, mode: &str| {
+        format!("[[serial]]\nname = \"{name}\"\nport = \"{lines}/{name}\"\nmode = \"{mode}\"\n")
+    };
+    let meter = |unit: u8| {
+        format!("[[serial.device]]\nid = \"meter-{unit}\"\nunit = {unit}\nprofile = \"sdm120\"\n")
+    };
+    let config = dir.path().join("agent.toml");
+    let (room, gone, bus) = (
+        line("room", "frames"),
+        line("gone", "frames"),
+        line("bus", "modbus"),
+    );
+    let (one, two) = (meter(1), meter(2));
+    fs::write(
+        &config,
+        format!(
+            "[agent]\ngateway = \"gw7\"\n[kafka]\nbootstrap = \"{nobody}\"\ntopic = \"readings\"\n\
+             {room}{gone}{bus}baud = 9600\n{one}{two}\
+             [[mqtt]]\nname = \"house\"\nurl = \"mqtt://{nobody}\"\nsubscribe = [{{ topic = \"a/{{device}}\" }}]\n"
+        ),
+    )?;
+    let (output, said) = agent(&["check", "--online", "-c", &text(&config)])?;
+    ensure!(output.status.code() == Some(69), "{said}");
+    for told in [
+        &format!("serial     room  {lines}/room  ok   opened"),
+        &format!(
+            "serial     gone  {lines}/gone  FAIL No such file or directory\n           fix: is it plugged in?"
+        ),
+        &format!("serial     bus  {lines}/bus  FAIL no answer of meter-2\n"),
+        &format!("mqtt       house  {nobody}  FAIL"),
+        &format!("kafka      {nobody}  FAIL"),
+    ] {
+        ensure!(said.contains(told.as_str()), "{told} is not in\n{said}");
+    }
+    sim.stop(Duration::from_secs(5))?;
     Ok(())
 }

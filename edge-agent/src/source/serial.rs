@@ -418,12 +418,13 @@ pub(super) fn open(
 fn explained(error: io::Error) -> io::Error {
     let text = error.to_string();
     let remedy = match error.kind() {
+        // Before its kind, which is that of a port that is not there.
+        _ if text.contains("exclusive lock") => {
+            "another process has it open, perhaps the agent itself; one line has one reader"
+        }
         io::ErrorKind::NotFound => "is it plugged in? edge-agent scan serial lists what is",
         io::ErrorKind::PermissionDenied => {
             "who runs this has to be in the group of the port (dialout)"
-        }
-        _ if text.contains("exclusive lock") => {
-            "another process has it open, perhaps the agent itself; one line has one reader"
         }
         _ => return error,
     };

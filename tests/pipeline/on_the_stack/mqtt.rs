@@ -160,6 +160,7 @@ fn messages_sent_while_the_agent_is_away_arrive_when_it_is_back() -> Result<()> 
 
 /// What is retained under a topic, as it changes.
 fn listen(address: &str, topic: &str) -> Result<Receiver<Value>> {
+    let address = address.strip_prefix("mqtt://").context("no mqtt://")?;
     let (host, port) = address.rsplit_once(':').context("no host:port")?;
     let mut options = MqttOptions::new(format!("listener of {topic}"), host, port.parse::<u16>()?);
     options.set_max_packet_size(8 << 20, 8 << 20);

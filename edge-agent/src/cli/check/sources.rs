@@ -33,8 +33,9 @@ struct Asked<'c> {
     kind: LinkKind,
     name: String,
     place: String,
-    /// Devices that are asked, and have to answer.
+    /// Devices that are asked and have not answered.
     polled: BTreeSet<&'c str>,
+    good: &'static str,
     probe: Probe,
 }
 
@@ -52,6 +53,7 @@ pub fn ask(config: &Config, report: &mut Report) -> Result<(), Exit> {
         asked.push(Asked {
             kind,
             name,
+            good: good(kind, !polled.is_empty()),
             place,
             polled,
             probe,
@@ -85,6 +87,14 @@ fn place(settings: Settings<'_>) -> (String, BTreeSet<&str>) {
     }
 }
 
+const fn good(kind: LinkKind, is_polled: bool) -> &'static str {
+    match (kind, is_polled) {
+        (LinkKind::Mqtt, _) => "subscribed",
+        (_, true) => "every device answers",
+        (_, false) => "opened",
+    }
+}
+
 fn ids(polled: &Polled) -> BTreeSet<&str> {
     polled.devices.iter().map(|one| one.id.as_str()).collect()
 }
@@ -97,7 +107,11 @@ impl Asked<'_> {
         let part = format!("{:<10}", self.kind.as_str());
         let what = format!("{}  {}", self.name, self.place);
         match state {
-            LinkState::Down(why) => report.fail_at(&part, &what, &why, self.remedy()),
+            LinkState::Down(why) => {
+                // Most reasons end with their remedy.
+                let (why, fix) = why.split_once("; ").unwrap_or((&why, self.remedy()));
+                report.fail_at(&part, &what, why, fix);
+            }
             _ if !self.polled.is_empty() => {
                 let silent: Vec<&str> = self.polled.iter().copied().collect();
                 let message = format!("no answer of {}", silent.join(", "));
@@ -107,7 +121,7 @@ impl Asked<'_> {
                 let message = format!("no answer within {} s", begun.elapsed().as_secs());
                 report.fail_at(&part, &what, &message, self.remedy());
             }
-            LinkState::Up => report.line(format_args!("{part} {what}  ok   {}", self.good())),
+            LinkState::Up => report.line(format_args!("{part} {what}  ok   {}", self.good)),
         }
     }
 
@@ -131,14 +145,6 @@ impl Asked<'_> {
                 LinkState::Connecting if is_over => return state,
                 LinkState::Up | LinkState::Connecting => {}
             }
-        }
-    }
-
-    const fn good(&self) -> &'static str {
-        match self.kind {
-            LinkKind::Mqtt => "subscribed",
-            LinkKind::Modbus => "every device answers",
-            _ => "opened",
         }
     }
 
