@@ -308,21 +308,21 @@ impl Checkpoints {
         looks.collect()
     }
 
-    /// What a look has found. If the topic was made anew, the offset up to which its former life was read at
-    /// least; the partition has to begin again, and until then each look finds the same.
-    pub fn looked(&mut self, look: &Look, found: Found) -> Option<i64> {
+    /// What a look has found; whether the topic was made anew. Then the partition has to be taken again, and
+    /// until then each look finds the same.
+    #[must_use]
+    pub fn looked(&mut self, look: &Look, found: Found) -> bool {
         let state = self.partitions.get_mut(&look.partition);
-        let state = state.filter(|state| state.fence == look.fence)?;
-        match found {
-            Found::Another => return Some(look.mark.offset + 1),
-            // With the record the proof is gone: the next one has to do.
-            Found::Same | Found::Gone => {
-                if state.next_mark.is_some() {
-                    state.mark = state.next_mark.take();
-                }
-            }
+        let Some(state) = state.filter(|state| state.fence == look.fence) else {
+            return false;
+        };
+        // Without its record the proof is gone: the next one has to do.
+        if found != Found::Another && state.next_mark.is_some() {
+            state.mark = state.next_mark.take();
+            // Whoever takes the partition next is to look for this one.
+            state.next = state.next.or(state.settled_to);
         }
-        None
+        found == Found::Another
     }
 
     /// What became of a reading.
@@ -522,14 +522,14 @@ mod tests {
         checkpoints.read(&message(10));
         // No answer, another try.
         assert_eq!(look(&mut checkpoints), first);
-        assert_eq!(checkpoints.looked(&first, Found::Same), None);
+        assert!(!checkpoints.looked(&first, Found::Same));
         let second = look(&mut checkpoints);
         assert_eq!(second.mark, mark(8));
         // The proof is gone with the record.
-        assert_eq!(checkpoints.looked(&second, Found::Gone), None);
+        assert!(!checkpoints.looked(&second, Found::Gone));
         let third = look(&mut checkpoints);
         assert_eq!(third.mark, mark(10));
-        assert_eq!(checkpoints.looked(&third, Found::Same), None);
+        assert!(!checkpoints.looked(&third, Found::Same));
         assert_eq!(look(&mut checkpoints), third, "nothing was read since");
 
         // What was asked for by an assignment that went says nothing of the one that came.
@@ -537,11 +537,11 @@ mod tests {
             fence: 3,
             ..third.clone()
         };
-        assert_eq!(checkpoints.looked(&stale, Found::Another), None);
+        assert!(!checkpoints.looked(&stale, Found::Another));
         for _ in 0..2 {
-            assert_eq!(checkpoints.looked(&third, Found::Another), Some(11));
+            assert!(checkpoints.looked(&third, Found::Another));
             checkpoints.read(&message(90));
-            assert_eq!(look(&mut checkpoints), third, "until it begins again");
+            assert_eq!(look(&mut checkpoints), third, "until it is taken again");
         }
     }
 

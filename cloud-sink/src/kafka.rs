@@ -72,7 +72,7 @@ pub enum Event {
         done: SyncSender<()>,
     },
     /// Offsets `from..to` are gone from the topic before they were read, or the topic was made anew
-    /// (`to` below `from`, and then an assignment follows); consumption goes on at `to`.
+    /// (`to` below `from`; then an assignment follows); consumption goes on at `to`.
     Gap {
         /// Where.
         partition: Partition,
@@ -103,9 +103,7 @@ pub struct Gate {
     stalled: Mutex<BTreeSet<Partition>>,
     /// Grows with each change of `stalled`.
     stalls: AtomicU64,
-    /// Whose topic was made anew, and up to where the former life was read.
-    remade: Mutex<BTreeMap<Partition, i64>>,
-    is_any_remade: AtomicBool,
+    begin_again: AtomicBool,
 }
 
 impl Gate {
@@ -120,25 +118,17 @@ impl Gate {
             lags: Mutex::default(),
             stalled: Mutex::default(),
             stalls: AtomicU64::new(0),
-            remade: Mutex::default(),
-            is_any_remade: AtomicBool::new(false),
+            begin_again: AtomicBool::new(false),
         }
     }
 
-    /// The topic of this partition was made anew, after its former life was read up to `from` at least: the
-    /// consumer thread begins it again, if it has it still.
-    pub fn begin_again(&self, partition: Partition, from: i64) {
-        let mut remade = self.remade.lock().unwrap_or_else(PoisonError::into_inner);
-        remade.insert(partition, from);
-        self.is_any_remade.store(true, Ordering::Release);
+    /// A topic was made anew: the consumer thread gives all partitions back and takes them again.
+    pub fn begin_again(&self) {
+        self.begin_again.store(true, Ordering::Release);
     }
 
-    fn take_remade(&self) -> BTreeMap<Partition, i64> {
-        if !self.is_any_remade.swap(false, Ordering::AcqRel) {
-            return BTreeMap::new();
-        }
-        let mut remade = self.remade.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *remade)
+    fn must_begin_again(&self) -> bool {
+        self.begin_again.swap(false, Ordering::AcqRel)
     }
 
     /// Bytes in flight at which it closes.

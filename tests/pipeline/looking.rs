@@ -319,6 +319,6 @@ fn an_online_check_opens_each_source_and_names_what_does_not_answer() -> Result<
     ] {
         ensure!(said.contains(told.as_str()), "{told} is not in\n{said}");
     }
-    sim.stop(Duration::from_secs(5))?;
+    sim.stop(PATIENCE)?;
     Ok(())
 }

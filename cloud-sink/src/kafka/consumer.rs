@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -34,6 +34,8 @@ const NAP: Duration = Duration::from_millis(1);
 /// A gate that is full for longer pauses the partitions. Not at once: what was fetched ahead is thrown away
 /// with that, and at full rate the gate is full all the time.
 const FULL: Duration = Duration::from_millis(500);
+/// How long a client may take to leave its group; longer than a handover.
+const LEAVE: Duration = Duration::from_secs(30);
 /// Questions to the broker outside of a callback.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -76,9 +78,9 @@ pub struct Consumer {
     ended: CancellationToken,
 }
 
-/// Stores offsets for the next commit.
+/// Stores offsets for the next commit, with the client there is now.
 #[derive(Clone)]
-pub struct Offsets(Arc<BaseConsumer<Context>>);
+pub struct Offsets(Arc<Mutex<Arc<BaseConsumer<Context>>>>);
 
 impl Offsets {
     /// Stores **next** offsets (exclusive: one more than the last settled record).
@@ -94,9 +96,14 @@ impl Offsets {
             return;
         }
         // Fails for a partition that has just gone: its next owner reads those records again.
-        if let Err(error) = self.0.store_offsets(&list) {
+        let consumer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = consumer.store_offsets(&list) {
             debug!(%error, "offsets not stored");
         }
+    }
+
+    fn go_to(&self, consumer: Arc<BaseConsumer<Context>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = consumer;
     }
 }
 
@@ -134,20 +141,14 @@ impl Consumer {
             links.clone(),
             pulse.clone(),
         );
-        let consumer: BaseConsumer<Context> =
-            consumer_config(&settings.properties, &settings.group)
-                .create_with_context(context)
-                .map_err(ConsumerError::Settings)?;
-        let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
-        consumer
-            .subscribe(&topics)
-            .map_err(ConsumerError::Settings)?;
-        let consumer = Arc::new(consumer);
-        let offsets = Offsets(consumer.clone());
+        let consumer = client(context)?;
+        subscribe(&consumer)?;
+        let offsets = Offsets(Arc::new(Mutex::new(consumer.clone())));
         let stop = Arc::new(AtomicBool::new(false));
         let has_ended = ended.clone();
         let mut poller = Poller {
             consumer,
+            offsets: offsets.clone(),
             gate,
             links,
             pulse,
@@ -215,8 +216,24 @@ fn told(code: RDKafkaErrorCode) -> String {
     format!("{code}{remedy}")
 }
 
+/// A member of no group yet.
+fn client(context: Context) -> Result<Arc<BaseConsumer<Context>>, ConsumerError> {
+    let settings = context.settings();
+    consumer_config(&settings.properties, &settings.group)
+        .create_with_context(context)
+        .map(Arc::new)
+        .map_err(ConsumerError::Settings)
+}
+
+fn subscribe(consumer: &BaseConsumer<Context>) -> Result<(), ConsumerError> {
+    let topics = &consumer.context().settings().topics;
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    consumer.subscribe(&topics).map_err(ConsumerError::Settings)
+}
+
 struct Poller {
     consumer: Arc<BaseConsumer<Context>>,
+    offsets: Offsets,
     gate: Arc<Gate>,
     links: Links,
     pulse: Pulse,
@@ -238,7 +255,9 @@ impl Poller {
                 continue;
             }
             self.pause_or_resume();
-            self.begin_again();
+            if self.gate.must_begin_again() {
+                self.begin_again()?;
+            }
             match self.consumer.poll(POLL) {
                 None => {}
                 Some(Ok(record)) => {
@@ -334,12 +353,12 @@ impl Poller {
         copy(record, known.cloned().unwrap_or_else(|| topic.into()))
     }
 
-    fn failed(&self, error: KafkaError) -> Result<(), ConsumerError> {
+    fn failed(&mut self, error: KafkaError) -> Result<(), ConsumerError> {
         match &error {
             KafkaError::MessageConsumptionFatal(_) => return Err(ConsumerError::Fatal(error)),
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset,
-            ) => self.skip_gaps(),
+            ) => self.skip_gaps()?,
             KafkaError::MessageConsumption(
                 code @ (RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
@@ -364,12 +383,13 @@ impl Poller {
         }
     }
 
-    /// Records expired before they were read, or the topic is another one: every partition that stands
-    /// outside of what there is goes on at the earliest, and the pipeline hears of it.
-    fn skip_gaps(&self) {
+    /// Records expired before they were read: every partition that stands before what there is goes on at the
+    /// earliest, and the pipeline hears of it. Or a topic ends before what was read: it is another one.
+    fn skip_gaps(&mut self) -> Result<(), ConsumerError> {
+        let mut is_remade = false;
         let (Ok(assigned), Ok(positions)) = (self.consumer.assignment(), self.consumer.position())
         else {
-            return;
+            return Ok(());
         };
         for element in assigned.elements() {
             self.pulse.beat();
@@ -390,51 +410,51 @@ impl Poller {
                 self.consumer
                     .fetch_watermarks(&partition.topic, partition.number, ASK);
             match watermarks {
-                Ok((low, high)) if from < low || from > high => {
+                Ok((low, _)) if from < low => {
                     if let Err(error) = self.restart(&partition, from, low) {
                         error!(%error, topic = %partition.topic, partition = partition.number, "partition not restarted after a gap");
                     }
                 }
-                Ok(_) => {}
+                Ok((_, high)) => is_remade |= from > high,
                 Err(error) => debug!(%error, "watermarks not read"),
             }
         }
+        if is_remade {
+            self.begin_again()?;
+        }
+        Ok(())
     }
 
-    /// Partitions of which the marks have shown that their topic is another one, though this offset exists in
-    /// it as well.
-    fn begin_again(&self) {
-        for (partition, from) in self.gate.take_remade() {
+    /// A topic was made anew. All partitions are given back in order, and a new client takes them: where each
+    /// begins is found as at a start. librdkafka goes on in the new topic as if it were the old one, and keeps
+    /// the epochs of the old one's leaders; where those were higher the brokers refuse each fetch, for ever.
+    fn begin_again(&mut self) -> Result<(), ConsumerError> {
+        self.consumer.unsubscribe();
+        let until = Instant::now() + LEAVE;
+        let has_any = || {
+            self.consumer
+                .assignment()
+                .is_ok_and(|list| list.count() > 0)
+        };
+        while has_any() && Instant::now() < until {
             self.pulse.beat();
-            let Partition { topic, number } = &partition;
-            let assigned = self.consumer.assignment();
-            if !assigned.is_ok_and(|list| list.find_partition(topic, *number).is_some()) {
-                continue;
-            }
-            let restarted = self.consumer.fetch_watermarks(topic, *number, ASK);
-            // Whatever retention has left of the new life.
-            let restarted =
-                restarted.and_then(|(low, _)| self.restart(&partition, from.max(low + 1), low));
-            if let Err(error) = restarted {
-                // The next look at the marks finds it again.
-                debug!(%error, %topic, number, "partition not begun again yet");
-            }
+            // Calls back when they go. Records that come meanwhile are read again.
+            drop(self.consumer.poll(POLL));
         }
+        let successor = client(self.consumer.context().succeeded())?;
+        self.offsets.go_to(Arc::clone(&successor));
+        self.consumer = successor;
+        (self.paused, self.paused_at) = (false, (0, 0));
+        self.pulse.beat();
+        subscribe(&self.consumer)
     }
 
     fn restart(&self, partition: &Partition, from: i64, to: i64) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(to))?;
-        let context = self.consumer.context();
-        if to < from {
-            // A topic made anew: its offsets begin again, so what is in flight of the former one is
-            // finished first, as when the partition goes.
-            context.revoke(&self.consumer, &list);
-        } else {
-            self.consumer.incremental_unassign(&list)?;
-        }
+        self.consumer.incremental_unassign(&list)?;
         // Before the first record of the new place, so that its offset is not taken for an old one.
-        context.restarted(partition, from, to);
+        self.consumer.context().restarted(partition, from, to);
         self.consumer.incremental_assign(&list)?;
         if self.paused {
             self.consumer.pause(&list)?;

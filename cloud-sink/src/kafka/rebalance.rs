@@ -48,11 +48,11 @@ pub struct Context {
     gate: Arc<Gate>,
     links: Links,
     pulse: Pulse,
-    generation: AtomicU64,
+    /// Goes on growing from one client to the next.
+    generation: Arc<AtomicU64>,
     started_at: Mutex<HashMap<Partition, Option<i64>>>,
     failure: Mutex<Option<ConsumerError>>,
     settings: Settings,
-    cluster: Mutex<Option<Arc<str>>>,
 }
 
 impl Context {
@@ -69,11 +69,30 @@ impl Context {
             gate,
             links,
             pulse,
-            generation: AtomicU64::new(0),
+            generation: Arc::default(),
             started_at: Mutex::default(),
             failure: Mutex::default(),
-            cluster: Mutex::default(),
         }
+    }
+
+    /// For the client that takes the place of this one's.
+    pub(super) fn succeeded(&self) -> Self {
+        let (events, gate, links) = (self.events.clone(), self.gate.clone(), self.links.clone());
+        let successor = Self::new(
+            self.settings.clone(),
+            events,
+            gate,
+            links,
+            self.pulse.clone(),
+        );
+        Self {
+            generation: Arc::clone(&self.generation),
+            ..successor
+        }
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -96,26 +115,14 @@ impl Context {
         started.get(partition).copied().flatten()
     }
 
-    /// Consumption goes on behind a gap. Forward, what was read before it is still in flight and counts:
-    /// nobody can read it again. Backward, the partition begins a new life.
+    /// Consumption goes on behind a gap. What was read before it is still in flight and counts: nobody can
+    /// read it again.
     pub(super) fn restarted(&self, partition: &Partition, from: i64, to: i64) {
-        if to < from {
-            // It was given back with its former life; whoever has none can keep no checkpoint.
-            let cluster = self.cluster.lock();
-            let cluster = cluster.unwrap_or_else(PoisonError::into_inner).clone();
-            let taken = self.take(cluster.unwrap_or_default(), vec![partition.clone()]);
-            if let Err(error) = taken {
-                return self.fail(error);
-            }
-        }
         self.send(Event::Gap {
             partition: partition.clone(),
             from,
             to,
         });
-        if to < from {
-            return self.announce(vec![(partition.clone(), Some(to))]);
-        }
         // Offsets go on growing, so what is in flight still counts. The new generation only says that the
         // partition has to be paused again if it was.
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -215,7 +222,6 @@ impl Context {
         partitions: Vec<Partition>,
     ) -> Result<Vec<Taken>, ConsumerError> {
         let (answer, answered) = sync_channel(1);
-        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = Some(cluster.clone());
         self.send(Event::Taking {
             cluster,
             partitions,

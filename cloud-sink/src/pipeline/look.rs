@@ -71,10 +71,10 @@ impl Pipeline {
     pub(super) fn on_looked(&mut self, (looks, found): Looked) {
         self.looks.at = Instant::now() + LOOK;
         for look in looks {
-            let found = found.get(&look.partition);
-            let begins = found.and_then(|found| self.checkpoints.looked(&look, *found));
-            if let Some(from) = begins {
-                self.ends.gate.begin_again(look.partition, from);
+            if let Some(found) = found.get(&look.partition)
+                && self.checkpoints.looked(&look, *found)
+            {
+                self.ends.gate.begin_again();
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! checkpoints   { _id: "cluster/topic/3", cluster, topic, partition: 3, generation: 7, next: 118822,
-//!                 mark: { offset: 118821, timestamp_ms, crc }, began, at, reserved (see lease.rs),
+//!                 mark: { offset: 118640, timestamp_ms, crc }, began, at, reserved (see lease.rs),
 //!                 lives: [{ next: 5000, ended }] }                          topics made anew, newest last
 //! coverage      { _id: "gw7/topic/1f3a9c04d2be/3/cluster", gateway, lane, epoch, partition: 3, cluster,
 //!                 generation: 7, at, present: [{ day: 20780, ranges: [0, 88100, 88141, 90000] }],
@@ -183,7 +183,7 @@ impl Store {
     ) -> Result<Written, Outage> {
         let Partition { topic, number } = &progress.partition;
         for gap in &progress.gaps {
-            let incident = Incident::gap(&progress.partition, *gap);
+            let incident = Incident::gap(&progress.partition, *gap, progress.fence);
             self.keep_incident(&incident).await?;
         }
         let streams: Vec<(Fields, &Stream)> = progress

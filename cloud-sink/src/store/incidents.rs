@@ -70,18 +70,21 @@ impl Incident {
         Self { key, fields }
     }
 
-    /// Records that were gone from Kafka before they were read, or a topic that was made anew.
+    /// Records that were gone from Kafka before they were read, or a topic that was made anew; told by the
+    /// holder of this generation, for several lives of a topic may end at one offset.
     #[must_use]
-    pub fn gap(partition: &Partition, gap: Gap) -> Self {
+    pub fn gap(partition: &Partition, gap: Gap, fence: i64) -> Self {
         let Partition { topic, number } = partition;
         let Gap { from, to } = gap;
-        let kind = if gap.is_new_life() {
-            "topic_recreated"
+        let place = format!("{topic}:{number}:{from}:{to}");
+        let (kind, key) = if gap.is_new_life() {
+            let kind = "topic_recreated";
+            (kind, format!("{kind}:{place}:{fence}"))
         } else {
-            "gap"
+            ("gap", format!("gap:{place}"))
         };
         Self {
-            key: format!("{kind}:{topic}:{number}:{from}:{to}"),
+            key,
             fields: doc! {
                 "kind": kind,
                 "topic": &**topic,

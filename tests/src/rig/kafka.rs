@@ -215,6 +215,15 @@ impl Kafka {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        // Whoever knew the topic before asks its leaders on, as a producer does.
+        let witness: BaseConsumer = self.config().create()?;
+        let metadata = witness.fetch_metadata(Some(topic), WITHIN)?;
+        let partitions = metadata.topics().first().context("topic in its metadata")?;
+        let has_any = || {
+            let mut ids = partitions.partitions().iter().map(|one| one.id());
+            ids.any(|id| witness.fetch_watermarks(topic, id, WITHIN).is_ok())
+        };
+        has_any();
         for result in runtime.block_on(admin.delete_topics(&[topic], &options))? {
             result.map_err(|(topic, error)| anyhow::anyhow!("delete {topic}: {error}"))?;
         }
@@ -224,7 +233,9 @@ impl Kafka {
             let metadata = consumer.fetch_metadata(Some(topic), WITHIN)?;
             let known = metadata.topics().first();
             Ok(known.is_none_or(|topic| topic.partitions().is_empty()))
-        })
+        })?;
+        // And only then they close it: what is written until then is acknowledged, and gone.
+        crate::wait::until_true(&format!("{topic} to be closed"), WITHIN, || Ok(!has_any()))
     }
 
     /// How many records lie in a topic now: what retention has deleted does not count.
