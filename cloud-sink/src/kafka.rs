@@ -279,7 +279,8 @@ fn consumer_config(properties: &BTreeMap<String, String>, group: &str) -> Client
         // counts as it was sent: with zstd it becomes ten times as large here.
         .set("queued.max.messages.kbytes", "4096")
         .set("fetch.message.max.bytes", "131072")
-        .set("fetch.max.bytes", "1048576")
+        // Not less: librdkafka refuses a `message.max.bytes` of the user's above it.
+        .set("fetch.max.bytes", "4194304")
         // With enough fetched ahead a partition waits for so long, a second by default: at full rate that is
         // all there is for it to do.
         .set("fetch.queue.backoff.ms", "5")
