@@ -60,7 +60,8 @@ pub fn target() -> PathBuf {
 /// # Errors
 /// It has not been built.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let instead = std::env::var_os("TESTED_PROGRAMS").map(|folder| PathBuf::from(folder).join(name));
+    let instead =
+        std::env::var_os("TESTED_PROGRAMS").map(|folder| PathBuf::from(folder).join(name));
     if let Some(instead) = instead.filter(|instead| instead.is_file()) {
         return Ok(instead);
     }
