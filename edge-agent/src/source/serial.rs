@@ -393,7 +393,7 @@ pub(super) fn open(
     let path = path.to_string_lossy();
     // Closed only after the port is open: some drivers forget the mode with the last who has it open.
     let _switched = switched.then(|| rs485(&path)).transpose()?;
-    Ok(serialport::new(path, baud)
+    serialport::new(path, baud)
         .data_bits(match framing.data_bits {
             5 => DataBits::Five,
             6 => DataBits::Six,
@@ -411,7 +411,7 @@ pub(super) fn open(
         })
         .timeout(IDLE)
         .open_native()
-        .map_err(|error| explained(error.into()))?)
+        .map_err(|error| explained(error.into()))
 }
 
 /// What the system says of a port that it does not open, and what to do about it.
