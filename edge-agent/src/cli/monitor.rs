@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(rejected, 2, "{out}");
         let lines: Vec<&str> = out.lines().step_by(2).collect();
         assert!(lines[0].starts_with("byte 1 "), "{out}");
-        assert!(lines[0].contains("Ack"), "{out}");
+        assert!(lines[0].contains("ack  "), "{out}");
         assert!(lines[1].contains("REJECTED frame crc is "), "{out}");
         assert!(lines[1].contains("was computed; CRC-32 IEEE"), "{out}");
         assert!(lines[2].contains("at least 6 are needed"), "{out}");
