@@ -183,7 +183,7 @@ fn shown(decoded: &Decoded) -> String {
         .take(4)
         .map(|(name, value)| match value {
             Value::Float(number) => format!("{name}={number}"),
-            other => format!("{name}={}", super::decode::json(other)),
+            other => format!("{name}={other:?}"),
         });
     let more = if decoded.fields.len() > 4 { " …" } else { "" };
     format!("{}{more}", fields.collect::<Vec<_>>().join(" "))

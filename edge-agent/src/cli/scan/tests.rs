@@ -43,17 +43,3 @@ fn a_profile_fits_only_with_numbers_that_can_be() {
     assert!(sdm72(1234.5));
     assert!(!sdm72(1e-38));
 }
-
-#[test]
-fn values_are_shown_as_they_are_printed_elsewhere() {
-    let name = |text: &str| protocol::FieldName::new(text).unwrap();
-    let decoded = Decoded {
-        fields: vec![
-            (name("alarm"), Value::Bool(false)),
-            (name("power_w"), Value::Float(42.0)),
-            (name("state"), Value::Text("open".into())),
-        ],
-        ..Decoded::default()
-    };
-    assert_eq!(shown(&decoded), "alarm=false power_w=42 state=\"open\"");
-}
