@@ -7,9 +7,12 @@
 //! Both writes carry a **fence**, a number that whoever takes a partition increments. A sink that was
 //! paused, lost its partition and wakes finds a higher one and cannot write back.
 //!
-//! A **mark** is the fingerprint of a record shortly before the next offset. Whoever takes the partition
-//! compares it with the topic: another record there means that the topic was made anew, and its offsets
-//! mean nothing any more.
+//! A **mark** is the fingerprint of a record that was read. Another record at its offset means that the topic
+//! was deleted and made anew, and that its offsets mean nothing any more: Kafka itself does not tell, a
+//! consumer goes on at its old offset in the new topic. So the mark is looked at whenever a partition is taken,
+//! and every few seconds while it is read. It **gives way to a younger one only when it was seen to be there
+//! still** after that one was read; so the mark and all that was read since are of one life, also if the sink
+//! was killed between reading a new life and finding out.
 //!
 //! ```text
 //! taken ─▶ records: coverage, marks ─▶ next offset ─▶ due ─▶ take ─▶ write ─▶ finished
@@ -22,7 +25,7 @@
 //! partition finds the same gap.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
@@ -35,10 +38,10 @@ use crate::{
 
 /// Between two checkpoints, while anything happens.
 pub const EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at the marks.
+pub const LOOK: Duration = Duration::from_secs(10);
 /// With so many streams to note a checkpoint is made at once: this bounds the memory.
 const MAX_STREAMS: usize = 1000;
-/// Records remembered as candidates for a mark.
-const MAX_MARKS: usize = 256;
 
 /// The fingerprint of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +81,42 @@ impl Mark {
     }
 }
 
+/// What lies where a mark was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Its record.
+    Same,
+    /// Another record, or the topic ends before it: it was made anew.
+    Another,
+    /// Nothing: retention or compaction has removed the record, which proves neither.
+    Gone,
+}
+
+impl Found {
+    /// `record` is the first at or after the mark's offset, or the first there is if the topic ends before.
+    #[must_use]
+    pub fn at(mark: Mark, record: Mark) -> Self {
+        if record == mark {
+            Self::Same
+        } else if record.offset > mark.offset {
+            Self::Gone
+        } else {
+            Self::Another
+        }
+    }
+}
+
+/// A mark that is to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Where.
+    pub partition: Partition,
+    /// Which record was there.
+    pub mark: Mark,
+    /// Of the assignment that asks.
+    pub fence: i64,
+}
+
 /// Where to go on, as the one who takes a partition finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
@@ -87,7 +126,7 @@ pub struct Taken {
     pub fence: i64,
     /// The next offset; `None` where nothing was ever checkpointed: begin with the earliest.
     pub next: Option<i64>,
-    /// A record before it.
+    /// A record of the life that it is of.
     pub mark: Option<Mark>,
     /// Records of a time series before this offset may have been written by whoever had it before.
     pub reserved: Option<i64>,
@@ -122,7 +161,7 @@ pub struct Progress {
     pub coverage: Coverage,
     /// The next offset; `None` when it is as before.
     pub next: Option<i64>,
-    /// A record before it.
+    /// A record of the life that it is of.
     pub mark: Option<Mark>,
     /// Every record before this offset is settled, as far as this assignment knows.
     pub settled_to: Option<i64>,
@@ -159,9 +198,11 @@ struct State {
     next: Option<i64>,
     settled_to: Option<i64>,
     gaps: Vec<Gap>,
-    /// Records taken, in order, not before `next` yet.
-    marks: VecDeque<Mark>,
     mark: Option<Mark>,
+    /// The first record read since the look that is under way began, or the last one.
+    younger: Option<Mark>,
+    /// What takes the place of `mark` once a look has found it.
+    next_mark: Option<Mark>,
     under_way: bool,
     fenced: bool,
     /// Something of it was reserved.
@@ -198,9 +239,10 @@ impl Checkpoints {
     }
 
     /// This sink has taken a partition.
-    pub fn taken(&mut self, partition: Partition, fence: i64) {
+    pub fn taken(&mut self, partition: Partition, fence: i64, mark: Option<Mark>) {
         let state = State {
             fence,
+            mark,
             ..State::default()
         };
         self.partitions.insert(partition, state);
@@ -216,8 +258,7 @@ impl Checkpoints {
         if let Some(state) = self.partitions.get_mut(partition) {
             state.gaps.push(gap);
             if gap.is_new_life() {
-                state.marks.clear();
-                state.mark = None;
+                (state.mark, state.younger, state.next_mark) = (None, None, None);
                 state.next = Some(gap.to);
                 state.settled_to = None;
             }
@@ -240,11 +281,48 @@ impl Checkpoints {
 
     /// A record was read.
     pub fn read(&mut self, message: &Message) {
-        if let Some(state) = self.partitions.get_mut(&message.at.partition)
-            && state.marks.len() < MAX_MARKS
-        {
-            state.marks.push_back(Mark::of(message));
+        if let Some(state) = self.partitions.get_mut(&message.at.partition) {
+            let place = match state.mark {
+                None => &mut state.mark,
+                Some(_) => &mut state.younger,
+            };
+            place.get_or_insert_with(|| Mark::of(message));
         }
+    }
+
+    /// The marks, to be looked at now.
+    pub fn look(&mut self) -> Vec<Look> {
+        let states = self.partitions.iter_mut();
+        let looks = states.filter_map(|(partition, state)| {
+            let mark = state.mark?;
+            // Read before this look, so of the life that it finds. One that no look has answered for waits.
+            if state.next_mark.is_none() {
+                state.next_mark = state.younger.take();
+            }
+            Some(Look {
+                partition: partition.clone(),
+                mark,
+                fence: state.fence,
+            })
+        });
+        looks.collect()
+    }
+
+    /// What a look has found. If the topic was made anew, the offset up to which its former life was read at
+    /// least; the partition has to begin again, and until then each look finds the same.
+    pub fn looked(&mut self, look: &Look, found: Found) -> Option<i64> {
+        let state = self.partitions.get_mut(&look.partition);
+        let state = state.filter(|state| state.fence == look.fence)?;
+        match found {
+            Found::Another => return Some(look.mark.offset + 1),
+            // With the record the proof is gone: the next one has to do.
+            Found::Same | Found::Gone => {
+                if state.next_mark.is_some() {
+                    state.mark = state.next_mark.take();
+                }
+            }
+        }
+        None
     }
 
     /// What became of a reading.
@@ -259,9 +337,6 @@ impl Checkpoints {
         if let Some(state) = self.partitions.get_mut(partition) {
             state.next = Some(next);
             state.settled_to = Some(next);
-            while state.marks.front().is_some_and(|mark| mark.offset < next) {
-                state.mark = state.marks.pop_front();
-            }
         }
     }
 
@@ -367,10 +442,10 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_carries_what_came_since_the_last_and_a_mark_before_its_offset() {
+    fn a_checkpoint_carries_what_came_since_the_last_and_a_mark_of_its_life() {
         let start = Instant::now();
         let mut checkpoints = Checkpoints::new(start);
-        checkpoints.taken(partition(), 3);
+        checkpoints.taken(partition(), 3, None);
         assert_eq!(checkpoints.due(start), None);
         for offset in 0..3 {
             checkpoints.read(&message(offset));
@@ -380,7 +455,7 @@ mod tests {
         assert_eq!(checkpoints.due(start), Some(start + EVERY));
         let first = only(checkpoints.take(start, |_| true));
         assert_eq!((first.fence, first.next), (3, Some(2)));
-        assert_eq!(first.mark, Some(Mark::of(&message(1))));
+        assert_eq!(first.mark, Some(Mark::of(&message(0))));
         assert_eq!(first.coverage.len(), 1);
         assert!(!checkpoints.is_settled(&partition()), "under way");
 
@@ -392,7 +467,6 @@ mod tests {
         let second = only(checkpoints.take(start, |_| true));
         // Nothing new of the stream, but whether it has a gap could not be told before.
         assert_eq!((second.next, second.coverage.len()), (Some(3), 1));
-        assert_eq!(second.mark, Some(Mark::of(&message(2))));
         checkpoints.finished(&second, Written::Yes);
         assert!(checkpoints.all_settled());
     }
@@ -400,7 +474,7 @@ mod tests {
     #[test]
     fn a_fenced_partition_is_not_written_any_more() {
         let mut checkpoints = Checkpoints::new(Instant::now());
-        checkpoints.taken(partition(), 3);
+        checkpoints.taken(partition(), 3, None);
         checkpoints.advanced(&partition(), 5);
         let old = only(checkpoints.take(Instant::now(), |_| true));
         checkpoints.finished(&old, Written::Fenced);
@@ -409,7 +483,7 @@ mod tests {
         assert!(checkpoints.all_settled());
 
         // Taken again, it has a higher fence; the end of the former life changes nothing.
-        checkpoints.taken(partition(), 8);
+        checkpoints.taken(partition(), 8, None);
         checkpoints.advanced(&partition(), 6);
         let new = only(checkpoints.take(Instant::now(), |_| true));
         checkpoints.finished(&old, Written::Fenced);
@@ -421,7 +495,7 @@ mod tests {
     #[test]
     fn a_topic_made_anew_ends_a_life_and_goes_back() {
         let mut checkpoints = Checkpoints::new(Instant::now());
-        checkpoints.taken(partition(), 1);
+        checkpoints.taken(partition(), 1, None);
         checkpoints.read(&message(4));
         checkpoints.advanced(&partition(), 5);
         checkpoints.gap(&partition(), Gap { from: 5, to: 0 });
@@ -431,10 +505,65 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_gives_way_only_to_a_record_that_was_read_before_it_was_seen_again() {
+        let mark = |offset| Mark::of(&message(offset));
+        let mut checkpoints = Checkpoints::new(Instant::now());
+        checkpoints.taken(partition(), 4, Some(mark(7)));
+        let look = |checkpoints: &mut Checkpoints| {
+            let mut looks = checkpoints.look();
+            assert_eq!(looks.len(), 1);
+            looks.remove(0)
+        };
+        checkpoints.read(&message(8));
+        checkpoints.read(&message(9));
+        let first = look(&mut checkpoints);
+        assert_eq!((first.mark, first.fence), (mark(7), 4));
+        // Read while the look is under way: it may be of a life that the look did not see.
+        checkpoints.read(&message(10));
+        // No answer, another try.
+        assert_eq!(look(&mut checkpoints), first);
+        assert_eq!(checkpoints.looked(&first, Found::Same), None);
+        let second = look(&mut checkpoints);
+        assert_eq!(second.mark, mark(8));
+        // The proof is gone with the record.
+        assert_eq!(checkpoints.looked(&second, Found::Gone), None);
+        let third = look(&mut checkpoints);
+        assert_eq!(third.mark, mark(10));
+        assert_eq!(checkpoints.looked(&third, Found::Same), None);
+        assert_eq!(look(&mut checkpoints), third, "nothing was read since");
+
+        // What was asked for by an assignment that went says nothing of the one that came.
+        let stale = Look {
+            fence: 3,
+            ..third.clone()
+        };
+        assert_eq!(checkpoints.looked(&stale, Found::Another), None);
+        for _ in 0..2 {
+            assert_eq!(checkpoints.looked(&third, Found::Another), Some(11));
+            checkpoints.read(&message(90));
+            assert_eq!(look(&mut checkpoints), third, "until it begins again");
+        }
+    }
+
+    #[test]
+    fn another_record_at_its_offset_or_none_so_far_is_a_new_life_and_a_later_one_says_nothing() {
+        let mark = Mark::new(5, Some(7), None, Some(b"v"));
+        for (record, found) in [
+            (mark, Found::Same),
+            (Mark::new(5, Some(8), None, Some(b"v")), Found::Another),
+            (Mark::new(5, Some(7), None, Some(b"w")), Found::Another),
+            (Mark::new(0, Some(9), None, Some(b"v")), Found::Another),
+            (Mark::new(6, Some(7), None, Some(b"v")), Found::Gone),
+        ] {
+            assert_eq!(Found::at(mark, record), found, "{record:?}");
+        }
+    }
+
+    #[test]
     fn a_lease_is_given_back_with_the_last_checkpoint_and_only_when_nothing_is_in_flight() {
         let now = Instant::now();
         let mut checkpoints = Checkpoints::new(now);
-        checkpoints.taken(partition(), 1);
+        checkpoints.taken(partition(), 1, None);
         checkpoints.leased(&partition());
         checkpoints.advanced(&partition(), 5);
         let usual = only(checkpoints.take(now, |_| true));
@@ -457,7 +586,7 @@ mod tests {
     fn a_gap_travels_with_the_checkpoint_that_passes_it() {
         let start = Instant::now();
         let mut checkpoints = Checkpoints::new(start);
-        checkpoints.taken(partition(), 1);
+        checkpoints.taken(partition(), 1, None);
         let gap = Gap { from: 5, to: 90 };
         checkpoints.gap(&partition(), gap);
         assert_eq!(checkpoints.due(start), Some(start), "a person should know");
@@ -473,7 +602,7 @@ mod tests {
     #[test]
     fn many_streams_are_written_at_once() {
         let mut checkpoints = Checkpoints::new(Instant::now());
-        checkpoints.taken(partition(), 1);
+        checkpoints.taken(partition(), 1, None);
         for epoch in 0..MAX_STREAMS {
             let id = format!("gw7:{epoch:012x}:000000000000");
             let verdict = Verdict::Present(None);

@@ -31,6 +31,7 @@ use rdkafka::{
 use tracing::debug;
 
 pub use consumer::{Consumer, ConsumerError, Offsets, Started};
+pub use marks::Witness;
 pub use producer::{DeadLetterError, Producer};
 pub use scan::scan;
 pub use topics::{Retentions, Topics};
@@ -102,6 +103,9 @@ pub struct Gate {
     stalled: Mutex<BTreeSet<Partition>>,
     /// Grows with each change of `stalled`.
     stalls: AtomicU64,
+    /// Whose topic was made anew, and up to where the former life was read.
+    remade: Mutex<BTreeMap<Partition, i64>>,
+    is_any_remade: AtomicBool,
 }
 
 impl Gate {
@@ -116,7 +120,25 @@ impl Gate {
             lags: Mutex::default(),
             stalled: Mutex::default(),
             stalls: AtomicU64::new(0),
+            remade: Mutex::default(),
+            is_any_remade: AtomicBool::new(false),
         }
+    }
+
+    /// The topic of this partition was made anew, after its former life was read up to `from` at least: the
+    /// consumer thread begins it again, if it has it still.
+    pub fn begin_again(&self, partition: Partition, from: i64) {
+        let mut remade = self.remade.lock().unwrap_or_else(PoisonError::into_inner);
+        remade.insert(partition, from);
+        self.is_any_remade.store(true, Ordering::Release);
+    }
+
+    fn take_remade(&self) -> BTreeMap<Partition, i64> {
+        if !self.is_any_remade.swap(false, Ordering::AcqRel) {
+            return BTreeMap::new();
+        }
+        let mut remade = self.remade.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *remade)
     }
 
     /// Bytes in flight at which it closes.
@@ -262,7 +284,8 @@ fn consumer_config(properties: &BTreeMap<String, String>, group: &str) -> Client
         .set("queued.max.messages.kbytes", "8192")
         .set("fetch.message.max.bytes", "1048576")
         .set("fetch.max.bytes", "4194304")
-        .set("topic.metadata.refresh.interval.ms", "30000")
+        // Also how soon a topic that is made, or made again, is read.
+        .set("topic.metadata.refresh.interval.ms", "10000")
         .set("reconnect.backoff.max.ms", "3000")
         .set("statistics.interval.ms", "1000");
     for (name, value) in properties {

@@ -16,6 +16,7 @@ mod assignment;
 mod intake;
 mod job;
 mod letters;
+mod look;
 mod mongodb;
 mod pace;
 mod partitions;
@@ -38,6 +39,7 @@ use self::{
     assignment::Assignments,
     job::{Finished, Job, Parts},
     letters::Letters,
+    look::Looks,
     pace::Pace,
     partitions::{Handover, Takeover},
 };
@@ -45,7 +47,7 @@ use crate::{
     batch::{Batcher, Limits},
     checkpoint::Checkpoints,
     conservation::Conservation,
-    kafka::{Delivered, Event, Gate, Offsets},
+    kafka::{Delivered, Event, Gate, Offsets, Witness},
     link::Links,
     outage::Outage,
     schemas::Schemas,
@@ -90,6 +92,8 @@ pub struct Ends {
     pub offsets: Offsets,
     /// Holds Kafka back.
     pub gate: Arc<Gate>,
+    /// Tells whether a topic is still the one that was read.
+    pub witness: Arc<Witness>,
     /// MongoDB and the dead-letter topic.
     pub parts: Arc<Parts>,
     /// Shows that the loop goes on; it wakes at least every two seconds.
@@ -99,7 +103,7 @@ pub struct Ends {
 pub use job::Parts as Outlets;
 
 /// Everything between the consumer thread and MongoDB. What it does with a record is in `intake`, what with
-/// the jobs in `work`, what when partitions or MongoDB come and go in `partitions` and `mongodb`.
+/// the jobs in `work`, with the marks in `look`, what when partitions or MongoDB come and go in `partitions` and `mongodb`.
 pub struct Pipeline {
     ends: Ends,
     destinations: HashMap<Arc<str>, Destination>,
@@ -125,6 +129,7 @@ pub struct Pipeline {
     outage: Option<Outage>,
     letters: Letters,
     schemas: Schemas,
+    looks: Looks,
     jobs: JoinSet<Finished>,
     handover: Option<Handover>,
     takeover: Option<Takeover>,
@@ -167,6 +172,7 @@ impl Pipeline {
             outage: None,
             letters: Letters::default(),
             schemas: Schemas::default(),
+            looks: Looks::new(Instant::now()),
             jobs: JoinSet::new(),
             handover: None,
             takeover: None,
@@ -196,12 +202,14 @@ impl Pipeline {
                     anyhow::ensure!(count > 0, "the kafka consumer ended");
                     self.take_all(taken.drain(..));
                 }
+                Some(looked) = self.looks.answers.recv() => self.on_looked(looked),
                 () = sleep_until(wake.into()) => {}
             }
             let now = Instant::now();
             self.note_silence(now);
             self.collect_due(now);
             self.start_checkpoint(now);
+            self.start_look(now);
             self.start_jobs(now);
             self.finish_takeover(now);
             self.finish_handover(now);

@@ -239,7 +239,7 @@ fn a_monitor_says_why_a_byte_was_rejected() -> Result<()> {
     )?;
     let line = text(&dir.path().join("meter"));
     let (output, said) = agent(&["monitor", &line, "-n", "1", "--for", "120"])?;
-    ensure!(output.status.success() && said.contains("Hello"), "{said}");
+    ensure!(output.status.success() && said.contains("hello "), "{said}");
     drop(sim);
     Ok(())
 }

@@ -23,6 +23,7 @@ mod page;
 mod reload;
 mod secrets;
 mod supervised;
+mod transcript;
 mod verdict;
 
 mod on_the_stack {
@@ -38,6 +39,7 @@ mod on_the_stack {
     mod faults_fleet;
     mod faults_link;
     mod faults_mongodb;
+    mod faults_remade;
     mod faults_sink;
     mod faults_topics;
     mod faults_versions;
@@ -59,6 +61,7 @@ mod on_the_stack {
     mod sink_memory;
     mod sink_registered;
     mod timeseries;
+    mod walkthrough;
     mod whole_way;
 
     use anyhow::{Result, ensure};

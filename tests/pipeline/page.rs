@@ -18,15 +18,17 @@ const EVIL: &str = "<img src=x onerror=document.title='owned'>";
 pub fn browser() -> Result<Option<Browser>> {
     let browser = Browser::find()?;
     if browser.is_none() {
-        let test = std::thread::current();
-        let name = test.name().unwrap_or("a test").to_owned();
-        // Not through the macros, whose output a test that passes keeps to itself.
-        writeln!(
-            std::io::stderr(),
-            "skipped {name}: no chromium on this machine"
-        )?;
+        skip("no chromium on this machine")?;
     }
     Ok(browser)
+}
+
+/// Says why a test is not run.
+pub fn skip(why: &str) -> Result<()> {
+    let test = std::thread::current();
+    let name = test.name().unwrap_or("a test").to_owned();
+    // Not through the macros, whose output a test that passes keeps to itself.
+    Ok(writeln!(std::io::stderr(), "skipped {name}: {why}")?)
 }
 
 /// Pictures of a page for a phone and a desk, light and dark, as `target/pictures/NAME-WIDTH-SCHEME.png`.

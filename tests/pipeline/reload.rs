@@ -109,3 +109,29 @@ fn a_source_that_was_removed_is_gone_from_the_status_and_may_come_back() -> Resu
     agent.kill()?;
     Ok(())
 }
+
+#[test]
+fn a_sink_that_is_asked_to_reload_goes_on_and_says_what_a_restart_would_bring() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut sink = alone("cloud-sink", dir.path())?;
+    sink.start()?;
+    let process = sink.process()?.identity();
+    let right = fs::read_to_string(sink.config_file())?;
+    let said = reload(&mut sink, &right, "configuration read again")?;
+    ensure!(said.contains("it is the one in force"), "{said}");
+
+    let wrong = format!("{right}colour = 1\n[batch]\nmax_wait = \"soon\"\n");
+    let said = reload(&mut sink, &wrong, "a restart would fail")?;
+    let line = right.lines().count() + 1;
+    for told in [&format!("at={line}:1 "), "batch.max_wait", "mistakes=2"] {
+        ensure!(said.contains(told), "{told} is not in\n{said}");
+    }
+
+    let other =
+        right.replace("group = \"sinks\"", "group = \"others\"") + "[batch]\nmax_wait = \"1s\"\n";
+    let said = reload(&mut sink, &other, "it needs a restart")?;
+    ensure!(said.contains("changed=\"[kafka], [batch]\""), "{said}");
+    ensure!(sink.process()?.identity() == process && sink.runs());
+    sink.stop(PATIENCE)?;
+    Ok(())
+}

@@ -227,6 +227,7 @@ impl Poller {
         while !self.stop.load(Ordering::Acquire) {
             self.pulse.beat();
             self.pause_or_resume();
+            self.begin_again();
             match self.consumer.poll(POLL) {
                 None => {}
                 Some(Ok(record)) => {
@@ -376,6 +377,27 @@ impl Poller {
                 }
                 Ok(_) => {}
                 Err(error) => debug!(%error, "watermarks not read"),
+            }
+        }
+    }
+
+    /// Partitions of which the marks have shown that their topic is another one, though this offset exists in
+    /// it as well.
+    fn begin_again(&self) {
+        for (partition, from) in self.gate.take_remade() {
+            self.pulse.beat();
+            let Partition { topic, number } = &partition;
+            let assigned = self.consumer.assignment();
+            if !assigned.is_ok_and(|list| list.find_partition(topic, *number).is_some()) {
+                continue;
+            }
+            let restarted = self.consumer.fetch_watermarks(topic, *number, ASK);
+            // Whatever retention has left of the new life.
+            let restarted =
+                restarted.and_then(|(low, _)| self.restart(&partition, from.max(low + 1), low));
+            if let Err(error) = restarted {
+                // The next look at the marks finds it again.
+                debug!(%error, %topic, number, "partition not begun again yet");
             }
         }
     }

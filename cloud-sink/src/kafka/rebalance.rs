@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use super::{ConsumerError, Event, Gate, Quiet, Settings, marks};
 use crate::{
-    checkpoint::Taken,
+    checkpoint::{Gap, Taken},
     link::{LinkKind, LinkState, Links},
     message::Partition,
 };
@@ -192,8 +192,8 @@ impl Context {
             let Taken {
                 partition, next, ..
             } = taken;
-            match (next, remade.get(&partition)) {
-                (Some(from), Some(&to)) => {
+            match remade.get(&partition) {
+                Some(&Gap { from, to }) => {
                     let gap = Event::Gap {
                         partition: partition.clone(),
                         from,
@@ -202,7 +202,7 @@ impl Context {
                     self.send(gap);
                     (partition, Some(to))
                 }
-                _ => (partition, next),
+                None => (partition, next),
             }
         });
         Ok(starts.collect())

@@ -156,7 +156,8 @@ impl Pipeline {
             return;
         };
         for taken in &taken {
-            self.checkpoints.taken(taken.partition.clone(), taken.fence);
+            let partition = taken.partition.clone();
+            self.checkpoints.taken(partition, taken.fence, taken.mark);
             let mut leases = self.ends.parts.series.leases();
             leases.taken(&self.cluster, taken);
         }

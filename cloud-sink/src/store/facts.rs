@@ -1,7 +1,10 @@
 //! Facts of the control topic: one document per fact, the newest by offset.
 //!
 //! A fact's key always lies in the same partition, so offsets order its statements; a statement that is
-//! older than the one stored changes nothing.
+//! older than the one stored changes nothing. In a control topic that was deleted and made anew offsets begin
+//! again: there it is Kafka's timestamp that tells the newer statement. Where gateways stamp, and a clock ran
+//! ahead, a statement read once more may so come before a later one for a moment, which is then read once more
+//! as well.
 
 use mongodb::{
     bson::{Bson, DateTime, Document as Fields, doc, serialize_to_bson},
@@ -62,6 +65,7 @@ fn fields(entry: &FactEntry) -> Result<Fields, Outage> {
             "topic": &*place.partition.topic,
             "partition": place.partition.number,
             "offset": place.offset,
+            "timestamp_ms": place.timestamp_ms,
         },
     );
     Ok(fields)
@@ -75,10 +79,12 @@ impl Store {
     pub async fn apply(&self, entries: &[FactEntry]) -> Result<(), Outage> {
         for entry in entries {
             let facts = self.database.collection::<Fields>(collection(&entry.fact));
-            let older = doc! {
-                "_id": entry.fact.key(),
-                "from.offset": { "$lt": origin(&entry.message).offset },
-            };
+            let place = origin(&entry.message);
+            let mut older = vec![doc! { "from.offset": { "$lt": place.offset } }];
+            if let Some(time) = place.timestamp_ms {
+                older.push(doc! { "from.timestamp_ms": { "$lt": time } });
+            }
+            let older = doc! { "_id": entry.fact.key(), "$or": older };
             let set = doc! { "$set": fields(entry)? };
             let applied = self
                 .within(async {

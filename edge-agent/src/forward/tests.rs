@@ -124,7 +124,7 @@ impl Rig {
             clock: Clock::new(),
             links: links.clone(),
             quarantine: Quarantine::open(dir.path(), quarantine::MAX_BYTES).unwrap(),
-            pulses: protocol_host::supervisor::Pulses::default(),
+            pulses: protocol_host::supervisor::Pulses::new(Duration::from_secs(60)),
             precedence: Precedence::default(),
             budgets: dir.path().join("budgets"),
         };

@@ -57,6 +57,8 @@ pub(super) struct Info {
     pub summary: Summary,
     /// Readings not settled yet.
     pub remaining: u64,
+    /// When the newest reading that is settled was committed: those that remain are not older.
+    pub waits_since: Option<Timestamp>,
     pub bytes: u64,
     pub life: Life,
 }
@@ -268,7 +270,10 @@ impl Lane {
                 .segments
                 .values()
                 .find(|info| info.remaining > 0)
-                .map(|info| info.summary.oldest_us),
+                .map(|info| {
+                    let since = info.waits_since.map(Timestamp::as_micros);
+                    since.unwrap_or(info.summary.oldest_us)
+                }),
             losses_pending: state
                 .book
                 .losses

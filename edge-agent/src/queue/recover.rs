@@ -234,6 +234,7 @@ fn fill(
         let info = Info {
             summary,
             remaining,
+            waits_since: None,
             bytes,
             life,
         };

@@ -288,6 +288,7 @@ impl Writer {
         let info = state.segments.entry(active.number).or_insert_with(|| Info {
             summary: Summary::new(first_block),
             remaining: 0,
+            waits_since: None,
             bytes: 0,
             life: Life::Active(Arc::clone(&active.segment)),
         });

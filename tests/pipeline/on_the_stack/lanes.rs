@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    daemon::LaneStatus,
+    daemon::{AgentStatus, LaneStatus},
     rig::{PATIENCE, Rig, kafka::Kafka},
     service::Kind,
     wait,
@@ -101,6 +101,78 @@ fn an_alarm_passes_a_backlog_that_waits_for_its_window_and_nothing_of_it_is_lost
     super::assert_at_rest(&mut rig)?;
     super::assert_in_order(&rig.kafka.read_all(&readings)?)?;
     super::assert_audit_is_clean(&rig, 201)?;
+    rig.done()
+}
+
+/// What `max_rate` and `priority` hold back is held, and said; an alarm passes both.
+#[test]
+fn an_alarm_passes_a_lane_that_waits_for_its_rate_and_one_that_waits_for_that_lane() -> Result<()> {
+    const BACKLOG: u64 = 400;
+    let mut rig = Rig::new(&[])?;
+    let (alarms, events) = (
+        format!("{}.alarms", rig.name()),
+        format!("{}.events", rig.name()),
+    );
+    Kafka::create(
+        rig.address(Kind::Kafka),
+        &[(&alarms, 3, false), (&events, 3, false)],
+    )?;
+    let sink = fs::read_to_string(rig.sink.config_file())?;
+    let routes = [&alarms, &events]
+        .map(|topic| format!("[[route]]\ntopic = \"{topic}\"\ncollection = \"readings\"\n\n"))
+        .concat();
+    rig.sink
+        .configure(&sink.replace("[status]", &format!("{routes}[status]")))?;
+    let subscription = "subscribe = [\n  { topic = \"{{rig}}/{device}/event\", preset = \"json\", sequence = \"seq\", boot = \"boot\", kafka_topic = \"{{rig}}.events\" },";
+    let lanes = TWO_LANES.replace("subscribe = [", subscription);
+    let slow = "\n[[topic]]\nname = \"{{rig}}.events\"\npriority = 5\nmax_rate = 1\n";
+    rig.configure_agent(&format!("{lanes}{slow}"))?;
+    rig.sink.start()?;
+    rig.agent.start()?;
+
+    // At one a second they outlast the test, and everything below them makes way for as long.
+    let publisher = rig.publisher("door")?;
+    for sequence in 0..BACKLOG {
+        let topic = format!("{}/door/event", rig.name());
+        publisher.publish(&topic, super::payload(sequence))?;
+    }
+    publisher.wait_acknowledged(usize::try_from(BACKLOG)?)?;
+    super::publish(&rig, "press", 0..BACKLOG)?;
+    let readings = rig.kafka.readings().to_owned();
+    let is_held = |agent: &AgentStatus, topic: &str, by: &str| {
+        agent.held(topic).is_some_and(|held| held.by == by)
+    };
+    rig.wait_agent("a lane that waits for its rate", |agent| {
+        is_held(agent, &events, "rate")
+    })?;
+    rig.wait_agent("a lane that waits for the one above it", |agent| {
+        is_held(agent, &readings, "priority")
+    })?;
+
+    let publisher = rig.publisher("smoke")?;
+    publisher.publish(&format!("{}/smoke/alarm", rig.name()), super::payload(0))?;
+    publisher.wait_acknowledged(1)?;
+    wait::until_true("the alarm", PATIENCE, || Ok(rig.kafka.count(&alarms)? == 1))?;
+    let waits = |agent: &AgentStatus, topic: &str| {
+        let mut lanes = agent.lanes.iter();
+        lanes.any(|lane| lane.topic == topic && lane.readings > 0)
+    };
+    // Kafka has it before the agent knows so.
+    rig.wait_agent(
+        "what is above it to wait, and it alone to be gone",
+        |agent| waits(agent, &events) && !waits(agent, &alarms),
+    )?;
+
+    // Nothing of it is lost: without the limit all of it comes, each lane in its order.
+    rig.agent.stop(PATIENCE)?;
+    rig.configure_agent(&lanes)?;
+    rig.agent.start()?;
+    rig.wait_until_stored(2 * BACKLOG + 1)?;
+    super::assert_at_rest(&mut rig)?;
+    for topic in [&readings, &events] {
+        super::assert_in_order(&rig.kafka.read_all(topic)?)?;
+    }
+    super::assert_audit_is_clean(&rig, 2 * BACKLOG + 1)?;
     rig.done()
 }
 

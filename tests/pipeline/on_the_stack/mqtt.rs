@@ -1,9 +1,17 @@
 //! Acknowledgement and redelivery over MQTT, against a broker played by hand.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::mpsc::{Receiver, channel},
+};
 
-use anyhow::{Result, ensure};
-use harness::rig::{PATIENCE, Rig, broker::Broker};
+use anyhow::{Context, Result, ensure};
+use harness::{
+    rig::{PATIENCE, Rig, broker::Broker},
+    service::Kind,
+};
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+use serde_json::Value;
 
 /// Like [`super::MQTT`], without a sequence in the payload: all there is, is the packet.
 const WITHOUT_SEQUENCE: &str = r#"
@@ -147,5 +155,66 @@ fn messages_sent_while_the_agent_is_away_arrive_when_it_is_back() -> Result<()> 
     rig.agent.start()?;
     rig.wait_until_stored(200)?;
     super::assert_stored_once(&rig, &["press"], 200)?;
+    rig.done()
+}
+
+/// What is retained under a topic, as it changes.
+fn listen(address: &str, topic: &str) -> Result<Receiver<Value>> {
+    let (host, port) = address.rsplit_once(':').context("no host:port")?;
+    let mut options = MqttOptions::new(format!("listener of {topic}"), host, port.parse::<u16>()?);
+    options.set_max_packet_size(8 << 20, 8 << 20);
+    let (client, mut connection) = Client::new(options, 10);
+    client.subscribe(topic, QoS::AtLeastOnce)?;
+    let (to, said) = channel();
+    std::thread::spawn(move || {
+        // It lives as long as somebody asks.
+        let _client = client;
+        for event in connection.iter() {
+            if let Ok(Event::Incoming(Packet::Publish(publish))) = event {
+                let json = serde_json::from_slice(&publish.payload).unwrap_or_default();
+                if to.send(json).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    Ok(said)
+}
+
+#[test]
+fn a_gateway_that_is_killed_is_offline_at_the_broker_and_one_that_stops_says_so() -> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    let topic = format!("{}-status/{{gateway}}", rig.name());
+    let told = format!("{}status_topic = \"{topic}\"\n", super::MQTT);
+    rig.configure_agent(&told)?;
+    let said = listen(
+        rig.address(Kind::Mosquitto),
+        &topic.replace("{gateway}", "+"),
+    )?;
+    let wait = |what: &str, is: &dyn Fn(&Value) -> bool| -> Result<Value> {
+        let mut heard = Vec::new();
+        loop {
+            let said = said.recv_timeout(PATIENCE);
+            let said = said.with_context(|| format!("{what}, but {heard:?}"))?;
+            if is(&said) {
+                return Ok(said);
+            }
+            heard.push(said);
+        }
+    };
+    let state = |said: &Value| format!("{} {}", said["state"], said["reason"]).replace('"', "");
+    rig.agent.start()?;
+    let online = wait("online", &|said| said["ready"] == true)?;
+    ensure!(
+        online["state"] == "online" && online["queued"].is_u64(),
+        "{online}"
+    );
+    ensure!(online["down"] == serde_json::json!([]), "{online}");
+    rig.agent.kill()?;
+    wait("the will", &|said| state(said) == "offline connection lost")?;
+    rig.agent.start()?;
+    wait("online again", &|said| said["state"] == "online")?;
+    rig.agent.stop(PATIENCE)?;
+    wait("the farewell", &|said| state(said) == "offline stopped")?;
     rig.done()
 }

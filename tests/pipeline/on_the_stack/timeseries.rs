@@ -23,8 +23,8 @@ use protocol::{
 
 use super::audit;
 
-/// The tests of this file, and one in `analysis`.
-const TESTS: usize = 9;
+/// The tests of this file, one in `analysis` and one in `faults_remade`.
+const TESTS: usize = 10;
 /// Longer than the sink's lease and the first look at what is in doubt.
 const SETTLED: Duration = Duration::from_secs(25);
 
@@ -65,7 +65,7 @@ fn second_sink(rig: &Rig) -> Result<Daemon> {
 }
 
 /// Every reading is there once, and stays so after what was in doubt was looked at.
-fn assert_once(rig: &Rig, readings: u64) -> Result<()> {
+pub fn assert_once(rig: &Rig, readings: u64) -> Result<()> {
     let mut last = None;
     wait::until_true("nothing to be in doubt", 2 * PATIENCE, || {
         let doubts = rig.documents.all("series_doubts")?;

@@ -55,7 +55,8 @@ pub struct Bench {
     pub environment: Vec<(String, PathBuf)>,
     program: PathBuf,
     agent: Option<Process>,
-    port: u16,
+    /// Of the status page.
+    pub port: u16,
     starting: Instant,
     queue: String,
 }

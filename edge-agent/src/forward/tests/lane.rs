@@ -79,7 +79,7 @@ impl Rig {
             clock,
             links: Links::default(),
             quarantine: Quarantine::open(&quarantine, quarantine::MAX_BYTES).unwrap(),
-            pulses: Pulses::default(),
+            pulses: Pulses::new(Duration::from_secs(60)),
             precedence: Precedence::default(),
             budgets: dir.path().join("budgets"),
         };
