@@ -125,6 +125,7 @@ impl Folder {
         let words = [
             " check ",
             " audit ",
+            " plan ",
             " scan ",
             " monitor ",
             " curl ",

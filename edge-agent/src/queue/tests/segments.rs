@@ -5,8 +5,9 @@ use std::{cell::Cell, fs::File, os::unix::fs::FileExt, path::Path, task::Poll};
 use tempfile::TempDir;
 
 use crate::queue::{
+    flush::insisted,
     image::Image,
-    segment::{Segment, SegmentError, insisted, judged},
+    segment::{Segment, SegmentError, judged},
 };
 
 const BLOCK_BYTES: usize = 6 * 1024;
