@@ -199,6 +199,7 @@ fn what_was_dropped_and_is_sent_again_after_kills_is_neither_stored_nor_declared
     // With room again, the next commit notes it.
     rig.settle();
     rig.drain();
+    rig.lane.sync_head().unwrap();
     rig.commit(&[numbered("m", 7, 4)]).unwrap();
     let mut rig = rig.killed();
     known(&mut rig, 3);
