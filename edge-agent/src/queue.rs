@@ -46,6 +46,7 @@ mod reader;
 mod recover;
 pub mod rescue;
 mod room;
+mod runs;
 mod scan;
 mod seal;
 mod segment;
@@ -53,6 +54,7 @@ mod summary;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod untold;
 pub mod verify;
 mod walk;
 mod writer;

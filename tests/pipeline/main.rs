@@ -37,6 +37,7 @@ mod on_the_stack {
     mod faults_clock;
     mod faults_devices;
     mod faults_fleet;
+    mod faults_ledger;
     mod faults_link;
     mod faults_mongodb;
     mod faults_remade;

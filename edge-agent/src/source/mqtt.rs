@@ -55,14 +55,14 @@ use super::{
 use crate::{
     config::{Agent, Mqtt},
     conservation::Conservation,
-    ingest::{Answer, Closed, Origin, Receipt},
+    ingest::{Answer, Closed, Connection, Delivery, Origin, Receipt},
     link::{LinkState, Links},
 };
 use herald::Herald;
 use link::Link;
 use presence::Presence;
 use routes::{Route, Routes};
-use wire::{Connection, Event, Granted, Lost};
+use wire::{Event, Granted, Lost};
 
 /// Longest wait before the next attempt.
 const RECONNECT: Duration = Duration::from_secs(5);
@@ -175,7 +175,7 @@ impl Broker {
     }
 
     /// Reads secrets and certificates again, for they may have been renewed.
-    fn refresh(&self, connection: &mut Connection) -> Result<(), String> {
+    fn refresh(&self, connection: &mut wire::Connection) -> Result<(), String> {
         if let Some(username) = &self.settings.username {
             let password = match &self.settings.password {
                 Some(secret) => secret.read().map_err(|error| error.to_string())?,
@@ -220,7 +220,7 @@ impl Broker {
 
     async fn poll(
         &self,
-        connection: &mut Connection,
+        connection: &mut wire::Connection,
         link: &Link,
         to: &UnboundedSender<Receipt>,
     ) -> Result<(), Closed> {
@@ -273,7 +273,7 @@ impl Broker {
     /// Polls once; the shutdown may come meanwhile. `None` when there is nothing left to wait for.
     async fn next(
         &self,
-        connection: &mut Connection,
+        connection: &mut wire::Connection,
         link: &Link,
         progress: &mut Progress,
     ) -> Option<Result<Event, Lost>> {
@@ -383,7 +383,7 @@ impl Broker {
     async fn lost(
         &self,
         error: &Lost,
-        connection: &mut Connection,
+        connection: &mut wire::Connection,
         link: &Link,
         progress: &mut Progress,
     ) -> Result<Next, Closed> {
@@ -428,16 +428,37 @@ fn downgraded<'r>(routes: &'r Routes, granted: &'r [Granted]) -> impl Iterator<I
         .map(|(route, _)| &*route.filter)
 }
 
-fn origin(publish: &Publish) -> Origin {
+fn origin(publish: &Publish, connection: Connection) -> Origin {
     if publish.qos == QoS::AtMostOnce {
         return Origin::Unknown;
     }
     Origin::Mqtt {
         packet_id: publish.pkid,
         topic_hash: xxhash_rust::xxh3::xxh3_64(publish.topic.as_bytes()),
-        // A broker sets DUP only on what it sent on an earlier connection: every connection follows a
-        // break, so each is the first one after it.
-        may_repeat: publish.dup,
+        connection,
+        // A broker sets DUP only on what it sent on an earlier connection.
+        delivery: match publish.dup {
+            true => Delivery::Again,
+            false => Delivery::First,
+        },
+    }
+}
+
+/// The origin of the next part of the same packet.
+fn further(origin: Origin) -> Origin {
+    match origin {
+        Origin::Mqtt {
+            packet_id,
+            topic_hash,
+            connection,
+            delivery: Delivery::First,
+        } => Origin::Mqtt {
+            packet_id,
+            topic_hash,
+            connection,
+            delivery: Delivery::Further,
+        },
+        origin => origin,
     }
 }
 

@@ -123,7 +123,7 @@ fn a_document_deleted_by_hand_is_named_by_a_full_audit() -> Result<()> {
 }
 
 /// Writes what a gateway with the rig's name would: records `sequences` and facts.
-fn write(rig: &Rig, sequences: Range<u64>, facts: &[Fact]) -> Result<()> {
+pub fn write(rig: &Rig, sequences: Range<u64>, facts: &[Fact]) -> Result<()> {
     let mut records = Vec::new();
     for sequence in sequences {
         let reading = Reading {

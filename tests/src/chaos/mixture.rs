@@ -76,6 +76,8 @@ segment_age = "5s"
 const READY: Duration = Duration::from_secs(180);
 /// A pipeline that has stored nothing more for so long is drained.
 const DRAINED: Duration = Duration::from_secs(120);
+/// By when everything that an hour has stored can be read at once, on a machine that is busy with other things.
+const READABLE: Duration = Duration::from_secs(900);
 /// Stores on a disk that fails are never given back: eight of them, then the agent ends for a new start.
 const SICK: u64 = 64 << 20;
 /// What it says then, and where such a store holds readings that only a new process can read.
@@ -377,7 +379,7 @@ impl Mixture {
                 Ok(verdict) if verdict.clean => return Ok(verdict),
                 Ok(verdict) if verdict.stored > grown.0 => grown = (verdict.stored, Instant::now()),
                 Ok(verdict) if grown.1.elapsed() > DRAINED => return Ok(verdict),
-                Err(error) if grown.1.elapsed() > DRAINED => return Err(error.into()),
+                Err(error) if grown.1.elapsed() > READABLE => return Err(error.into()),
                 _ => {}
             }
             std::thread::sleep(Duration::from_secs(1));

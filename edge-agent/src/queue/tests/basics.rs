@@ -199,13 +199,9 @@ fn many_starts_without_an_uplink_do_not_cost_a_segment_each() {
 }
 
 /// A message of one numbered reading, as the broker delivers it.
-fn delivered(packet_id: u16, sequence: u16, may_repeat: bool) -> Message {
+fn delivered(packet_id: u16, sequence: u16, is_dup: bool) -> Message {
     Message {
-        origin: Origin::Mqtt {
-            packet_id,
-            topic_hash: 7,
-            may_repeat,
-        },
+        origin: came(packet_id, 7, 0, is_dup),
         ..numbered("d", 1, u64::from(sequence))
     }
 }

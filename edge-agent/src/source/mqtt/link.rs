@@ -5,7 +5,7 @@ use std::{
     mem,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -15,7 +15,7 @@ use super::{
     acks::Acks,
     wire::{Client, Connection},
 };
-use crate::ingest::{Answer, Receipt};
+use crate::ingest::{self, Answer, Receipt};
 
 /// Most of our own requests on their way: the queue has few places beside the acknowledgements.
 const MAX_ASKING: usize = 32;
@@ -34,7 +34,13 @@ pub(super) struct Link {
     draining: AtomicBool,
     waiting: Mutex<Waiting>,
     asking: AtomicUsize,
+    /// Which of the process's clients it is.
+    id: u32,
+    connections: AtomicU32,
 }
+
+/// How many clients there have been.
+static CLIENTS: AtomicU32 = AtomicU32::new(0);
 
 /// Messages that are acknowledged with another.
 #[derive(Default)]
@@ -57,6 +63,21 @@ impl Link {
             draining: AtomicBool::new(false),
             waiting: Mutex::default(),
             asking: AtomicUsize::new(0),
+            id: CLIENTS.fetch_add(1, Relaxed),
+            connections: AtomicU32::new(0),
+        }
+    }
+
+    /// Another connection was made.
+    pub(super) fn connected(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    /// The connection there is, or was last.
+    pub(super) fn connection(&self) -> ingest::Connection {
+        ingest::Connection {
+            client: self.id,
+            number: self.connections.load(Relaxed),
         }
     }
 

@@ -217,10 +217,17 @@ fn may_repeat(message: &Message) -> bool {
     matches!(
         message.origin,
         Origin::Mqtt {
-            may_repeat: true,
+            delivery: Delivery::Again,
             ..
         }
     )
+}
+
+fn connection(message: &Message) -> Option<Connection> {
+    match message.origin {
+        Origin::Mqtt { connection, .. } => Some(connection),
+        Origin::Unknown => None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,6 +319,7 @@ async fn a_receipt_that_comes_after_a_break_acknowledges_nothing_on_the_new_conn
     wire.publish(DUP, 1, br#"{"v":1}"#).await;
     let again = rig.message();
     assert!(may_repeat(&again));
+    assert_ne!(connection(&before), connection(&again));
     wire.silent().await;
     answer(&again);
     assert_eq!(wire.puback().await, 1);
