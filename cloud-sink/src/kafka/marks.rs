@@ -159,10 +159,10 @@ fn look(
         while !open.is_empty() && Instant::now() < until {
             match reader.poll(POLL) {
                 None => {}
+                // The mark and all after it are gone.
                 Some(Err(KafkaError::PartitionEOF(number))) => {
-                    // The mark and all after it are gone.
-                    let gone = open.remove(&number);
-                    found.extend(gone.map(|_| (partition(number), Found::Gone)));
+                    let asked = open.remove(&number);
+                    found.extend(asked.map(|_| (partition(number), Found::Gone)));
                 }
                 Some(Err(error)) => debug!(%error, topic, "mark not read yet"),
                 Some(Ok(record)) => {
