@@ -68,11 +68,6 @@ impl Link {
         }
     }
 
-    /// Another connection was made.
-    pub(super) fn connected(&self) {
-        self.connections.fetch_add(1, Relaxed);
-    }
-
     /// The connection there is, or was last.
     pub(super) fn connection(&self) -> ingest::Connection {
         ingest::Connection {
@@ -127,8 +122,9 @@ impl Link {
         }
     }
 
-    /// The broker let us in.
+    /// The broker let us in: another connection.
     pub(super) fn connected(&self) {
+        self.connections.fetch_add(1, Relaxed);
         self.is_connected.store(true, Relaxed);
         self.let_in.notify_one();
     }
