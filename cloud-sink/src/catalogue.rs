@@ -28,7 +28,6 @@ pub use devices::{Devices, Range, Seen};
 pub use protocol::{schema::Kind, unit};
 
 use crate::{
-    clock::now_ms,
     document::{Document, column},
     store::{Outage, Store, incidents::Incident, readings::Entry},
 };
@@ -197,9 +196,9 @@ impl Catalogue {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A document is stored.
-    pub fn stored(&self, document: &Document) {
-        self.devices.note(document, now_ms());
+    /// A document is stored, at that time in milliseconds since 1970.
+    pub fn stored(&self, document: &Document, now_ms: i64) {
+        self.devices.note(document, now_ms);
     }
 
     /// Writes what the devices gathered.

@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod dead_letters;
+mod hangup;
 mod schema;
 pub mod topics;
 mod trace;
@@ -129,7 +130,7 @@ pub enum Show {
 }
 
 /// Where the configuration is.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct File {
     /// Configuration file
     #[arg(short, long, default_value = "/etc/cloud-sink/cloud-sink.toml")]
@@ -152,6 +153,7 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
                 Err(problems) => return Ok(refuse(&problems)),
             };
             log::start(log);
+            hangup::answer(file, config.clone()).context("SIGHUP")?;
             run::run(config, stop).await.map(|()| 0)
         }
         Command::Check { file, online } => {

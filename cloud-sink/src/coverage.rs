@@ -135,13 +135,15 @@ impl Stream {
 
     fn note(&mut self, sequence: u64, verdict: Verdict, offset: i64) {
         self.newest_offset = self.newest_offset.max(Some(offset));
-        let one = Ranges::of(sequence, sequence);
         let is_present = self.present.values().any(|r| r.contains(sequence));
         let is_full = self.len() >= MAX_RANGES;
         let ranges = match verdict {
             Verdict::Present(_) | Verdict::DeadLettered if is_present => return,
             Verdict::Present(day) => {
-                self.dead_lettered = self.dead_lettered.without(&one);
+                if self.dead_lettered.contains(sequence) {
+                    let one = Ranges::of(sequence, sequence);
+                    self.dead_lettered = self.dead_lettered.without(&one);
+                }
                 self.present.entry(day).or_default()
             }
             Verdict::DeadLettered => &mut self.dead_lettered,
@@ -193,45 +195,59 @@ impl Stream {
 
 /// What is known of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Coverage(BTreeMap<(GatewayId, Epoch), Stream>);
+pub struct Coverage(BTreeMap<GatewayId, BTreeMap<Epoch, Stream>>);
 
 impl Coverage {
     /// Notes what became of the reading of the record at `offset`.
     pub fn note(&mut self, id: &RecordId, verdict: Verdict, offset: i64) {
-        let key = (id.gateway.clone(), id.epoch);
-        let stream = self.0.entry(key).or_default();
+        // Of each reading: nothing is copied for a gateway that is known.
+        let epochs = match self.0.get_mut(&id.gateway) {
+            Some(epochs) => epochs,
+            None => self.0.entry(id.gateway.clone()).or_default(),
+        };
+        let stream = epochs.entry(id.epoch).or_default();
         stream.note(id.sequence, verdict, offset);
     }
 
     /// The streams of which records may still be under way, with nothing but that.
     #[must_use]
     pub fn unsettled(&self, settled_to: Option<i64>) -> Self {
-        let unsettled = self.0.iter().filter(|(_, s)| !s.is_settled_to(settled_to));
-        let only = |stream: &Stream| Stream {
-            newest_offset: stream.newest_offset,
-            ..Stream::default()
-        };
-        Self(unsettled.map(|(key, s)| (key.clone(), only(s))).collect())
+        let mut unsettled = Self::default();
+        for (gateway, epoch, stream) in self.iter() {
+            if !stream.is_settled_to(settled_to) {
+                let only = Stream {
+                    newest_offset: stream.newest_offset,
+                    ..Stream::default()
+                };
+                let epochs = unsettled.0.entry(gateway.clone()).or_default();
+                epochs.insert(epoch, only);
+            }
+        }
+        unsettled
     }
 
     /// Puts back what was taken and could not be kept.
     pub fn merge(&mut self, other: Self) {
-        for (key, stream) in other.0 {
-            self.0.entry(key).or_default().merge(&stream);
+        for (gateway, epochs) in other.0 {
+            let here = self.0.entry(gateway).or_default();
+            for (epoch, stream) in epochs {
+                here.entry(epoch).or_default().merge(&stream);
+            }
         }
     }
 
     /// Each stream.
     pub fn iter(&self) -> impl Iterator<Item = (&GatewayId, Epoch, &Stream)> {
-        self.0
-            .iter()
-            .map(|((g, epoch), stream)| (g, *epoch, stream))
+        self.0.iter().flat_map(|(gateway, epochs)| {
+            let each = epochs.iter();
+            each.map(move |(epoch, stream)| (gateway, *epoch, stream))
+        })
     }
 
     /// How many streams.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.values().map(BTreeMap::len).sum()
     }
 
     /// Nothing is known.
@@ -265,7 +281,7 @@ mod tests {
         for (sequence, verdict) in verdicts {
             coverage.note(&id(*sequence), *verdict, 0);
         }
-        let mut streams = coverage.0.into_values();
+        let mut streams = coverage.0.into_values().flat_map(BTreeMap::into_values);
         streams.next().unwrap_or_default()
     }
 

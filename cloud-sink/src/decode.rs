@@ -139,10 +139,16 @@ pub fn reading(
     if headers.content_type.as_deref() == Some(event::CONTENT_TYPE) {
         let event = event::open(value, &headers)?;
         let form = Form::of(&event.headers, &event.data, None)?;
-        return document(message, &event.headers, &form, event.attributes, with_hops);
+        return document(
+            message,
+            &event.headers,
+            &form,
+            || event.attributes,
+            with_hops,
+        );
     }
     let form = Form::of(&headers, value, schema)?;
-    let attributes = event::attributes(message, &headers);
+    let attributes = || event::attributes(message, &headers);
     document(message, &headers, &form, attributes, with_hops)
 }
 
@@ -155,18 +161,19 @@ fn document(
     message: &Message,
     headers: &Headers,
     form: &Form<'_>,
-    attributes: foreign::Attributes,
+    attributes: impl FnOnce() -> foreign::Attributes,
     with_hops: bool,
 ) -> Result<Document, Undecodable> {
     let ours = |record| Document::ours(record).passing(headers.hops, &message.at, with_hops);
-    let foreign = |attributes| foreign::reading(message, form.object()?, attributes);
+    // Only these are looked for in the headers, and only here: most records are ours.
+    let foreign = || foreign::reading(message, form.object()?, attributes());
     match headers.event_type.as_deref() {
         Some(READING_V1) => checked(headers, message.key(), form.record()?).map(ours),
         Some(newer) if newer.starts_with("edge.reading.") => Err(Undecodable::new(
             Reason::VersionUnknown,
             format!("event type {newer:?} is not {READING_V1}"),
         )),
-        Some(_) => foreign(attributes),
+        Some(_) => foreign(),
         // Copied by a tool that loses headers: still ours if the value and the key prove it.
         None => match form.record() {
             Ok(record) => checked(headers, message.key(), record).map(ours),
@@ -177,7 +184,7 @@ fn document(
             {
                 Err(error)
             }
-            Err(_) => foreign(attributes),
+            Err(_) => foreign(),
         },
     }
 }

@@ -237,14 +237,9 @@ impl Document {
 
     /// Decides for every field where its value goes.
     pub fn fit(&mut self, fit: impl Fn(&FieldName, &Value) -> Fit) {
-        let fits = self
-            .reading
-            .fields
-            .iter()
-            .map(|(name, value)| fit(name, value));
-        let fits: Vec<Fit> = fits.collect();
-        let usual = fits.iter().all(|fit| *fit == Fit::AsIs);
-        self.fits = if usual { Vec::new() } else { fits };
+        let fits = || self.fields().map(|(name, value)| fit(name, value));
+        let usual = fits().all(|fit| fit == Fit::AsIs);
+        self.fits = if usual { Vec::new() } else { fits().collect() };
     }
 
     fn fitted(&self) -> impl Iterator<Item = (&FieldName, &Value, Fit)> {

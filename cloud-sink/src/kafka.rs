@@ -3,8 +3,8 @@
 //!
 //! librdkafka calls back synchronously when partitions come and go, so one plain thread polls and
 //! turns everything into events; nothing asynchronous happens inside a callback. What is in flight is
-//! bounded in bytes by a [`Gate`] that the pipeline opens and closes; while it is closed the partitions
-//! are paused and the thread keeps polling, or the group would think the sink dead.
+//! bounded in bytes by a [`Gate`] that the pipeline opens and closes; while it is closed for longer than a
+//! moment the partitions are paused and the thread keeps polling, or the group would think the sink dead.
 
 pub mod admin;
 mod consumer;
@@ -197,6 +197,11 @@ impl Gate {
         *self.lags.lock().unwrap_or_else(PoisonError::into_inner) = lags;
     }
 
+    /// Full, and nobody holds it.
+    fn is_only_full(&self) -> bool {
+        !self.held.load(Ordering::Acquire) && self.used() >= self.limit
+    }
+
     fn should_pause(&self, paused: bool) -> bool {
         let limit = if paused { self.limit / 2 } else { self.limit };
         self.held.load(Ordering::Acquire) || self.used() >= limit
@@ -270,10 +275,15 @@ fn consumer_config(properties: &BTreeMap<String, String>, group: &str) -> Client
         .set("session.timeout.ms", "10000")
         // A rebalance is noticed at the next heartbeat, and waits for the last to notice it.
         .set("heartbeat.interval.ms", "1000")
-        // What is fetched ahead, and what one answer may add to it: memory, beside the gate's.
-        .set("queued.max.messages.kbytes", "8192")
-        .set("fetch.message.max.bytes", "1048576")
+        // What is fetched ahead, and what one answer may add to it: memory, beside the gate's. An answer
+        // counts as it was sent: with zstd it becomes ten times as large here.
+        .set("queued.max.messages.kbytes", "4096")
+        .set("fetch.message.max.bytes", "131072")
+        // Not less: librdkafka refuses a `message.max.bytes` of the user's above it.
         .set("fetch.max.bytes", "4194304")
+        // With enough fetched ahead a partition waits for so long, a second by default: at full rate that is
+        // all there is for it to do.
+        .set("fetch.queue.backoff.ms", "5")
         // Also how soon a topic that is made, or made again, is read.
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("reconnect.backoff.max.ms", "3000")

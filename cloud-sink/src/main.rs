@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use cloud_sink::cli::{self, Cli};
 
+/// A record is allocated by one thread and freed by another, some dozens of pieces each: glibc's arenas take
+/// turns at that, and keep what they had.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { command } = Cli::parse();

@@ -27,15 +27,18 @@ pub struct Coordinates {
     pub timestamp_ms: Option<i64>,
 }
 
+/// Where a part lies among a record's bytes.
+type Part = Range<usize>;
+
 /// A record with its bytes.
 #[derive(Debug, Clone)]
 pub struct Message {
     /// Where it lies.
     pub at: Coordinates,
-    bytes: Vec<u8>,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
-    headers: Vec<(Range<usize>, Option<Range<usize>>)>,
+    bytes: Box<[u8]>,
+    key: Option<Part>,
+    value: Option<Part>,
+    headers: Box<[(Part, Option<Part>)]>,
 }
 
 impl Message {
@@ -44,11 +47,16 @@ impl Message {
         at: Coordinates,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
     ) -> Self {
-        let known = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
-        // Our own headers take some 250 bytes.
-        let mut bytes = Vec::with_capacity(known + 256);
+        let len = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        let (mut all, mut count) = (len(key) + len(value), 0);
+        for (name, value) in headers.clone() {
+            all += name.len() + len(value);
+            count += 1;
+        }
+        // Thousands are in memory at once: neither too small at first nor too large at last.
+        let mut bytes = Vec::with_capacity(all);
         let mut keep = |part: &[u8]| {
             let start = bytes.len();
             bytes.extend_from_slice(part);
@@ -56,20 +64,19 @@ impl Message {
         };
         let key = key.map(&mut keep);
         let value = value.map(&mut keep);
-        let headers = headers
-            .map(|(name, value)| (keep(name.as_bytes()), value.map(&mut keep)))
-            .collect();
+        let mut places = Vec::with_capacity(count);
+        places.extend(headers.map(|(name, value)| (keep(name.as_bytes()), value.map(&mut keep))));
         Self {
             at,
-            bytes,
+            bytes: bytes.into(),
             key,
             value,
-            headers,
+            headers: places.into(),
         }
     }
 
-    fn part(&self, range: &Range<usize>) -> &[u8] {
-        self.bytes.get(range.clone()).unwrap_or_default()
+    fn part(&self, part: &Part) -> &[u8] {
+        self.bytes.get(part.clone()).unwrap_or_default()
     }
 
     /// The key, `None` where there is none.
@@ -109,6 +116,6 @@ impl Message {
     #[must_use]
     pub fn size(&self) -> usize {
         // The decoded reading is about as large as the record; the rest is our bookkeeping.
-        2 * self.bytes.capacity() + 512
+        2 * self.bytes.len() + 1024
     }
 }

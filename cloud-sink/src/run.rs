@@ -7,7 +7,6 @@ mod prepare;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +14,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use protocol_host::{
     registry::{Error, ONCE, Registry},
-    supervisor::{self, Pulses, Watchdog},
+    supervisor::{self, Pulses, Silent, Watchdog},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +46,9 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// By when everything has ended: what is in flight, the catalogue and Kafka, one after the other.
 const END: Duration = Duration::from_secs(20);
 
+/// `WatchdogSec` of the unit.
+const WATCHDOG: Duration = Duration::from_secs(360);
+
 /// Runs until `stop` is cancelled, then ends in order.
 ///
 /// # Errors
@@ -69,6 +71,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         ),
         gate: Arc::new(Gate::new(config.batch.max_in_flight)),
         telemetry: Arc::new(Telemetry::new(settings.group.clone())),
+        pulses: Pulses::new(WATCHDOG),
     };
     let stages = Stages {
         settings,
@@ -77,12 +80,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         series: Arc::new(series_of(&config)),
         config,
         watched: watched.clone(),
-        pulses: Pulses::default(),
     };
     tokio::select! {
         // First of all: systemd is told of a stop before the stages have followed it.
         biased;
-        never = supervise(&stages.pulses, &stop) => match never {},
+        silent = supervise(&watched.pulses, &stop) => bail!("{silent}"),
         result = stages.run(stop.clone()) => result,
         result = serve_status(&stages.config, watched.clone()) => result.context("status"),
         () = catalogue::keep_flushing(&stages.catalogue, &stages.store) => bail!("the catalogue ended by itself"),
@@ -99,7 +101,6 @@ struct Stages {
     catalogue: Arc<Catalogue>,
     series: Arc<Series>,
     watched: Watched,
-    pulses: Pulses,
 }
 
 impl Stages {
@@ -124,7 +125,7 @@ impl Stages {
             self.watched.gate.clone(),
             self.watched.links.clone(),
             ended.clone(),
-            self.pulses.watch("kafka"),
+            self.watched.pulses.watch("kafka"),
         )?;
         let ends = Ends {
             messages,
@@ -140,7 +141,7 @@ impl Stages {
                 series: self.series.clone(),
                 registry: registry(&self.config)?,
             }),
-            pulse: self.pulses.watch("pipeline"),
+            pulse: self.watched.pulses.watch("pipeline"),
         };
         let pipeline = Pipeline::new(
             ends,
@@ -179,12 +180,12 @@ impl Stages {
     }
 }
 
-/// Tells systemd how things are, for as long as the process runs.
-async fn supervise(pulses: &Pulses, stop: &CancellationToken) -> Infallible {
+/// Tells systemd how things are, until a loop stands still for so long that the process is to end.
+async fn supervise(pulses: &Pulses, stop: &CancellationToken) -> Silent {
     supervisor::ready();
     let mut watchdog = Watchdog::new(pulses.clone());
     tokio::select! {
-        never = watchdog.feed() => match never {},
+        silent = watchdog.feed() => return silent,
         () = stop.cancelled() => supervisor::stopping(END),
     }
     watchdog.feed().await

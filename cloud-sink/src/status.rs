@@ -6,7 +6,7 @@
 
 mod json;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
@@ -21,7 +21,10 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
-use protocol_host::page::{Page, Parts};
+use protocol_host::{
+    page::{Page, Parts},
+    supervisor::Pulses,
+};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -52,6 +55,8 @@ pub struct Watched {
     pub gate: Arc<Gate>,
     /// The rest.
     pub telemetry: Arc<Telemetry>,
+    /// Whether its loops go round.
+    pub pulses: Pulses,
 }
 
 impl Watched {
@@ -73,7 +78,7 @@ pub async fn serve(listen: SocketAddr, watched: Watched) -> anyhow::Result<()> {
     let page = Arc::new(Page::new(&PAGE));
     let app = Router::new()
         .route("/", get(async move || show(&page)))
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
         .with_state((watched.clone(), Arc::clone(&recent)))
@@ -88,6 +93,14 @@ pub async fn serve(listen: SocketAddr, watched: Watched) -> anyhow::Result<()> {
 fn show(page: &Page) -> impl IntoResponse + use<> {
     let headers = page.headers().map(|(name, value)| (name, value.to_owned()));
     (headers, Html(page.html.clone()))
+}
+
+/// Not whether the process answers, which it does here, but whether records get on in it.
+async fn livez(State((watched, _)): State<Served>) -> impl IntoResponse {
+    match watched.pulses.silent(Instant::now()) {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(silent) => (StatusCode::SERVICE_UNAVAILABLE, format!("{silent}\n")),
+    }
 }
 
 async fn readyz(State((watched, _)): State<Served>) -> impl IntoResponse {

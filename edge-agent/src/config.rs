@@ -457,6 +457,9 @@ pub struct Mqtt {
     pub max_packet_bytes: usize,
     /// Messages taken but not yet acknowledged; default 1000.
     pub max_inflight: u16,
+    /// Where the gateway leaves a retained message on how it is, with a will; `{gateway}` stands for its name;
+    /// default none: it only listens.
+    pub status_topic: Option<String>,
     /// What to listen to; at least one.
     pub subscribe: Vec<Subscription>,
 }

@@ -13,6 +13,7 @@ pub mod facts;
 mod failure;
 mod limiter;
 pub mod look;
+mod polled;
 mod producer;
 mod record;
 pub mod schema;
@@ -177,7 +178,7 @@ impl Lane {
             Order::Acknowledge { count, offsets } => {
                 self.nap = NAP.0;
                 let now = self.clock.now().queue();
-                let moved = stop.watched(|| self.reader.acknowledge(count, &offsets, now));
+                let moved = self.reader.acknowledge(count, &offsets, now);
                 if let Err(error) = moved {
                     // What is not known to be through is sent again after a crash, harmlessly.
                     self.disk_failed(&error);
@@ -202,7 +203,7 @@ impl Lane {
             Order::More(room) => {
                 let now = self.clock.now().queue();
                 let room = room.min(HANDFUL);
-                let entries = match stop.watched(|| self.reader.next(room, now)) {
+                let entries = match self.reader.next(room, now) {
                     Ok(entries) => entries,
                     Err(ReadError::Disk(error)) => {
                         self.disk_is_down(&error);

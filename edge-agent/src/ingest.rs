@@ -71,9 +71,31 @@ pub enum Origin {
         packet_id: u16,
         /// A hash of the topic, the same in every process.
         topic_hash: u64,
-        /// DUP was set, and this is the first connection after a break.
-        may_repeat: bool,
+        /// What it came on.
+        connection: Connection,
+        /// Whether the broker says that it may have come before.
+        delivery: Delivery,
     },
+}
+
+/// One connection to one broker; no two of a process are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// The client: its packet ids are its own.
+    pub client: u32,
+    /// Its connections, counted.
+    pub number: u32,
+}
+
+/// What an MQTT packet says of its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Without DUP: whatever had its id before is acknowledged, or the id would not be free.
+    First,
+    /// Another part of the packet of the message before: more readings than one message may have.
+    Further,
+    /// With DUP, which a broker sets only after a break: it may have come on an earlier connection.
+    Again,
 }
 
 /// Whom to tell what became of a message.

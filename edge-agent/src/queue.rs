@@ -22,7 +22,7 @@
 //! set aside when it is damaged; what is missing is declared as an exact loss, and the queue goes on.
 //!
 //! One file a matter: `block` and `envelope` are the bytes of readings, `book` and `head` what must
-//! exist, `segment` (with `image`) and `summary` what exists, `memory` what sources send again,
+//! exist, `segment` (with `image` and `flush`) and `summary` what exists, `memory` what sources send again,
 //! `directory`, `survey` and `recover` the start, `writer` (with `active` and `room`) and `reader` (with
 //! `scan`) the two halves, `lane` what they share. From outside: `walk` reads, `inspect` and `verify`
 //! look, `rescue` brings a store elsewhere.
@@ -34,6 +34,7 @@ mod directory;
 mod envelope;
 mod fault;
 mod files;
+mod flush;
 mod head;
 mod image;
 pub mod inspect;
@@ -45,6 +46,7 @@ mod reader;
 mod recover;
 pub mod rescue;
 mod room;
+mod runs;
 mod scan;
 mod seal;
 mod segment;
@@ -52,6 +54,7 @@ mod summary;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod untold;
 pub mod verify;
 mod walk;
 mod writer;

@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use protocol::Topic;
-use protocol_host::supervisor::{self, Pulses, Watchdog};
+use protocol_host::supervisor::{self, Pulses, Silent, Watchdog};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -45,6 +45,8 @@ use crate::{
 const QUARANTINE_BYTES: u64 = 16 << 20;
 /// What a stage may take beyond the deadline it knows, before it is given up.
 const GRACE: Duration = Duration::from_secs(5);
+/// `WatchdogSec` of the unit.
+const WATCHDOG: Duration = Duration::from_secs(120);
 
 /// What was read when the configuration was read again.
 pub type Reread = Result<Config, Vec<Problem>>;
@@ -82,7 +84,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let taking = CancellationToken::new();
     let serving = CancellationToken::new();
-    let pulses = Pulses::default();
+    let pulses = Pulses::new(WATCHDOG);
     let mut pipeline = Pipeline::start(&config, &taking, &serving, &pulses).await?;
     supervisor::ready();
     let mut watchdog = Watchdog::new(pulses);
@@ -93,7 +95,7 @@ pub async fn run(
             () = shutdown.cancelled() => break,
             error = pipeline.failure() => return Err(error),
             Some(read) = rereads.recv() => pipeline.reload(&mut config, read),
-            never = watchdog.feed() => match never {},
+            silent = watchdog.feed() => return Err(stands_still(&silent)),
             _ = tick.tick() => summary.log(pipeline.conservation.snapshot(), Instant::now()),
         }
     }
@@ -103,7 +105,7 @@ pub async fn run(
     supervisor::stopping(shutdown_timeout + 2 * GRACE);
     let ended = tokio::select! {
         ended = pipeline.stop(Instant::now() + shutdown_timeout) => ended,
-        never = watchdog.feed() => match never {},
+        silent = watchdog.feed() => Err(stands_still(&silent)),
     };
     serving.cancel();
     summary.log(pipeline.conservation.snapshot(), Instant::now());
@@ -204,6 +206,7 @@ impl Pipeline {
             links: links.clone(),
             clock: clock.clone(),
             devices: devices.clone(),
+            conservation: Arc::clone(&conservation),
         };
         let sources = source::spawn_all(config, around, taking)?;
         let watched = Watched {
@@ -217,6 +220,7 @@ impl Pipeline {
             devices,
             sources: sources.roster.clone(),
             gate: ingest.gate.clone(),
+            pulses: pulses.clone(),
         };
         let recovered = conservation.snapshot().recovered_at_start;
         let status = serve(config, watched, serving.clone()).await?;
@@ -346,6 +350,12 @@ impl Pipeline {
         }
         ended
     }
+}
+
+fn stands_still(silent: &Silent) -> anyhow::Error {
+    anyhow!(
+        "{silent}: see to the disk, and to the limits of tasks and memory (TasksMax, LimitNPROC, LimitAS)"
+    )
 }
 
 /// Every lane on the disk that takes no readings: its topic is no longer configured, or it is of another

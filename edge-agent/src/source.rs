@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     config::{Agent, Config},
+    conservation::Conservation,
     devices::Devices,
     ingest::{Closed, Gate},
     link::{LinkKind, LinkState, Links},
@@ -120,6 +121,8 @@ pub struct Surroundings {
     pub clock: Clock,
     /// Where last values are shown.
     pub devices: Devices,
+    /// What is told of the gateway at a broker.
+    pub conservation: Arc<Conservation>,
 }
 
 /// All sources of the process.
@@ -229,6 +232,7 @@ impl Sources {
         let prepare = |settings: Settings<'_>| {
             let key = settings.key();
             let around = self.around.clone();
+            let (links, conservation) = (around.links.clone(), around.conservation);
             let intake = Intake::new(
                 Outlet::Gate(around.gate),
                 around.links,
@@ -239,7 +243,10 @@ impl Sources {
                 around.devices,
             );
             let stop = self.shutdown.child_token();
-            let source = Source::new(settings, &config.agent, intake, stop.clone())?;
+            let source = match Source::new(settings, &config.agent, intake, stop.clone())? {
+                Source::Mqtt(broker) => Source::Mqtt(broker.telling(links, conservation)),
+                other => other,
+            };
             Ok(Prepared { key, stop, source })
         };
         wanted.map(prepare).collect()

@@ -1,9 +1,5 @@
-//! Stages: the threads of the pipeline, of which none may end unnoticed (invariant 9), nor stand still.
-//!
-//! A call into the store may never come back: the system refused the store a thread that was to do the work,
-//! or a disk swallowed a request. The thread that made it cannot tell, so each such call is *watched*
-//! ([`Stop::watched`]), and whoever waits for the end of the stage learns when one takes longer than any disk.
-//! A new process is all that helps; the queue makes that cheap.
+//! Stages: the threads of the pipeline, of which none may end unnoticed (invariant 9). That none stands still
+//! is the matter of [`protocol_host::supervisor`].
 
 use std::{
     any::Any,
@@ -11,17 +7,13 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     thread::{self, Thread},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use tokio::{sync::oneshot, time::Interval};
-
-/// A watched call that takes longer does not come back. Disks that work were seen to stall for some seconds,
-/// cards that collect their garbage for thirty.
-const PATIENCE: Duration = Duration::from_secs(120);
+use tokio::sync::oneshot;
 
 /// A running stage. Whoever holds it learns when the thread ends, and how.
 #[derive(Debug)]
@@ -30,52 +22,17 @@ pub struct Stage {
     thread: Thread,
     stop: Stop,
     ended: oneshot::Receiver<Result<(), String>>,
-    patience: Duration,
-    /// When to look whether it stands still.
-    look: Option<Interval>,
 }
 
 /// Asked to end by a moment; shared with the thread.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    deadline: OnceLock<Instant>,
-    /// When the watched call began that has not come back.
-    watched: Mutex<Option<Instant>>,
-}
+pub struct Stop(Arc<OnceLock<Instant>>);
 
 impl Stop {
     /// By when the stage must have ended, once it was asked to.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.deadline.get().copied()
-    }
-
-    /// Makes a call that comes back, or the stage has failed.
-    pub fn watched<T>(&self, call: impl FnOnce() -> T) -> T {
-        self.watch(Some(Instant::now()));
-        let done = call();
-        self.watch(None);
-        done
-    }
-
-    fn watch(&self, since: Option<Instant>) {
-        *self
-            .0
-            .watched
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = since;
-    }
-
-    /// Since when a watched call has not come back.
-    fn standing_still(&self) -> Option<Instant> {
-        *self
-            .0
-            .watched
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.get().copied()
     }
 }
 
@@ -102,8 +59,6 @@ impl Stage {
             thread: handle.thread().clone(),
             stop,
             ended,
-            patience: PATIENCE,
-            look: None,
         })
     }
 
@@ -115,45 +70,30 @@ impl Stage {
 
     /// Asks the stage to finish what it has and end by `deadline`. The first word counts.
     pub fn stop(&self, deadline: Instant) {
-        if self.stop.0.deadline.set(deadline).is_ok() {
+        if self.stop.0.set(deadline).is_ok() {
             self.thread.unpark();
         }
     }
 
-    /// Resolves when the thread has ended, or stands still; before [`Stage::stop`] that is always a failure.
+    /// Resolves when the thread has ended; before [`Stage::stop`] that is always a failure.
     /// Cancel safe; not to be called again after it resolved.
     ///
     /// # Errors
-    /// What ended it, or the message of its panic, or how long it has stood still.
+    /// What ended it, or the message of its panic.
     pub async fn ended(&mut self) -> Result<(), String> {
         poll_fn(|context| self.poll_ended(context)).await
     }
 
     fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<Result<(), String>> {
-        if let Poll::Ready(end) = Pin::new(&mut self.ended).poll(context) {
-            return Poll::Ready(match end {
+        Pin::new(&mut self.ended)
+            .poll(context)
+            .map(|end| match end {
                 Ok(Ok(())) if self.stop.deadline().is_none() => {
                     Err("ended without being asked".into())
                 }
                 Ok(result) => result,
                 Err(_) => Err("ended without a word".into()),
-            });
-        }
-        let every = self.patience / 8;
-        let look = self
-            .look
-            .get_or_insert_with(|| tokio::time::interval(every));
-        while look.poll_tick(context).is_ready() {
-            let since = self.stop.standing_still().map(|since| since.elapsed());
-            if let Some(since) = since.filter(|since| *since > self.patience) {
-                return Poll::Ready(Err(format!(
-                    "a call into the queue has not come back for {} s: see to the disk, and to the limits \
-                     of tasks and memory (TasksMax, LimitNPROC, LimitAS)",
-                    since.as_secs()
-                )));
-            }
-        }
-        Poll::Pending
+            })
     }
 }
 
@@ -182,33 +122,6 @@ mod tests {
     async fn a_stage_that_ends_unasked_has_failed_even_if_it_says_ok() {
         let mut stage = Stage::spawn("lazy", |_| Ok(())).unwrap();
         assert!(stage.ended().await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_stage_whose_call_never_comes_back_has_failed_also_while_it_is_stopped() {
-        let (never, blocked) = std::sync::mpsc::channel::<()>();
-        let mut stage = Stage::spawn("stuck", move |stop| {
-            stop.watched(|| blocked.recv().ok());
-            Ok(())
-        })
-        .unwrap();
-        stage.patience = Duration::from_millis(20);
-        for _ in 0..2 {
-            let reason = stage.ended().await.unwrap_err();
-            assert!(reason.contains("has not come back"), "{reason}");
-            stage.stop(Instant::now());
-        }
-        drop(never);
-        // Then it did come back after all.
-        while stage.ended().await.is_err() {}
-    }
-
-    #[test]
-    fn only_a_call_that_is_under_way_can_stand_still() {
-        let stop = Stop::default();
-        assert_eq!(stop.standing_still(), None);
-        stop.watched(|| assert!(stop.standing_still().is_some()));
-        assert_eq!(stop.standing_still(), None);
     }
 
     #[tokio::test]

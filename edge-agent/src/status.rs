@@ -28,6 +28,7 @@ use protocol_host::{
     log::{self, Incident},
     page::{Page, Parts},
     rate::{self, Rates},
+    supervisor::Pulses,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -103,6 +104,8 @@ pub struct Watched {
     pub clock: Clock,
     /// Readings received and acknowledged, per second.
     pub rates: Mutex<Rates<2>>,
+    /// Whether its loops go round.
+    pub pulses: Pulses,
 }
 
 /// Everything at one moment.
@@ -330,7 +333,7 @@ pub async fn serve(
     let page = Arc::new(Page::new(&PAGE));
     let router = Router::new()
         .route("/", get(async move || show(&page)))
-        .route("/livez", get(async || "alive\n"))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
         .route("/metrics", get(scrape))
@@ -349,6 +352,14 @@ pub async fn serve(
 fn show(page: &Page) -> impl IntoResponse + use<> {
     let headers = page.headers().map(|(name, value)| (name, value.to_owned()));
     (headers, Html(page.html.clone()))
+}
+
+/// Not whether the process answers, which it does here, but whether readings get on in it.
+async fn livez(State(watched): State<Arc<Watched>>) -> impl IntoResponse {
+    match watched.pulses.silent(Instant::now()) {
+        None => (StatusCode::OK, "alive\n".to_owned()),
+        Some(silent) => (StatusCode::SERVICE_UNAVAILABLE, format!("{silent}\n")),
+    }
 }
 
 async fn readyz(State(watched): State<Arc<Watched>>) -> impl IntoResponse {

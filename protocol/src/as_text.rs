@@ -1,9 +1,16 @@
 //! `#[serde(with)]` for what is a number inside and a text in JSON.
 
 use alloc::boxed::Box;
-use core::{fmt::Display, str::FromStr};
+use core::{
+    fmt::{self, Display},
+    marker::PhantomData,
+    str::FromStr,
+};
 
-use serde::{Deserialize, Deserializer, Serializer, de};
+use serde::{
+    Deserialize, Deserializer, Serializer,
+    de::{self, Visitor},
+};
 
 pub fn serialize<T: Display, S: Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(value)
@@ -14,9 +21,18 @@ where
     T: FromStr<Err: Display>,
     D: Deserializer<'de>,
 {
-    Box::<str>::deserialize(from)?
-        .parse()
-        .map_err(de::Error::custom)
+    /// Reads the text where it lies.
+    struct Text<T>(PhantomData<T>);
+    impl<T: FromStr<Err: Display>> Visitor<'_> for Text<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+    from.deserialize_str(Text(PhantomData))
 }
 
 /// The same where there may be none.

@@ -48,7 +48,7 @@ fn check(
     kind: &'static str,
     max: usize,
     allowed: &'static str,
-    is_allowed: fn(u8) -> bool,
+    is_allowed: impl Fn(u8) -> bool,
 ) -> Result<(), IdError> {
     if text.is_empty() || text.len() > max {
         return Err(IdError::Length {
@@ -57,10 +57,9 @@ fn check(
             got: text.len(),
         });
     }
-    match text
-        .char_indices()
-        .find(|&(_, c)| !u8::try_from(c).is_ok_and(is_allowed))
-    {
+    // All that is allowed is ASCII: the first byte that is not begins a character.
+    let at = text.bytes().position(|byte| !is_allowed(byte));
+    match at.and_then(|at| Some((at, text.get(at..)?.chars().next()?))) {
         Some((at, found)) => Err(IdError::Character {
             kind,
             allowed,
@@ -76,7 +75,8 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $max:literal, $allowed:literal, $is_allowed:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "Box<str>", into = "Box<str>")]
+        // Written as what is inside: `into` would clone it first.
+        #[serde(try_from = "Box<str>")]
         pub struct $name(Box<str>);
 
         impl $name {
@@ -111,12 +111,6 @@ macro_rules! text_id {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
                 Self::new(text)
-            }
-        }
-
-        impl From<$name> for Box<str> {
-            fn from(id: $name) -> Self {
-                id.0
             }
         }
 

@@ -179,7 +179,8 @@ pub enum FieldError {
 
 /// A field's name: `quantity_unit`, `[a-z0-9_]{1,64}`, reachable by every MongoDB query.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Box<str>", into = "Box<str>")]
+// Written as what is inside: `into` would clone it first. So also below, and the ids.
+#[serde(try_from = "Box<str>")]
 pub struct FieldName(Box<str>);
 
 impl FieldName {
@@ -266,12 +267,6 @@ impl TryFrom<Box<str>> for FieldName {
     }
 }
 
-impl From<FieldName> for Box<str> {
-    fn from(name: FieldName) -> Self {
-        name.0
-    }
-}
-
 impl FromStr for FieldName {
     type Err = FieldError;
     fn from_str(text: &str) -> Result<Self, FieldError> {
@@ -293,7 +288,7 @@ impl fmt::Debug for FieldName {
 
 /// The measured values of one reading: sorted by name, each name once, each number finite.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Vec<(FieldName, Value)>", into = "Vec<(FieldName, Value)>")]
+#[serde(try_from = "Vec<(FieldName, Value)>")]
 pub struct Fields(Vec<(FieldName, Value)>);
 
 impl Fields {
@@ -305,9 +300,12 @@ impl Fields {
         if fields.is_empty() || fields.len() > MAX_FIELDS {
             return Err(FieldError::Count(fields.len()));
         }
-        fields.sort_by(|a, b| a.0.cmp(&b.0));
-        if let Some(twice) = fields.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(FieldError::Duplicate(twice[0].0.clone()));
+        // What was written by this crate already is.
+        if !fields.is_sorted_by(|a, b| a.0 < b.0) {
+            fields.sort_by(|a, b| a.0.cmp(&b.0));
+            if let Some(twice) = fields.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+                return Err(FieldError::Duplicate(twice[0].0.clone()));
+            }
         }
         for (name, value) in &fields {
             Self::check(name, value)?;
@@ -368,10 +366,7 @@ impl From<Fields> for Vec<(FieldName, Value)> {
 
 /// What is known of a device beyond its values: model, site, room. Sorted by name, may be empty.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(
-    try_from = "Vec<(FieldName, Box<str>)>",
-    into = "Vec<(FieldName, Box<str>)>"
-)]
+#[serde(try_from = "Vec<(FieldName, Box<str>)>")]
 pub struct Metadata(Vec<(FieldName, Box<str>)>);
 
 impl Metadata {
@@ -412,12 +407,6 @@ impl TryFrom<Vec<(FieldName, Box<str>)>> for Metadata {
     type Error = FieldError;
     fn try_from(entries: Vec<(FieldName, Box<str>)>) -> Result<Self, FieldError> {
         Self::new(entries)
-    }
-}
-
-impl From<Metadata> for Vec<(FieldName, Box<str>)> {
-    fn from(metadata: Metadata) -> Self {
-        metadata.0
     }
 }
 

@@ -1,7 +1,5 @@
 //! Without services: what the demo stands on works, and takes no root, Java or Docker.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use harness::{
     daemon::{AgentStatus, Daemon},
@@ -49,7 +47,7 @@ fn readings_wait_for_an_embedded_kafka_that_goes_and_comes() -> Result<()> {
     wait::until_true("all to be sent", PATIENCE, || {
         Ok(agent.status::<AgentStatus>()?.balance.acknowledged == 50)
     })?;
-    let status = agent.stop(Duration::from_secs(20))?;
+    let status = agent.stop(PATIENCE)?;
     ensure!(status.success(), "{status}\n{}", agent.end_of_log());
     let records = Kafka::new(&addresses.kafka, "embedded")?.read_all(&topics[0])?;
     ensure!(records.len() == 50, "{} records", records.len());

@@ -1,15 +1,18 @@
 //! `scan`, `probe` and `monitor` against simulated devices, and nothing else running.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
-    time::Duration,
 };
 
 use anyhow::{Result, ensure};
 use hardware_sim::{Options, Scenario, Sim, native::modbus::profiles};
-use harness::port;
+use harness::{port, rig::PATIENCE};
 use protocol::frame::{Ack, Frame, Verdict};
+
+/// Milliseconds for the answer of a unit: on a busy machine the simulated ones think longer than real ones.
+const PATIENT: &str = "2000";
 
 fn sim(dir: &Path, devices: &str) -> Result<Sim> {
     let scenario: Scenario = devices.parse()?;
@@ -50,7 +53,15 @@ fn a_scan_names_the_units_of_a_line_and_of_a_server() -> Result<()> {
         ),
     )?;
     let bus = text(&dir.path().join("bus"));
-    let (output, said) = agent(&["scan", "modbus", &bus, "--units", "1-6"])?;
+    let (output, said) = agent(&[
+        "scan",
+        "modbus",
+        &bus,
+        "--units",
+        "2-6",
+        "--timeout",
+        PATIENT,
+    ])?;
     ensure!(output.status.success(), "{said}");
     let found: Vec<&str> = said
         .lines()
@@ -65,14 +76,22 @@ fn a_scan_names_the_units_of_a_line_and_of_a_server() -> Result<()> {
         found[1].starts_with("unit 5 ") && said.contains("profile = \"sdm120\""),
         "{said}"
     );
-    let (output, said) = agent(&["scan", "modbus", &address, "--units", "1-2"])?;
+    let (output, said) = agent(&[
+        "scan",
+        "modbus",
+        &address,
+        "--units",
+        "1-2",
+        "--timeout",
+        PATIENT,
+    ])?;
     ensure!(
         output.status.success() && said.contains("profile = \"sdm630\""),
         "{said}"
     );
     let (output, said) = agent(&["scan", "modbus", &bus, "--units", "9"])?;
     ensure!(output.status.code() == Some(69), "{said}");
-    sim.stop(Duration::from_secs(5))?;
+    sim.stop(PATIENCE)?;
     Ok(())
 }
 
@@ -105,7 +124,7 @@ fn a_scan_recognises_every_profile_the_simulator_plays() -> Result<()> {
                         "--units",
                         "1",
                         "--timeout",
-                        "5000",
+                        "20000",
                     ];
                     let (output, said) = agent(&scan)?;
                     let named = said.contains(&format!("profile = {name:?}"));
@@ -119,7 +138,7 @@ fn a_scan_recognises_every_profile_the_simulator_plays() -> Result<()> {
             Err(panic) => std::panic::resume_unwind(panic),
         })
     })?;
-    sim.stop(Duration::from_secs(5))?;
+    sim.stop(PATIENCE)?;
     Ok(())
 }
 
@@ -136,11 +155,11 @@ fn a_scan_names_what_speaks_on_a_line() -> Result<()> {
     let sim = sim(dir.path(), &devices)?;
     for id in known {
         let line = text(&dir.path().join(id));
-        let (output, said) = agent(&["scan", "serial", &line])?;
+        let (output, said) = agent(&["scan", "serial", &line, "--for", "30"])?;
         ensure!(output.status.success(), "{id}: {said}");
         ensure!(said.contains(&format!("mode = {id:?}")), "{id}: {said}");
     }
-    sim.stop(Duration::from_secs(5))?;
+    sim.stop(PATIENCE)?;
     Ok(())
 }
 
@@ -186,7 +205,7 @@ fn a_probe_shows_bytes_values_and_what_becomes_of_them_and_ends() -> Result<()> 
     // The state `warming_up` is under the dead band too, and does not change.
     ensure!(lines[2]["suppressed"] == "deadband", "{said}");
     ensure!(!dir.path().join("state").exists(), "a probe keeps nothing");
-    sim.stop(Duration::from_secs(5))?;
+    sim.stop(PATIENCE)?;
     let (output, said) = agent(&["probe", "-c", &config, "--for", "1"])?;
     ensure!(output.status.code() == Some(69), "{said}");
     ensure!(said.contains("link down"), "{said}");
@@ -211,7 +230,7 @@ fn a_monitor_says_why_a_byte_was_rejected() -> Result<()> {
     let (output, said) = agent(&["monitor", &text(&capture)])?;
     ensure!(output.status.code() == Some(1), "{said}");
     ensure!(
-        said.contains("Ack") && said.contains("REJECTED frame crc is"),
+        said.contains("ack  ") && said.contains("REJECTED frame crc is"),
         "{said}"
     );
 
@@ -220,8 +239,8 @@ fn a_monitor_says_why_a_byte_was_rejected() -> Result<()> {
         "[[device]]\nid = \"meter\"\nkind = \"meter\"\nevery = \"100ms\"\nlink = { pty = { mode = \"frames\" } }\n",
     )?;
     let line = text(&dir.path().join("meter"));
-    let (output, said) = agent(&["monitor", &line, "-n", "1", "--for", "20"])?;
-    ensure!(output.status.success() && said.contains("Hello"), "{said}");
+    let (output, said) = agent(&["monitor", &line, "-n", "1", "--for", "120"])?;
+    ensure!(output.status.success() && said.contains("hello "), "{said}");
     drop(sim);
     Ok(())
 }
@@ -242,7 +261,7 @@ fn a_recording_is_played_into_a_line() -> Result<()> {
     let log = dir.path().join("play.log");
     let _player = harness::process::Process::spawn("play", &mut player, &log)?;
     let port = lines.join("dust");
-    harness::wait::until_true("the line", harness::rig::PATIENCE, || Ok(port.exists()))?;
+    harness::wait::until_true("the line", PATIENCE, || Ok(port.exists()))?;
     let source = format!(
         "[[serial]]\nname = \"dust\"\nport = {port:?}\nbaud = 9600\nmode = \"sds011\"\ndevice = \"dust\"\n"
     );
@@ -253,5 +272,53 @@ fn a_recording_is_played_into_a_line() -> Result<()> {
         said.contains("decoded  pm10_ug_m3=261.8 pm2_5_ug_m3=123.6"),
         "{said}"
     );
+    Ok(())
+}
+
+#[test]
+fn an_online_check_opens_each_source_and_names_what_does_not_answer() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let sim = sim(
+        dir.path(),
+        "[[device]]\nid = \"bus\"\nkind = \"meter\"\nlink = { modbus = { slaves = [ { unit = 1, profile = \"sdm120\" } ] } }\n\
+         [[device]]\nid = \"room\"\nkind = \"climate\"\nlink = { pty = { mode = \"frames\" } }\n",
+    )?;
+    let nobody = format!("127.0.0.1:{}", port::free()?);
+    let lines = text(dir.path());
+    let line = |name: &str, mode: &str| {
+        format!("[[serial]]\nname = \"{name}\"\nport = \"{lines}/{name}\"\nmode = \"{mode}\"\n")
+    };
+    let meter = |unit: u8| {
+        format!("[[serial.device]]\nid = \"meter-{unit}\"\nunit = {unit}\nprofile = \"sdm120\"\n")
+    };
+    let config = dir.path().join("agent.toml");
+    let (room, gone, bus) = (
+        line("room", "frames"),
+        line("gone", "frames"),
+        line("bus", "modbus"),
+    );
+    let (one, two) = (meter(1), meter(2));
+    fs::write(
+        &config,
+        format!(
+            "[agent]\ngateway = \"gw7\"\n[kafka]\nbootstrap = \"{nobody}\"\ntopic = \"readings\"\n\
+             {room}{gone}{bus}baud = 9600\n{one}{two}\
+             [[mqtt]]\nname = \"house\"\nurl = \"mqtt://{nobody}\"\nsubscribe = [{{ topic = \"a/{{device}}\" }}]\n"
+        ),
+    )?;
+    let (output, said) = agent(&["check", "--online", "-c", &text(&config)])?;
+    ensure!(output.status.code() == Some(69), "{said}");
+    for told in [
+        &format!("serial     room  {lines}/room  ok   opened"),
+        &format!(
+            "serial     gone  {lines}/gone  FAIL No such file or directory\n           fix: is it plugged in?"
+        ),
+        &format!("serial     bus  {lines}/bus  FAIL no answer of meter-2\n"),
+        &format!("mqtt       house  {nobody}  FAIL"),
+        &format!("kafka      {nobody}  FAIL"),
+    ] {
+        ensure!(said.contains(told.as_str()), "{told} is not in\n{said}");
+    }
+    sim.stop(PATIENCE)?;
     Ok(())
 }

@@ -23,6 +23,7 @@ mod page;
 mod reload;
 mod secrets;
 mod supervised;
+mod transcript;
 mod verdict;
 
 mod on_the_stack {
@@ -36,6 +37,7 @@ mod on_the_stack {
     mod faults_clock;
     mod faults_devices;
     mod faults_fleet;
+    mod faults_ledger;
     mod faults_link;
     mod faults_mongodb;
     mod faults_remade;
@@ -60,6 +62,7 @@ mod on_the_stack {
     mod sink_memory;
     mod sink_registered;
     mod timeseries;
+    mod walkthrough;
     mod whole_way;
 
     use anyhow::{Result, ensure};

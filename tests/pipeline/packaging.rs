@@ -42,7 +42,7 @@ fn have(program: &str) -> bool {
 }
 
 /// `PACKAGE_VERSION_….deb` in a folder of the build's, made if it is not there yet.
-fn package(package: &str, version: &str, folder: &str) -> Result<PathBuf> {
+pub fn package(package: &str, version: &str, folder: &str) -> Result<PathBuf> {
     // One after the other: the machine is shared, and the tests want the same ones.
     static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,6 +263,9 @@ fn a_queue_survives_upgrade_downgrade_and_removal_and_purge_says_what_it_deletes
         "{said}"
     );
     ensure!(fs::read_to_string(machine.at("etc/passwd"))?.contains("edge-agent:"));
+    let groups = fs::read_to_string(machine.at("etc/group"))?;
+    let is_member = |line: &str| line.starts_with("dialout:") && line.ends_with(":edge-agent");
+    ensure!(groups.lines().any(is_member), "{groups}");
     ensure!(
         !machine
             .at("etc/systemd/system/multi-user.target.wants")
@@ -316,5 +319,27 @@ fn a_queue_survives_upgrade_downgrade_and_removal_and_purge_says_what_it_deletes
     for gone in ["var/lib/edge-agent", "etc/edge-agent", "usr/bin/edge-agent"] {
         ensure!(!machine.at(gone).exists(), "{gone} is left");
     }
+    Ok(())
+}
+
+#[test]
+fn a_purge_empties_a_queue_on_another_disk_and_leaves_its_place() -> Result<()> {
+    if !power::is_possible() {
+        eprintln!("SKIPPED: installing into a folder needs root");
+        return Ok(());
+    }
+    let machine = Machine::new()?;
+    machine.dpkg("--install", &package("edge-agent", "0.1.0-1", "once")?)?;
+    let (disk, state) = (machine.at("mnt/ssd"), machine.at("var/lib/edge-agent"));
+    let lane = disk.join("queue/telemetry.readings.v1/000001");
+    fs::create_dir_all(&lane)?;
+    fs::write(lane.join("db"), [7; 4096])?;
+    std::os::unix::fs::symlink(&disk, &state)?;
+
+    let said = machine.dpkg("--purge", Path::new("edge-agent"))?;
+    for told in ["queue of telemetry.readings.v1, ", "it stays, empty"] {
+        ensure!(said.contains(told), "{told} is not in\n{said}");
+    }
+    ensure!(state.is_symlink() && fs::read_dir(&disk)?.next().is_none());
     Ok(())
 }

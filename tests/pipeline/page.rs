@@ -1,18 +1,16 @@
 //! The status page as a browser shows it. Pictures are kept in `target/pictures/`; where no browser can be had,
 //! what needs one says that it is skipped.
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
+use std::{io::Write as _, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
     browser::{Browser, Scheme},
     daemon::{AgentStatus, Daemon},
-    rig::line::Line,
+    rig::{PATIENCE, line::Line},
     wait,
 };
 
-/// Without a broker, a database and a browser nothing here has to be awaited for long.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// What would be run if a text were not text.
 const EVIL: &str = "<img src=x onerror=document.title='owned'>";
 
@@ -20,15 +18,17 @@ const EVIL: &str = "<img src=x onerror=document.title='owned'>";
 pub fn browser() -> Result<Option<Browser>> {
     let browser = Browser::find()?;
     if browser.is_none() {
-        let test = std::thread::current();
-        let name = test.name().unwrap_or("a test").to_owned();
-        // Not through the macros, whose output a test that passes keeps to itself.
-        writeln!(
-            std::io::stderr(),
-            "skipped {name}: no chromium on this machine"
-        )?;
+        skip("no chromium on this machine")?;
     }
     Ok(browser)
+}
+
+/// Says why a test is not run.
+pub fn skip(why: &str) -> Result<()> {
+    let test = std::thread::current();
+    let name = test.name().unwrap_or("a test").to_owned();
+    // Not through the macros, whose output a test that passes keeps to itself.
+    Ok(writeln!(std::io::stderr(), "skipped {name}: {why}")?)
 }
 
 /// Pictures of a page for a phone and a desk, light and dark, as `target/pictures/NAME-WIDTH-SCHEME.png`.
@@ -42,6 +42,32 @@ pub fn pictures(browser: &Browser, url: &str, name: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits until a page shows all of this, and gives the document, which is kept as `target/pictures/NAME.html`. What one
+/// look finds is that moment's: a link that is being tried again, a page that was asked before it was answered.
+pub fn shows(
+    browser: &Browser,
+    url: &str,
+    name: &str,
+    expected: &[impl AsRef<str>],
+) -> Result<String> {
+    let kept = harness::target().join("pictures");
+    std::fs::create_dir_all(&kept)?;
+    let kept = kept.join(format!("{name}.html"));
+    wait::until(
+        &format!("a whole page in {}", kept.display()),
+        PATIENCE,
+        || {
+            let document = browser.document(url)?;
+            std::fs::write(&kept, &document)?;
+            let mut expected = expected.iter().map(AsRef::as_ref);
+            if let Some(missing) = expected.find(|shown| !document.contains(shown)) {
+                anyhow::bail!("{missing} is not in it");
+            }
+            Ok(Some(document))
+        },
+    )
 }
 
 /// What is between two marks.
@@ -170,12 +196,7 @@ fn the_page_of_the_agent_shows_devices_queue_and_links_and_text_stays_text() -> 
         Ok(told("rejected") && told("link down, trying again"))
     })?;
 
-    let document = browser.document(&agent.url())?;
-    let kept = harness::target().join("pictures");
-    std::fs::create_dir_all(&kept)?;
-    std::fs::write(kept.join("agent.html"), &document)?;
-    pictures(&browser, &agent.url(), "agent")?;
-    for shown in [
+    let expected = [
         "<title>! gw7</title>",
         ">not ready<",
         ">meter-1<",
@@ -191,13 +212,9 @@ fn the_page_of_the_agent_shows_devices_queue_and_links_and_text_stays_text() -> 
         "class=\"badge bad\">down<",
         "link down, trying again",
         "rejected",
-    ] {
-        ensure!(
-            document.contains(shown),
-            "{shown} is not in {}",
-            kept.join("agent.html").display()
-        );
-    }
+    ];
+    let document = shows(&browser, &agent.url(), "agent", &expected)?;
+    pictures(&browser, &agent.url(), "agent")?;
     ensure!(
         !document.contains("<img"),
         "a text of a device became an element"

@@ -1,17 +1,16 @@
 //! SIGHUP: the configuration is read again, and taken over or refused as a whole.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use harness::{
     daemon::{AgentStatus, Daemon},
+    rig::PATIENCE,
     wait,
 };
 use rustix::process::Signal;
 
 use crate::page::alone;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes a configuration, asks for it to be read, and waits for the answer in the log, which it returns.
 pub fn reload(agent: &mut Daemon, config: &str, answer: &str) -> Result<String> {
@@ -21,6 +20,8 @@ pub fn reload(agent: &mut Daemon, config: &str, answer: &str) -> Result<String> 
     let mut said = String::new();
     wait::until_true(answer, PATIENCE, || {
         said = fs::read_to_string(agent.log())?.split_off(before);
+        // A line may be read while it is written.
+        said.truncate(said.rfind('\n').map_or(0, |end| end + 1));
         Ok(said.contains(answer))
     })
     .with_context(|| agent.end_of_log())?;
@@ -99,11 +100,38 @@ fn a_source_that_was_removed_is_gone_from_the_status_and_may_come_back() -> Resu
         ensure!(said.contains("removed=garden unchanged=1"), "{said}");
         wait::until_true("its end", PATIENCE, || Ok(links(&agent)? == ["cabinet"]))?;
     }
-    let metrics = agent.page("/metrics")?;
-    ensure!(
-        !metrics.contains("garden") && metrics.contains("cabinet"),
-        "{metrics}"
-    );
+    let mut metrics = String::new();
+    wait::until_true("metrics without it", PATIENCE, || {
+        metrics = agent.page("/metrics")?;
+        Ok(!metrics.contains("garden") && metrics.contains("cabinet"))
+    })
+    .with_context(|| metrics.clone())?;
     agent.kill()?;
+    Ok(())
+}
+
+#[test]
+fn a_sink_that_is_asked_to_reload_goes_on_and_says_what_a_restart_would_bring() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut sink = alone("cloud-sink", dir.path())?;
+    sink.start()?;
+    let process = sink.process()?.identity();
+    let right = fs::read_to_string(sink.config_file())?;
+    let said = reload(&mut sink, &right, "configuration read again")?;
+    ensure!(said.contains("it is the one in force"), "{said}");
+
+    let wrong = format!("{right}colour = 1\n[batch]\nmax_wait = \"soon\"\n");
+    let said = reload(&mut sink, &wrong, "a restart would fail")?;
+    let line = right.lines().count() + 1;
+    for told in [&format!("at={line}:1 "), "batch.max_wait", "mistakes=2"] {
+        ensure!(said.contains(told), "{told} is not in\n{said}");
+    }
+
+    let other =
+        right.replace("group = \"sinks\"", "group = \"others\"") + "[batch]\nmax_wait = \"1s\"\n";
+    let said = reload(&mut sink, &other, "it needs a restart")?;
+    ensure!(said.contains("changed=\"[kafka], [batch]\""), "{said}");
+    ensure!(sink.process()?.identity() == process && sink.runs());
+    sink.stop(PATIENCE)?;
     Ok(())
 }

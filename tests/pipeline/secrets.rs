@@ -1,6 +1,6 @@
 //! Whatever is asked of the daemons, a secret is never in the answer.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 use harness::{daemon::Daemon, port, rig::PATIENCE, wait};
@@ -92,7 +92,7 @@ fn no_command_log_or_page_tells_a_secret() -> Result<()> {
             let text = fs::read(format!("/proc/{pid}/{place}"))?;
             assert_silent(place, &String::from_utf8_lossy(&text))?;
         }
-        daemon.stop(Duration::from_secs(20))?;
+        daemon.stop(PATIENCE)?;
         assert_silent(program, &fs::read_to_string(daemon.log())?)?;
     }
     Ok(())

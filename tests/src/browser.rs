@@ -15,7 +15,7 @@ use crate::process::Process;
 /// Names under which it is known.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 /// For one page; the machine is shared.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Time as the page sees it, so that it has polled twice; it passes as fast as the answers come.
 const VIRTUAL_MS: u32 = 3000;
 

@@ -10,7 +10,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::{port, process::Process, wait};
+use crate::{port, process::Process, rig::PATIENCE, wait};
+
+/// By when a status page that answers at all has answered. A process that stands still never does.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// What `/status.json` says about a link.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -33,6 +36,13 @@ impl Link {
     pub fn is_mqtt_up(&self) -> bool {
         self.kind == "mqtt" && self.state == "up"
     }
+}
+
+/// Whether there is a broker among the links, and none at which the agent has not subscribed.
+#[must_use]
+pub fn is_subscribed(links: &[Link]) -> bool {
+    let mut brokers = links.iter().filter(|link| link.kind == "mqtt").peekable();
+    brokers.peek().is_some() && brokers.all(Link::is_mqtt_up)
 }
 
 /// What `/status.json` of the agent says, as far as it is used here.
@@ -106,10 +116,10 @@ impl AgentStatus {
         lane.held.as_ref()
     }
 
-    /// Whether it has subscribed at a broker.
+    /// Whether it has subscribed at its brokers, all of them.
     #[must_use]
     pub fn mqtt_is_up(&self) -> bool {
-        self.links.iter().any(Link::is_mqtt_up)
+        is_subscribed(&self.links)
     }
 }
 
@@ -266,7 +276,7 @@ impl Daemon {
         self.process = Some(Process::spawn(self.program, &mut command, &self.log())?);
         self.ended_by_us = false;
         let what = format!("{} to live", self.program);
-        let lives = wait::until(&what, Duration::from_secs(20), || {
+        let lives = wait::until(&what, PATIENCE, || {
             if !self.process.as_mut().is_some_and(Process::runs) {
                 return Ok(Some(false));
             }
@@ -355,7 +365,7 @@ pub fn status_of<S: for<'de> Deserialize<'de>>(url: &str) -> Result<S> {
 fn page(url: &str) -> Result<String> {
     let mut response = ureq::get(url)
         .config()
-        .timeout_global(Some(Duration::from_secs(2)))
+        .timeout_global(Some(ANSWER))
         .build()
         .call()?;
     Ok(response.body_mut().read_to_string()?)

@@ -54,9 +54,9 @@ const QUIET: Duration = Duration::from_secs(10);
 const AWAY: Duration = Duration::from_secs(8);
 const SHORT: Duration = Duration::from_secs(4);
 /// By when everything is stated and checkpointed after that.
-const STATED: Duration = Duration::from_secs(30);
+const STATED: Duration = Duration::from_secs(90);
 /// By when all readings must have arrived after the devices stopped.
-const DRAINED: Duration = Duration::from_secs(90);
+const DRAINED: Duration = Duration::from_secs(180);
 
 /// Plays it.
 ///

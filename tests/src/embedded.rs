@@ -206,7 +206,7 @@ fn serve_mqtt() -> Result<SocketAddr> {
                 eprintln!("rumqttd ended: {error}");
             }
         })?;
-    wait::until_true("rumqttd to listen", Duration::from_secs(10), || {
+    wait::until_true("rumqttd to listen", Duration::from_secs(60), || {
         TcpStream::connect(listen)?;
         Ok(true)
     })?;

@@ -55,11 +55,16 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tree().join("target"), PathBuf::from)
 }
 
-/// A binary of this workspace, beside the one that runs now.
+/// A binary of this workspace, beside the one that runs now; or what is in the folder that `TESTED_PROGRAMS` names.
 ///
 /// # Errors
 /// It has not been built.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let instead =
+        std::env::var_os("TESTED_PROGRAMS").map(|folder| PathBuf::from(folder).join(name));
+    if let Some(instead) = instead.filter(|instead| instead.is_file()) {
+        return Ok(instead);
+    }
     let own = std::env::current_exe()?;
     // target/debug/rig, or target/debug/deps/pipeline-0123456789abcdef
     let beside = own

@@ -6,9 +6,10 @@
 
 use std::{
     fs::File,
+    io::ErrorKind,
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -16,6 +17,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::wait;
+
+/// By when a killed process is gone: it may be in the middle of a write that takes long.
+const GONE: Duration = Duration::from_secs(60);
 
 /// What a command said: its output, then its errors.
 #[must_use]
@@ -97,6 +101,11 @@ impl Stat {
     }
 }
 
+fn is_busy(child: &std::io::Result<Child>) -> bool {
+    let busy = ErrorKind::ExecutableFileBusy;
+    child.as_ref().is_err_and(|error| error.kind() == busy)
+}
+
 /// A process that we started, or found again by its identity. Ends with this value unless
 /// [`left_running`](Self::left_running).
 #[derive(Debug)]
@@ -130,9 +139,15 @@ impl Process {
     /// # Errors
     /// It cannot be started.
     pub fn spawn_with(name: &str, command: &mut Command) -> Result<Self> {
-        let child = command
-            .spawn()
-            .with_context(|| format!("start {name} ({})", command.get_program().display()))?;
+        // A program that was written just now may still be open in a child that another thread is starting.
+        let mut child = command.spawn();
+        let begin = Instant::now();
+        while is_busy(&child) && begin.elapsed() < GONE {
+            std::thread::sleep(Duration::from_millis(10));
+            child = command.spawn();
+        }
+        let child =
+            child.with_context(|| format!("start {name} ({})", command.get_program().display()))?;
         let pid = i32::try_from(child.id())?;
         // A child keeps its pid, as a zombie at least, until it is waited for.
         let identity = Identity::of(pid).with_context(|| format!("look at {name}"))?;
@@ -211,7 +226,7 @@ impl Process {
     /// Not permitted.
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::KILL)?;
-        self.wait(Duration::from_secs(10)).map(drop)
+        self.wait(GONE).map(drop)
     }
 
     /// SIGTERM, and waits until it is gone; SIGKILL when that takes too long, which is an error.
@@ -306,7 +321,7 @@ mod tests {
     fn a_frozen_process_can_be_stopped() {
         let mut process = sleeper();
         process.freeze().unwrap();
-        process.stop(Duration::from_secs(5)).unwrap();
+        process.stop(Duration::from_secs(60)).unwrap();
         assert!(!process.runs());
     }
 }

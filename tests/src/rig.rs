@@ -28,8 +28,9 @@ use crate::{
     wait,
 };
 
-/// How long anything may take that is bound to happen: generous, since the machine is shared.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take that is bound to happen: generous, since the machine is shared and patience costs
+/// nothing where it is not needed.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// For the sink's `[kafka]`: Kafka gives the partitions of a sink that was killed to the next one only
 /// after its session ended, by default after half a minute in which a test would only wait.
@@ -278,12 +279,12 @@ impl Rig {
     /// Waits until MongoDB holds `count` readings, or more.
     ///
     /// # Errors
-    /// It does not within [`PATIENCE`]; with the ends of both logs.
+    /// It does not, and no more of them came for [`PATIENCE`]; with the ends of both logs.
     pub fn wait_until_stored(&self, count: u64) -> Result<()> {
         let mut last = 0;
-        wait::until_true(&format!("{count} documents"), PATIENCE, || {
+        wait::while_it_grows(&format!("{count} documents"), PATIENCE, count, || {
             last = self.documents.count()?;
-            Ok(last >= count)
+            Ok(last)
         })
         .with_context(|| {
             format!(
@@ -314,7 +315,7 @@ impl Rig {
     fn ended(mut self, may_be: impl Fn(&str) -> bool) -> Result<()> {
         for daemon in [&mut self.agent, &mut self.sink] {
             if daemon.runs() {
-                let status = daemon.stop(Duration::from_secs(20))?;
+                let status = daemon.stop(PATIENCE)?;
                 ensure!(
                     status.success(),
                     "ended with {status}\n{}",

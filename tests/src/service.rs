@@ -17,6 +17,7 @@ use crate::{
     cache::Cache,
     end_of, port,
     process::{Identity, Process},
+    rig::PATIENCE,
     wait,
 };
 
@@ -316,7 +317,7 @@ impl Service {
     /// It had to be killed, or could not be.
     pub fn stop(&mut self) -> Result<()> {
         match self.process.take() {
-            Some(mut process) => process.stop(Duration::from_secs(20)).map(drop),
+            Some(mut process) => process.stop(PATIENCE).map(drop),
             None => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use protocol::Value;
+use protocol::{GatewayId, Value};
 
 use super::Kind;
 use crate::document::{Document, column};
@@ -23,6 +23,8 @@ pub struct Devices(Mutex<State>);
 struct State {
     devices: HashMap<String, Seen>,
     ranges: usize,
+    /// Where the key of each document is put together.
+    key: String,
 }
 
 /// A device in one interval.
@@ -79,18 +81,31 @@ impl Devices {
 
     /// A document is stored.
     pub fn note(&self, document: &Document, now_ms: i64) {
-        let seen = Seen {
-            gateway: document.gateway().map(ToString::to_string),
-            device: document.reading_device().to_string(),
-            first_ms: now_ms,
-            last_ms: now_ms,
-            columns: BTreeMap::new(),
-        };
+        let gateway = document.gateway().map(GatewayId::as_str);
+        let id = document.reading_device().as_str();
         let mut state = self.lock();
-        let State { devices, ranges } = &mut *state;
-        let Some(device) = device(devices, seen) else {
-            return;
+        let State {
+            devices,
+            ranges,
+            key,
+        } = &mut *state;
+        write_key(key, gateway, id);
+        let known = match devices.get_mut(key.as_str()) {
+            Some(known) => Some(known),
+            None => device(
+                devices,
+                Seen {
+                    gateway: gateway.map(Into::into),
+                    device: id.into(),
+                    first_ms: now_ms,
+                    last_ms: now_ms,
+                    columns: BTreeMap::new(),
+                },
+            ),
         };
+        let Some(device) = known else { return };
+        device.first_ms = device.first_ms.min(now_ms);
+        device.last_ms = device.last_ms.max(now_ms);
         for (name, value) in document.columns() {
             note(&mut device.columns, ranges, &column(name), Range::of(value));
         }
@@ -107,7 +122,9 @@ impl Devices {
     /// What could not be written, beside what came meanwhile.
     pub fn put_back(&self, gathered: Vec<Seen>) {
         let mut state = self.lock();
-        let State { devices, ranges } = &mut *state;
+        let State {
+            devices, ranges, ..
+        } = &mut *state;
         for mut seen in gathered {
             let columns = std::mem::take(&mut seen.columns);
             let Some(device) = device(devices, seen) else {
@@ -146,7 +163,15 @@ impl Seen {
     /// `gateway/device`; a device without a gateway begins with the slash.
     #[must_use]
     pub fn key(&self) -> String {
-        let gateway = self.gateway.as_deref().unwrap_or_default();
-        format!("{gateway}/{}", self.device)
+        let mut key = String::new();
+        write_key(&mut key, self.gateway.as_deref(), &self.device);
+        key
     }
+}
+
+fn write_key(key: &mut String, gateway: Option<&str>, device: &str) {
+    key.clear();
+    key.push_str(gateway.unwrap_or_default());
+    key.push('/');
+    key.push_str(device);
 }

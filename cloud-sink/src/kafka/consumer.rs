@@ -14,7 +14,7 @@ use rdkafka::{
     Message as _, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Headers as _},
+    message::{BorrowedHeaders, BorrowedMessage, Headers as _},
     topic_partition_list::Offset,
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -29,6 +29,11 @@ use crate::{
 
 /// How long one poll may last; also how soon the gate is looked at.
 const POLL: Duration = Duration::from_millis(50);
+/// A full gate is looked at again so soon.
+const NAP: Duration = Duration::from_millis(1);
+/// A gate that is full for longer pauses the partitions. Not at once: what was fetched ahead is thrown away
+/// with that, and at full rate the gate is full all the time.
+const FULL: Duration = Duration::from_millis(500);
 /// How long a client may take to leave its group; longer than a handover.
 const LEAVE: Duration = Duration::from_secs(30);
 /// Questions to the broker outside of a callback.
@@ -156,6 +161,7 @@ impl Consumer {
                 .collect(),
             paused: false,
             paused_at: (0, 0),
+            full_since: None,
         };
         let thread = thread::Builder::new()
             .name("kafka".into())
@@ -237,12 +243,17 @@ struct Poller {
     paused: bool,
     /// The generation, and the stalls, that the partitions were last paused for.
     paused_at: (u64, u64),
+    full_since: Option<Instant>,
 }
 
 impl Poller {
     fn run(&mut self) -> Result<(), ConsumerError> {
         while !self.stop.load(Ordering::Acquire) {
             self.pulse.beat();
+            if self.waits_for_room() {
+                thread::sleep(NAP);
+                continue;
+            }
             self.pause_or_resume();
             if self.gate.must_begin_again() {
                 self.begin_again()?;
@@ -282,6 +293,15 @@ impl Poller {
             // Harmless: the records after the last commit are read again and recognised.
             Err(error) => warn!(%error, "offsets not committed at the end"),
         }
+    }
+
+    /// Whether a gate that has just become full is likely to have room soon.
+    fn waits_for_room(&mut self) -> bool {
+        if self.paused || !self.gate.is_only_full() {
+            self.full_since = None;
+            return false;
+        }
+        self.full_since.get_or_insert_with(Instant::now).elapsed() < FULL
     }
 
     fn pause_or_resume(&mut self) {
@@ -452,10 +472,10 @@ pub(super) fn copy(record: &BorrowedMessage<'_>, topic: Arc<str>) -> Message {
         offset: record.offset(),
         timestamp_ms: record.timestamp().to_millis(),
     };
-    let headers = record
-        .headers()
-        .into_iter()
-        .flat_map(|headers| headers.iter())
-        .map(|header| (header.key, header.value));
+    let headers = record.headers();
+    let headers = (0..headers.map_or(0, BorrowedHeaders::count)).filter_map(|at| {
+        let header = headers?.get(at);
+        Some((header.key, header.value))
+    });
     Message::new(at, record.key(), record.payload(), headers)
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{checkpoint::Mark, link::Links};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(bootstrap: &str) -> Settings {
     Settings {
@@ -43,7 +43,7 @@ fn produce_sized(bootstrap: &str, values: std::ops::Range<u32>, bytes: usize) {
 
 fn start(settings: &Settings, gate: &Arc<Gate>) -> Started {
     let links = Links::new(String::new(), String::new(), None);
-    let pulse = Pulses::default().watch("kafka");
+    let pulse = Pulses::new(Duration::from_secs(60)).watch("kafka");
     Consumer::start(
         settings,
         gate.clone(),
@@ -222,7 +222,7 @@ async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
     let gate = Arc::new(Gate::new(usize::MAX));
     let links = Links::new(String::new(), String::new(), None);
     let ended = CancellationToken::new();
-    let pulse = Pulses::default().watch("kafka");
+    let pulse = Pulses::new(Duration::from_secs(60)).watch("kafka");
     let mut started =
         Consumer::start(&settings(&bootstrap), gate, links, ended.clone(), pulse).unwrap();
     begin(&mut started, None, None).await;

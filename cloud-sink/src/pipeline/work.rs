@@ -205,15 +205,17 @@ impl Pipeline {
         let (how, noted) = match verdict {
             Verdict::Written => {
                 self.telemetry.written(&entry, now_ms);
-                self.ends.parts.catalogue.stored(&entry.document);
-                let noted = vec![present(entry.document.expires_at_ms())];
-                (Settled::Written, noted)
+                self.ends.parts.catalogue.stored(&entry.document, now_ms);
+                let noted = present(entry.document.expires_at_ms());
+                (Settled::Written, [Some(noted), None])
             }
-            Verdict::Duplicate(expires_at_ms) => (Settled::Duplicate, vec![present(expires_at_ms)]),
+            Verdict::Duplicate(expires_at_ms) => {
+                (Settled::Duplicate, [Some(present(expires_at_ms)), None])
+            }
             Verdict::Conflict(expires_at_ms) => {
                 self.telemetry.conflict(&entry);
-                let noted = vec![present(expires_at_ms), coverage::Verdict::Conflicting];
-                (Settled::Conflict, noted)
+                let noted = [present(expires_at_ms), coverage::Verdict::Conflicting];
+                (Settled::Conflict, noted.map(Some))
             }
             Verdict::Refused(cause) => {
                 return self.bury(entry.message, entry.generation, cause);
@@ -223,7 +225,7 @@ impl Pipeline {
         };
         // Also of a record that is stale by now: what MongoDB has, it has.
         if let Some(id) = entry.document.record() {
-            for verdict in noted {
+            for verdict in noted.into_iter().flatten() {
                 self.checkpoints.note(&entry.message.at, id, verdict);
             }
         }

@@ -74,6 +74,7 @@ impl Status {
             links,
             gate,
             telemetry,
+            pulses: _,
         } = watched;
         let (mut partitions, time_to_loss_s) = partitions(watched);
         let more_partitions = partitions.len() > MAX_PARTITIONS;

@@ -30,7 +30,25 @@ pub(super) fn watched() -> Watched {
         links: Links::new(String::new(), String::new(), None),
         gate: Arc::new(Gate::new(1)),
         telemetry: Arc::new(telemetry),
+        pulses: Pulses::new(std::time::Duration::ZERO),
     }
+}
+
+#[tokio::test]
+async fn life_follows_the_loops() {
+    let watched = watched();
+    let ask = async || {
+        let served = State((watched.clone(), Arc::new(Recent::default())));
+        livez(served).await.into_response().status()
+    };
+    assert_eq!(ask().await, StatusCode::OK);
+    let frozen = watched.pulses.watch("kafka");
+    while watched.pulses.silent(Instant::now()).is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ask().await, StatusCode::SERVICE_UNAVAILABLE);
+    drop(frozen);
+    assert_eq!(ask().await, StatusCode::OK);
 }
 
 fn scrape() -> String {

@@ -1,6 +1,7 @@
 //! `edge-agent check`: every mistake in one run, and what the configuration amounts to.
 
 mod online;
+mod sources;
 
 use std::fmt::Write;
 
@@ -20,7 +21,8 @@ use crate::{
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Ask Kafka as well: whether the topics are there and what the agent needs
+    /// Ask everybody as well: open each source as the agent does, and see whether Kafka and the schema registry
+    /// are what the agent needs
     #[arg(long)]
     online: bool,
 }
@@ -28,7 +30,7 @@ pub struct Arguments {
 /// Checks the configuration; asks nobody outside unless told to.
 ///
 /// # Errors
-/// [`Exit::Config`] with every problem, [`Exit::Unavailable`] when Kafka is not as it has to be.
+/// [`Exit::Config`] with every problem, [`Exit::Unavailable`] when a peer is not as it has to be.
 pub fn check(arguments: &Arguments) -> Result<(), Exit> {
     let secrets = if arguments.online {
         Secrets::Read
@@ -41,6 +43,7 @@ pub fn check(arguments: &Arguments) -> Result<(), Exit> {
     describe(&config, &path.to_string(), &mut report.text)
         .map_err(|error| Exit::Failed(error.into()))?;
     if arguments.online {
+        sources::ask(&config, &mut report)?;
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()

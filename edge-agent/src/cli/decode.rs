@@ -14,6 +14,8 @@ use clap::{Args, ValueEnum};
 use protocol::{Timestamp, Value};
 use serde_json::{Map, Number};
 
+use place::Places;
+
 use super::Exit;
 use crate::{
     config::{self, LineFormat, Roles},
@@ -206,7 +208,9 @@ impl<O: Write, P: Write> Report<O, P> {
         let mut bytes = Vec::new();
         input.take(MAX_PAYLOAD + 1).read_to_end(&mut bytes)?;
         match decode::json::decode(&bytes, &Roles::default()) {
-            Ok(decoded) if bytes.len() as u64 <= MAX_PAYLOAD => self.of_payload(&bytes, &decoded),
+            Ok(decoded) if bytes.len() as u64 <= MAX_PAYLOAD => {
+                self.of_payload(&mut Places::of(&bytes), &decoded)
+            }
             // One object a line; what was read goes first.
             _ => {
                 let lines = Preset::Lines(LineFormat::Json).stream();
@@ -216,19 +220,21 @@ impl<O: Write, P: Write> Report<O, P> {
     }
 
     /// A reading of a payload, in which the rejected members have their places.
-    fn of_payload(&mut self, payload: &[u8], decoded: &Decoded) -> io::Result<()> {
-        self.rejected_members(decoded, |name| place::place(payload, name) as u64)?;
+    fn of_payload(&mut self, places: &mut Places<'_>, decoded: &Decoded) -> io::Result<()> {
+        self.rejected_members(decoded, |name, problem| {
+            places.of_member(name, problem) as u64
+        })?;
         self.reading(decoded)
     }
 
     fn rejected_members(
         &mut self,
         decoded: &Decoded,
-        place: impl Fn(&str) -> u64,
+        mut place: impl FnMut(&str, &decode::Problem) -> u64,
     ) -> io::Result<()> {
         for (name, problem) in &decoded.rejected {
             self.rejected += 1;
-            let at = place(name);
+            let at = place(name, problem);
             writeln!(self.problems, "byte {at}: {name:?} {problem}")?;
         }
         Ok(())
@@ -237,7 +243,7 @@ impl<O: Write, P: Write> Report<O, P> {
     fn piece(&mut self, piece: Piece) -> io::Result<()> {
         match piece {
             Piece::Reading(at, decoded) => {
-                self.rejected_members(&decoded, |_| at)?;
+                self.rejected_members(&decoded, |_, _| at)?;
                 self.reading(&decoded)
             }
             Piece::Rejected(rejected) => {

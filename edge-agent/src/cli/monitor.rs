@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use protocol::frame::{Decoder, Frame, FrameError};
+use protocol::{
+    Timestamp, Value,
+    frame::{Decoder, Frame, FrameError, FrameTime, Verdict},
+};
 
 use super::{Exit, print};
 use crate::{config::Framing, source::look};
@@ -94,6 +97,65 @@ fn is_patience(error: &io::Error) -> bool {
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
+/// A frame in the words of `docs/protocol.md`.
+pub(super) fn said(frame: &Frame) -> String {
+    let time = |micros: u64| {
+        let time = i64::try_from(micros)
+            .ok()
+            .and_then(|micros| Timestamp::from_micros(micros).ok());
+        time.map_or_else(|| format!("{micros} us"), |time| time.to_string())
+    };
+    match frame {
+        Frame::Hello(hello) => {
+            let clock = hello.time_us.map_or_else(|| "no clock".to_owned(), time);
+            let reply = if hello.reply { "  wants an answer" } else { "" };
+            format!(
+                "hello    {:?}  model {:?}  firmware {:?}  boot {}  {clock}{reply}",
+                hello.device, hello.model, hello.firmware, hello.boot
+            )
+        }
+        Frame::Reading(reading) => {
+            let when = match reading.time {
+                FrameTime::Arrival => "at arrival".to_owned(),
+                FrameTime::Unix(micros) => time(micros),
+                FrameTime::Age(ms) => format!("{ms} ms before it was sent"),
+            };
+            let fields = reading.fields.iter();
+            let fields = fields.map(|(name, value)| format!(" {name}={}", plain(value)));
+            format!(
+                "reading  boot {}  sequence {}  {when} {}",
+                reading.boot,
+                reading.sequence,
+                fields.collect::<String>()
+            )
+        }
+        Frame::Ack(ack) => {
+            let verdict = match ack.verdict {
+                Verdict::Stored => "stored",
+                Verdict::Rejected => "rejected",
+            };
+            format!(
+                "ack      boot {}  sequence {}  {verdict}",
+                ack.boot, ack.sequence
+            )
+        }
+        Frame::Status(status) => format!(
+            "status   boot {}  up {} ms  dropped {}  {:?}",
+            status.boot, status.uptime_ms, status.dropped, status.text
+        ),
+    }
+}
+
+/// A value without its type.
+pub(super) fn plain(value: &Value) -> String {
+    match value {
+        Value::Float(number) => number.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Bool(state) => state.to_string(),
+        Value::Text(text) => format!("{text:?}"),
+    }
+}
+
 /// What was heard so far.
 #[derive(Debug, Default)]
 struct Monitor {
@@ -130,7 +192,7 @@ impl Monitor {
         self.frames += 1;
         let bytes = self.held.len();
         let what = match judged {
-            Ok(frame) => format!("{frame:?}"),
+            Ok(frame) => said(frame),
             Err(error) => {
                 self.rejected += 1;
                 format!("REJECTED {error}{}", remedy(error))
@@ -227,7 +289,7 @@ mod tests {
         assert_eq!(rejected, 2, "{out}");
         let lines: Vec<&str> = out.lines().step_by(2).collect();
         assert!(lines[0].starts_with("byte 1 "), "{out}");
-        assert!(lines[0].contains("Ack"), "{out}");
+        assert!(lines[0].contains("ack  "), "{out}");
         assert!(lines[1].contains("REJECTED frame crc is "), "{out}");
         assert!(lines[1].contains("was computed; CRC-32 IEEE"), "{out}");
         assert!(lines[2].contains("at least 6 are needed"), "{out}");

@@ -172,7 +172,8 @@ fn stat_line(lane: &str, stat: &Stat, now: Timestamp) -> String {
     }
     if stat.losses_pending > 0 {
         let losses = stat.losses_pending;
-        line += &format!("  ·  {losses} losses not yet stated to Kafka");
+        let what = if losses == 1 { "loss" } else { "losses" };
+        line += &format!("  ·  {losses} {what} not yet stated to Kafka");
     }
     line
 }

@@ -11,7 +11,11 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use protocol::Value;
 
-use super::{Exit, print};
+use super::{
+    Exit,
+    monitor::{plain, said},
+    print,
+};
 use crate::{
     config::Framing,
     decode::{
@@ -153,7 +157,10 @@ fn listen(port: &Path, each: Duration) -> std::io::Result<Option<String>> {
             let read = input.read(&mut buffer).unwrap_or(0);
             for &byte in &buffer[..read] {
                 if let Some(Ok(frame)) = frames.push(byte) {
-                    return Ok(Some(format!("frames at {baud} {framing}: {frame:?}")));
+                    return Ok(Some(format!(
+                        "frames at {baud} {framing}: {}",
+                        said(&frame)
+                    )));
                 }
             }
             for (name, stream) in &mut streams {
@@ -181,10 +188,7 @@ fn shown(decoded: &Decoded) -> String {
         .fields
         .iter()
         .take(4)
-        .map(|(name, value)| match value {
-            Value::Float(number) => format!("{name}={number}"),
-            other => format!("{name}={other:?}"),
-        });
+        .map(|(name, value)| format!("{name}={}", plain(value)));
     let more = if decoded.fields.len() > 4 { " …" } else { "" };
     format!("{}{more}", fields.collect::<Vec<_>>().join(" "))
 }

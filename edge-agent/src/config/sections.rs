@@ -56,6 +56,7 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
         names: Unique::default(),
         ports: Unique::default(),
         sessions: Unique::default(),
+        statuses: Unique::default(),
     };
     let serial: Option<Vec<Serial>> = each(root, "serial", |table| sources.serial(table));
     let modbus: Option<Vec<ModbusTcp>> = each(root, "modbus", |table| sources.modbus(table));

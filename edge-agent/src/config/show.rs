@@ -285,6 +285,7 @@ fn show_mqtt(mqtt: &Mqtt) -> Table {
         )
         .set("max_packet_bytes", show_bytes(mqtt.max_packet_bytes as u64))
         .set("max_inflight", i64::from(mqtt.max_inflight))
+        .maybe("status_topic", mqtt.status_topic.clone())
         .set("subscribe", subscribe)
         .0
 }

@@ -7,8 +7,8 @@ use protocol::{GatewayId, Metadata, Topic};
 use protocol_host::config::plaintext;
 
 use super::{
-    Framing, MessageKeys, ModbusTcp, Mqtt, MqttPreset, MqttVersion, Queue, Roles, Secrets, Serial,
-    Subscription, TopicSettings, WhenFull,
+    Framing, MessageKeys, ModbusTcp, Mqtt, MqttPreset, MqttUrl, MqttVersion, Queue, Roles, Secrets,
+    Serial, Subscription, TopicSettings, WhenFull,
     document::{Mistake, Table},
     payload::{ROLE_KEYS, modbus_tcp, roles, serial_mode},
     sections::{Unique, each},
@@ -36,6 +36,8 @@ pub struct Sources<'a> {
     pub ports: Unique,
     /// MQTT sessions.
     pub sessions: Unique,
+    /// Where they say how the gateway is.
+    pub statuses: Unique,
 }
 
 impl Sources<'_> {
@@ -199,6 +201,7 @@ impl Sources<'_> {
         let max_packet_bytes =
             table.or("max_packet_bytes", 1 << 20, value::bytes(1 << 10..=1 << 20));
         let max_inflight = table.or("max_inflight", 1000, value::integer(1..=u16::MAX));
+        let status_topic = self.status_topic(table, url.as_ref());
         let mut filters = Vec::new();
         let subscribe = each(table, "subscribe", |entry| {
             self.subscription(entry, version, &mut filters)
@@ -212,6 +215,14 @@ impl Sources<'_> {
                 "subscribe",
                 Mistake::new("is empty: there is nothing to listen to"),
             );
+        }
+        if let Some(topic) = &status_topic
+            && let Some(filter) = filters.iter().find(|filter| overlap(filter, topic))
+        {
+            let message =
+                format!("is {topic}, to which {filter} listens: it would be read as readings");
+            let fix = "choose a topic that no subscription fits";
+            table.wrong("status_topic", Mistake::fix(message, fix));
         }
         self.check_lanes(table, subscribe.as_deref().unwrap_or_default());
         Some(Mqtt {
@@ -228,8 +239,30 @@ impl Sources<'_> {
             session_expiry,
             max_packet_bytes,
             max_inflight,
+            status_topic,
             subscribe: subscribe?,
         })
+    }
+
+    /// Where the gateway says how it is, with its name in it.
+    fn status_topic(&mut self, table: &Table<'_, '_>, url: Option<&MqttUrl>) -> Option<String> {
+        let gateway = self.gateway.map_or("gateway", GatewayId::as_str);
+        let topic = table.optional("status_topic", |value| {
+            let topic = value::text(value)?.replace("{gateway}", gateway);
+            if topic.contains(['+', '#', '{', '}', '\0']) || topic.starts_with('$') {
+                let message =
+                    format!("must be one topic, which may hold {{gateway}}, not \"{topic}\"");
+                let fix = "write status_topic = \"edge/{gateway}/status\"";
+                return Err(Mistake::fix(message, fix));
+            }
+            Ok(topic)
+        })?;
+        if let Some(url) = url {
+            // The will of the one session would be told while the other is there.
+            let place = format!("{topic} at {}:{}", url.host, url.port);
+            self.statuses.check(table, "status_topic", &place);
+        }
+        Some(topic)
     }
 
     /// Acknowledgements go out in the order of arrival, so one lane that blocks would stop the others.

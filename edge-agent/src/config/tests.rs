@@ -139,6 +139,7 @@ username = \"edge\"
 password = {{ credential = \"mqtt_house\" }}
 tls_ca = \"/etc/edge-agent/ca.pem\"
 tls_cert = \"/etc/edge-agent/client.pem\"
+status_topic = \"edge/{{gateway}}/status\"
 tls_key = \"/etc/edge-agent/client.key\"
 version = \"5\"
 subscribe = [

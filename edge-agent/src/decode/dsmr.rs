@@ -259,15 +259,12 @@ impl Slot<'_> {
             10 | 11 => "cooling",
             _ => "meter",
         };
-        let (unit, exponent) = match unit {
-            "Wh" => ("kwh", -3),
-            "MWh" => ("kwh", 3),
-            "MJ" => ("gj", -3),
-            "dm3" | "l" | "L" => ("m3", -3),
-            other => (other, 0),
-        };
         let mut values = Values::default();
-        values.decimal(&format!("{quantity}_{unit}"), digits, exponent);
+        match unit {
+            "dm3" | "l" | "L" => values.decimal(&format!("{quantity}_m3"), digits, -3),
+            // Energy by the catalogue, heat counted in GJ as well.
+            _ => values.measured(quantity, unit, digits),
+        }
         let mut decoded = values.finish();
         decoded.device =
             identifier_text(self.identifier).or_else(|| Some(format!("mbus-{}", self.channel)));

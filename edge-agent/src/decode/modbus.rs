@@ -16,7 +16,7 @@
 //! length that fits and a CRC that agrees say so. A reply does not say which registers it holds:
 //! it is read by the request before it, and rejected without one. What is not a frame is passed
 //! over byte by byte until the next one begins, so a damaged reply costs itself, a damaged request itself
-//! and its reply. One reading per reply; the device is `PROFILE-UNIT`.
+//! and its reply. One reading per reply, none where the map has no field for what was asked; the device is `PROFILE-UNIT`.
 //!
 //! Written by hand after reading `modbus-core` 0.2 and `rmodbus` 0.13. The former takes the length of a
 //! write request from the wrong byte, and its client panics on 256 bytes of noise (`unreachable!` behind a
@@ -127,7 +127,8 @@ impl Asked {
         let mut values = Values::default();
         map.read(self.request, data, &mut values);
         let mut decoded = values.finish();
-        if decoded.fields.is_empty() {
+        // Registers that no field is about, and values that are absent, are an answer without a reading.
+        if decoded.fields.is_empty() && !decoded.rejected.is_empty() {
             return Err(decoded.nothing().into());
         }
         decoded.device = Some(format!("{}-{}", map.name, self.unit));

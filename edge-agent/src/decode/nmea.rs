@@ -38,6 +38,9 @@ const MAX_SENTENCE: usize = 256;
 /// Most sentences of an epoch by talker and kind; there are a handful of each.
 const MAX_SEEN: usize = 64;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
+/// What two ways of rounding the same moment differ by at most: `120824.758` in one sentence, `120824.76`
+/// in another. No receiver has two epochs that near.
+const ROUNDING: i64 = 5_000_000;
 const HALF_A_DAY: i64 = 12 * 3600 * NANOS_PER_SECOND;
 
 /// The format.
@@ -218,7 +221,7 @@ impl Epoch {
     fn ends_before(&self, kind: Kind, talker: [u8; 2], time: Option<i64>, fields: &[&str]) -> bool {
         let again = self.seen.contains(&(talker, kind));
         match (self.time, time) {
-            (Some(was), Some(is)) if was != is => true,
+            (Some(was), Some(is)) if (was - is).abs() > ROUNDING => true,
             (None, Some(_)) if self.valid == Some(false) && kind.has_fix(fields) => true,
             _ => again,
         }
@@ -243,9 +246,10 @@ impl Epoch {
                 self.speed(f(7), 1852.0);
                 self.number("course_deg", f(8));
                 self.date = self.date.or_else(|| date(f(9)));
-                if let Some(variation) = decimal(f(10), 0) {
-                    let sign = if f(11) == "W" { -1.0 } else { 1.0 };
-                    self.once("magnetic_variation_deg", sign * variation);
+                // 999.9 is what some send who do not know it.
+                if let Some(east) = decimal(f(10), 0).filter(|east| east.abs() <= 180.0) {
+                    let west = f(11) == "W" && east != 0.0;
+                    self.once("magnetic_variation_deg", if west { -east } else { east });
                 }
                 self.valid_if(f(12), f(12) != "N");
             }

@@ -14,7 +14,7 @@
 //! | voltage, current | `v`, `a` | with m, µ, k |
 //! | power, apparent, reactive | `w`, `va`, `var` | with m, k, M |
 //! | energy, apparent, reactive | `kwh`, `kvah`, `kvarh` | Wh, kWh, MWh, GWh, Ws, J, MJ, GJ, VAh, varh … |
-//! | charge | `ah` | Ah, mAh |
+//! | charge | `ah` | Ah, mAh, kAh |
 //! | frequency, rotation | `hz`, `rpm` | Hz, kHz, MHz, GHz |
 //! | resistance, conductivity | `ohm`, `us_cm` | kΩ, MΩ, mS/cm, S/m |
 //! | length | `m`, `mm` | km, cm, ft, mi are metres; µm, in are millimetres (rain) |
@@ -230,6 +230,15 @@ fn join(quantity: &str, suffix: &str) -> Option<FieldName> {
         return FieldName::new(quantity).ok();
     }
     FieldName::new(format!("{quantity}_{suffix}")).ok()
+}
+
+/// Whether a name ends with no unit, or with the one that is stored of its kind.
+#[cfg(test)]
+pub(crate) fn is_stored(name: &str) -> bool {
+    let last = name.rsplit('_').next().unwrap_or_default();
+    let is_unit = BY_FOLDED.contains_key(last) && !matches!(last, "day" | "count" | "index");
+    let stored = |unit: &Unit| name.ends_with(&format!("_{}", unit.suffix));
+    !is_unit || UNITS.iter().any(stored)
 }
 
 /// By the very symbol; else, in any case of letters, where that leaves one unit (`mwh` could be two).

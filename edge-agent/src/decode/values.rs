@@ -6,7 +6,7 @@
 
 use protocol::{FieldName, MAX_TEXT_BYTES, Value};
 
-use super::{Decoded, Problem, excerpt, unique};
+use super::{Decoded, Problem, excerpt, unique, units};
 
 /// Collects them.
 #[derive(Debug, Default, Clone)]
@@ -30,6 +30,17 @@ impl Values {
         match decimal(digits, exponent) {
             Some(number) => self.float(name, number),
             None => self.reject(name, Problem::NoNumber),
+        }
+    }
+
+    /// A quantity by its digits, in the unit that the catalogue stores; one that it does not know stays part
+    /// of the name.
+    pub(crate) fn measured(&mut self, quantity: &str, unit: &str, digits: &str) {
+        match (units::canonical(quantity, unit), decimal(digits, 0)) {
+            (Some(known), Some(number)) => {
+                self.float(known.name.as_str(), known.conversion.apply(number));
+            }
+            _ => self.decimal(&format!("{quantity}_{unit}"), digits, 0),
         }
     }
 

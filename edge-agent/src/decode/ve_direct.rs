@@ -211,7 +211,7 @@ impl VeDirect {
 }
 
 /// Label, name, and the power of ten that makes its unit of the one sent.
-const QUANTITIES: [(&str, &str, i32); 59] = [
+const QUANTITIES: [(&str, &str, i32); 58] = [
     ("V", "battery_voltage_v", -3),
     ("V2", "battery_2_voltage_v", -3),
     ("V3", "battery_3_voltage_v", -3),
@@ -228,7 +228,6 @@ const QUANTITIES: [(&str, &str, i32); 59] = [
     ("P", "battery_power_w", 0),
     ("CE", "consumed_charge_ah", -3),
     ("SOC", "state_of_charge_pct", -1),
-    ("TTG", "time_to_go_min", 0),
     ("AR", "alarm_reason", 0),
     ("ERR", "error_code", 0),
     ("CS", "charge_state", 0),
@@ -285,7 +284,12 @@ fn put(label: &str, value: &str, values: &mut Values) {
     };
     let known = QUANTITIES.iter().find(|(have, ..)| *have == label);
     let name = known.map_or(label, |(_, name, _)| name);
-    if let Some(state) = state {
+    if label == "TTG" {
+        // Minutes; -1: never, at this rate.
+        if value != "-1" {
+            values.measured("time_to_go", "min", value);
+        }
+    } else if let Some(state) = state {
         values.flag(name, state);
     } else if let Some(Ok(number)) = value
         .strip_prefix("0x")
@@ -293,10 +297,7 @@ fn put(label: &str, value: &str, values: &mut Values) {
     {
         values.float(name, f64::from(number));
     } else if let Some((_, name, exponent)) = known {
-        // -1: never, at this rate.
-        if !(label == "TTG" && value == "-1") {
-            values.decimal(name, value, *exponent);
-        }
+        values.decimal(name, value, *exponent);
     } else if super::values::decimal(value, 0).is_some() {
         values.decimal(name, value, 0);
     } else {

@@ -39,6 +39,10 @@ use schedule::Schedule;
 
 /// How often the lanes are asked for facts.
 const LOOK: Duration = Duration::from_secs(1);
+/// Runs of one lane that are stated at a time; the others follow as these are heard. After months of restarts
+/// without an uplink there are more than a producer takes at once, and each that is heard costs a write of the
+/// head when it is alone.
+const RUNS: usize = 1000;
 /// First and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -61,6 +65,7 @@ pub fn start(
         links,
         session: None,
         under_way: BTreeMap::new(),
+        heard: BTreeMap::new(),
         tickets: 0,
         schedule: Schedule::default(),
         correction: None,
@@ -80,6 +85,8 @@ struct Speaker {
     links: Links,
     session: Option<Session>,
     under_way: BTreeMap<usize, (Option<usize>, Fact)>,
+    /// What Kafka has and the lane of that place does not know of yet.
+    heard: BTreeMap<usize, Vec<Fact>>,
     tickets: usize,
     schedule: Schedule,
     correction: Option<Fact>,
@@ -91,7 +98,7 @@ impl Speaker {
         while stop.deadline().is_none() {
             self.round(false);
             let look = Instant::now() + LOOK;
-            while stop.deadline().is_none() && Instant::now() < look {
+            while stop.deadline().is_none() && Instant::now() < look && !self.has_more() {
                 self.listen(Duration::from_millis(250));
             }
         }
@@ -102,14 +109,21 @@ impl Speaker {
             while !self.under_way.is_empty() && Instant::now() < deadline {
                 self.listen(Duration::from_millis(50));
             }
+            self.settle();
             if self.session.is_some() || Instant::now() >= deadline {
                 return;
             }
         }
     }
 
+    /// Whether all that could be stated at a time is heard.
+    fn has_more(&self) -> bool {
+        self.under_way.is_empty() && self.heard.values().any(|heard| heard.len() >= RUNS)
+    }
+
     /// States what is due.
     fn round(&mut self, last: bool) {
+        self.settle();
         let now = self.clock.now();
         let facts = self.facts(&now);
         let named: Vec<Fact> = facts.iter().map(|(_, fact)| fact.clone()).collect();
@@ -137,6 +151,7 @@ impl Speaker {
                 committed: None,
                 queued: lane.stat().readings,
             };
+            let mut runs = 0;
             for fact in lane.facts(now.queue()) {
                 if let Fact::Epoch(epoch) = &fact
                     && !epoch.closed
@@ -144,7 +159,10 @@ impl Speaker {
                     state.epoch = Some(epoch.epoch);
                     state.committed = epoch.committed;
                 }
-                facts.push((Some(at), fact));
+                runs += usize::from(matches!(fact, Fact::Epoch(_)));
+                if runs <= RUNS || !matches!(fact, Fact::Epoch(_)) {
+                    facts.push((Some(at), fact));
+                }
             }
             // The heartbeat speaks of the lanes that take this gateway's readings.
             if lane.name() == lane.topic().as_str() && *lane.gateway() == self.gateway {
@@ -235,11 +253,20 @@ impl Speaker {
             return;
         };
         self.schedule.delivered(&fact);
-        if let Some(lane) = lane.and_then(|at| self.lanes.get(at))
-            && let Err(error) = lane.stated(&fact)
-        {
-            // The lane names it again, and it is stated again.
-            warn!(lane = %lane.topic(), %error, "queue head cannot be written");
+        if let Some(at) = lane {
+            self.heard.entry(at).or_default().push(fact);
+        }
+    }
+
+    /// Tells the lanes what Kafka has.
+    fn settle(&mut self) {
+        for (at, heard) in std::mem::take(&mut self.heard) {
+            if let Some(lane) = self.lanes.get(at)
+                && let Err(error) = lane.stated(&heard)
+            {
+                // The lane names them again, and they are stated again.
+                warn!(lane = %lane.topic(), %error, "queue head cannot be written");
+            }
         }
     }
 

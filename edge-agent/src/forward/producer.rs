@@ -20,16 +20,18 @@ use std::{
 
 use protocol_host::{config::kafka::SettingError, remedy};
 use rdkafka::{
-    ClientConfig, ClientContext, Message as _, Statistics,
-    config::RDKafkaLogLevel,
+    ClientConfig, ClientContext, Message as _,
+    config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, OwnedHeaders},
-    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
 };
+use serde::Deserialize;
 use tracing::debug;
 
 use super::{
     failure::{Failure, told},
+    polled::Polled,
     window::FULL_BATCH_BYTES,
 };
 use crate::{
@@ -103,7 +105,7 @@ pub enum Sent {
 
 /// One producer, from its making to its first failure.
 pub struct Session {
-    producer: ThreadedProducer<Context>,
+    producer: Polled<Context>,
     /// Reports, in the order of the partition. Bounded by what is under way.
     pub events: Receiver<Event>,
 }
@@ -215,15 +217,17 @@ impl Session {
             trusts_connection,
             trouble: Mutex::new(None),
         };
-        settings(&kafka.client.properties, tuning, batch_bytes)
-            .create_with_context(context)
-            .map(|producer| Self { producer, events })
-            .map_err(|error| match error {
+        let settings = settings(&kafka.client.properties, tuning, batch_bytes);
+        let producer = BaseProducer::from_config_and_context(&settings, context).map_err(
+            |error| match error {
                 KafkaError::ClientConfig(_, reason, key, _) => {
                     SettingError { key, reason }.to_string()
                 }
                 error => error.to_string(),
-            })
+            },
+        )?;
+        let producer = Polled::new(producer).map_err(|error| format!("no thread: {error}"))?;
+        Ok(Self { producer, events })
     }
 
     /// Hands a record over; returns at once.
@@ -241,12 +245,13 @@ impl Session {
             .payload(value)
             .headers(headers)
             .timestamp(timestamp_ms);
-        match self.producer.send(record) {
+        let producer = self.producer.producer();
+        match producer.send(record) {
             Ok(()) => Sent::Yes,
             Err((error, _)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => Sent::Later,
                 Some(code) => {
-                    let user = self.producer.context().user.as_deref();
+                    let user = producer.context().user.as_deref();
                     Sent::Failed(Failure::of(code), told(code, topic, user))
                 }
                 None => Sent::Failed(Failure::Broken, error.to_string()),
@@ -334,15 +339,31 @@ impl ClientContext for Context {
         }
     }
 
-    fn stats(&self, statistics: Statistics) {
+    fn stats_raw(&self, statistics: &[u8]) {
+        let statistics: Statistics = match serde_json::from_slice(statistics) {
+            Ok(statistics) => statistics,
+            Err(error) => return debug!(%error, "statistics of librdkafka's not understood"),
+        };
         let bytes = statistics.tx_bytes.saturating_add(statistics.rx_bytes);
-        let bytes = u64::try_from(bytes).unwrap_or(0);
         self.tell(Event::Wire { bytes });
         let mut brokers = statistics.brokers.values();
         if self.trusts_connection && brokers.any(|broker| broker.state == "UP") {
             self.up();
         }
     }
+}
+
+/// What is asked of librdkafka's statistics: little of many kilobytes.
+#[derive(Deserialize)]
+struct Statistics {
+    tx_bytes: u64,
+    rx_bytes: u64,
+    brokers: BTreeMap<String, Broker>,
+}
+
+#[derive(Deserialize)]
+struct Broker {
+    state: String,
 }
 
 /// librdkafka's reasons end with durations and counts that differ from try to try, which would make each

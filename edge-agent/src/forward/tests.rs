@@ -82,6 +82,11 @@ impl Rig {
         Self::limited(readings, config::Limits::default(), &[])
     }
 
+    /// Whose records go out together, as long as it takes to hand them over.
+    fn in_one_batch(readings: u64) -> Self {
+        Self::limited(readings, config::Limits::default(), &[("linger.ms", "100")])
+    }
+
     fn limited(readings: u64, limits: config::Limits, properties: &[(&str, &str)]) -> Self {
         let rig = Self::without_topic(readings, limits, properties);
         rig.cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
@@ -119,7 +124,7 @@ impl Rig {
             clock: Clock::new(),
             links: links.clone(),
             quarantine: Quarantine::open(dir.path(), quarantine::MAX_BYTES).unwrap(),
-            pulses: protocol_host::supervisor::Pulses::default(),
+            pulses: protocol_host::supervisor::Pulses::new(Duration::from_secs(60)),
             precedence: Precedence::default(),
             budgets: dir.path().join("budgets"),
         };
@@ -295,7 +300,7 @@ fn errors_that_pass_are_librdkafkas_own_business() {
 #[test]
 fn a_batch_refused_for_its_size_is_split_and_nothing_of_it_lost() {
     use RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as TOO_LARGE;
-    let mut rig = Rig::new(2000);
+    let mut rig = Rig::in_one_batch(2000);
     rig.fail(&[TOO_LARGE, TOO_LARGE]);
     rig.drain();
     assert_eq!(first_seen(&rig.topic(2000)), (0..2000).collect::<Vec<_>>());
@@ -307,7 +312,7 @@ fn a_batch_refused_for_its_size_is_split_and_nothing_of_it_lost() {
 fn a_record_that_is_refused_alone_is_lost_with_its_bytes_and_no_other() {
     use RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as TOO_LARGE;
     // 30 records are one batch of less than twice the smallest: not halved, but sent singly at once.
-    let mut rig = Rig::new(30);
+    let mut rig = Rig::in_one_batch(30);
     rig.fail(&[TOO_LARGE; 2]);
     rig.drain();
     assert_eq!(rig.refused, [0]);

@@ -85,7 +85,7 @@ impl Lane {
             }
             let now = Instant::now();
             if now >= tick {
-                stop.watched(|| self.chores(now));
+                self.chores(now);
                 tick = now + TICK;
             }
             match batch.next(now, closed || outside.is_some()) {
@@ -101,7 +101,8 @@ impl Lane {
             }
         }
         let now = self.clock.now().queue();
-        stop.watched(|| self.writer.close(now))
+        self.writer
+            .close(now)
             .map_err(|error| format!("lane {} is not closed in order: {error}", self.topic))
     }
 
@@ -134,7 +135,7 @@ impl Lane {
         loop {
             self.pulse.beat();
             let now = self.clock.now().queue();
-            let error = match stop.watched(|| self.writer.commit(&group.messages, now)) {
+            let error = match self.writer.commit(&group.messages, now) {
                 Ok(outcomes) => {
                     self.report(LinkState::Up);
                     self.answer(group, outcomes)?;
@@ -163,7 +164,7 @@ impl Lane {
             if let CommitError::Full(_) = error {
                 // Frees what has become too old; a disk that fails shows at the commit.
                 let now = self.clock.now().queue();
-                stop.watched(|| self.writer.tick(now)).ok();
+                self.writer.tick(now).ok();
                 self.rejections.report(Instant::now());
             }
         }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 const MIB: u64 = 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Rig {
     ingest: Ingest,
@@ -63,7 +63,7 @@ impl Rig {
             conservation: Arc::clone(&conservation),
             quarantine: Quarantine::open(&rejected, quarantine::MAX_BYTES).unwrap(),
             links: links.clone(),
-            pulses: Pulses::default(),
+            pulses: Pulses::new(Duration::from_secs(60)),
         };
         let lanes = vec![(lane(), opened.writer)];
         let ingest = start(lanes, settings.commit_every, around).unwrap();

@@ -217,11 +217,16 @@ pub(super) fn quarantined(path: &Path) -> io::Result<u64> {
     Ok(with_extension(path, "bad")?.len() as u64)
 }
 
-/// Bytes of the head and of what is in quarantine.
+/// Bytes of what lies beside the segments, and of those in quarantine.
 pub(super) fn other_bytes(path: &Path) -> u64 {
     let bad = with_extension(path, "bad").unwrap_or_default();
     let bad: u64 = bad.iter().map(|entry| files::dir_bytes(entry)).sum();
-    bad + fs::metadata(path.join("head")).map_or(0, |meta| meta.len())
+    let beside = ["head", "dropped"].map(|name| fs::metadata(path.join(name)));
+    bad + beside
+        .into_iter()
+        .flatten()
+        .map(|meta| meta.len())
+        .sum::<u64>()
 }
 
 /// Numbers of the segments, and the next free one.

@@ -77,6 +77,13 @@ pub fn stat(dir: &Path, name: &str) -> io::Result<Seen> {
             stat.oldest_committed = Some(summary.oldest_us);
         }
     }
+    // Of a segment of which some has been sent, only the reading itself tells when it was committed.
+    if let Some(first) = peek(dir, name, 1)
+        .ok()
+        .and_then(|first| first.into_iter().next())
+    {
+        stat.oldest_committed = Some(first.committed.as_micros());
+    }
     Ok(Seen {
         gateway,
         topic,

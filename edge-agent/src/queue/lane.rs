@@ -57,6 +57,8 @@ pub(super) struct Info {
     pub summary: Summary,
     /// Readings not settled yet.
     pub remaining: u64,
+    /// When the newest reading that is settled was committed: those that remain are not older.
+    pub waits_since: Option<Timestamp>,
     pub bytes: u64,
     pub life: Life,
 }
@@ -202,16 +204,27 @@ impl Lane {
 
     /// Makes the book durable, then deletes what it no longer needs.
     pub(super) fn sync_head(&self) -> io::Result<()> {
+        self.sync_head_with(|_| {})
+    }
+
+    /// The same with a change that is nobody's to see before it is durable.
+    pub(super) fn sync_head_with(&self, change: impl Fn(&mut Book)) -> io::Result<()> {
         let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
         let (book, doomed) = {
             let mut state = self.state();
             state.book.generation += 1;
             state.dirty = false;
             let doomed: Vec<u32> = state.doomed.keys().copied().collect();
-            (state.book.clone(), doomed)
+            let mut book = state.book.clone();
+            change(&mut book);
+            (book, doomed)
         };
         match head.write(&book) {
-            Ok(bytes) => self.state().written_bytes += bytes,
+            Ok(bytes) => {
+                let mut state = self.state();
+                state.written_bytes += bytes;
+                change(&mut state.book);
+            }
             Err(error) => {
                 let mut state = self.state();
                 state.dirty = true;
@@ -268,7 +281,10 @@ impl Lane {
                 .segments
                 .values()
                 .find(|info| info.remaining > 0)
-                .map(|info| info.summary.oldest_us),
+                .map(|info| {
+                    let since = info.waits_since.map(Timestamp::as_micros);
+                    since.unwrap_or(info.summary.oldest_us)
+                }),
             losses_pending: state
                 .book
                 .losses
@@ -300,37 +316,49 @@ impl Lane {
         epochs.chain(losses).collect()
     }
 
-    /// Kafka has this statement. A loss is forgotten once the queue is past it, an epoch once it is
+    /// Kafka has these statements. A loss is forgotten once the queue is past it, an epoch once it is
     /// closed and drained.
     ///
     /// # Errors
-    /// The head could not be made durable; the fact will be stated again, harmlessly.
-    pub fn stated(&self, fact: &Fact) -> Result<(), io::Error> {
+    /// The head could not be made durable; the facts will be stated again, harmlessly.
+    pub fn stated<'f>(&self, facts: impl IntoIterator<Item = &'f Fact>) -> Result<(), io::Error> {
         let forgot = {
             let mut state = self.state();
-            match fact {
-                Fact::Epoch(fact) => {
-                    let entry = state.book.epoch(fact.epoch).cloned();
-                    if let Some(entry) = entry.filter(|e| self.epoch_fact(e, fact.at) == *fact) {
-                        state.stated_epochs.insert(entry.epoch, entry);
-                    }
-                }
-                Fact::Loss(fact) => {
-                    let entry = state
-                        .book
-                        .losses
-                        .iter()
-                        .find(|loss| self.loss_fact(loss) == *fact)
-                        .cloned();
-                    state.stated_losses.extend(entry);
-                }
-                Fact::ClockCorrection(_) | Fact::Heartbeat(_) => {}
+            for fact in facts {
+                self.hear(&mut state, fact);
             }
             let (epochs, losses) = (state.book.epochs.len(), state.book.losses.len());
             state.forget();
             (epochs, losses) != (state.book.epochs.len(), state.book.losses.len())
         };
         if forgot { self.sync_head() } else { Ok(()) }
+    }
+
+    fn hear(&self, state: &mut State, fact: &Fact) {
+        match fact {
+            Fact::Epoch(fact) => {
+                let entry = state.book.epoch(fact.epoch).cloned();
+                if let Some(entry) = entry.filter(|e| self.epoch_fact(e, fact.at) == *fact) {
+                    state.stated_epochs.insert(entry.epoch, entry);
+                }
+            }
+            Fact::Loss(fact) => {
+                let mut losses = state.book.losses.iter();
+                let entry = losses.find(|loss| self.loss_fact(loss) == *fact).cloned();
+                state.stated_losses.extend(entry);
+            }
+            Fact::ClockCorrection(_) | Fact::Heartbeat(_) => {}
+        }
+    }
+
+    /// The book as after so many starts that were killed before anything was committed; how many runs it has.
+    #[cfg(test)]
+    pub fn started_in_vain(&self, times: u64) -> usize {
+        let mut state = self.state();
+        for n in 1..=times {
+            state.book.begin(Epoch::from_random(n));
+        }
+        state.book.epochs.len()
     }
 
     fn epoch_fact(&self, entry: &EpochEntry, at: Timestamp) -> EpochFact {

@@ -1,16 +1,10 @@
 //! Recognises what a source sends again. Pure.
 //!
-//! - A device that numbers its readings: for its last two *runs* a window of the 64 numbers up to the
-//!   newest, each with 32 bits of the digest. A run is a boot, or a stretch of numbers within one.
-//!   Sent again is what has the same number and says the same; a true retransmission always does.
-//!   - Another content under a number of the window, or a number below the window, is new, for better
-//!     twice than never, and begins a run: the device counts from the start again without a new boot.
-//!   - Of two windows the one heard last decides, so a frame that comes late begins a run without
-//!     disturbing the one it belongs to, and a restarted device is not held against its past.
-//!   - So a device that restarts within 64 of its newest number and declares no boot loses a reading
-//!     only where number and values are those of before. `boot` is what tells them apart.
+//! - A device that numbers its readings: what its last runs said (see runs).
 //! - MQTT without numbers: packet id, topic and content of the last [`MESSAGES`] messages. Only where the
-//!   broker may be repeating itself, and each remembered message matches once.
+//!   broker may be repeating itself, and each remembered message matches once on a connection: the
+//!   acknowledgement that its repetition gets may be lost with that connection as well. A message whose
+//!   packet id the broker has since given to another is acknowledged, and matches no more.
 //!
 //! At most [`DEVICES`] devices are remembered; above, the one unheard for longest is forgotten, and a
 //! retransmission of it is taken as new.
@@ -23,10 +17,13 @@
 //!
 //! ```text
 //! envelope version 1 around postcard of (first block of this segment, devices, messages)
-//! envelope version 1 around postcard of (first block of this commit, no device, messages)
+//! envelope version 1 around postcard of (first block of this commit, devices, messages)
 //! ```
+//!
+//! A note names a device only where readings of it were dropped as the newest since the last commit (see
+//! untold): no block tells of those either.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use protocol::{DeviceId, Digest, SourceId};
 use serde::{Deserialize, Serialize};
@@ -34,7 +31,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     block::{Item, MAX_BLOCK_BYTES, MqttOrigin},
     envelope::{self, EnvelopeError},
+    runs::{Device, Told},
 };
+use crate::ingest::{Connection, Delivery};
 
 /// Most devices remembered.
 pub const DEVICES: usize = 1024;
@@ -42,121 +41,40 @@ pub const DEVICES: usize = 1024;
 pub const MESSAGES: usize = 2048;
 const VERSION: u8 = 1;
 
-/// Numbers remembered of a run.
-const WINDOW: u64 = 64;
-
-/// One run of a device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Window {
-    boot: u64,
-    newest: u64,
-    /// Bit n: `newest - n` has been seen.
-    seen: u64,
-    /// Of each number seen, the newest first.
-    tags: Vec<[u8; 4]>,
-}
-
-impl Window {
-    fn new(source: SourceId, tag: [u8; 4]) -> Self {
-        Self {
-            boot: source.boot,
-            newest: source.sequence,
-            seen: 1,
-            tags: vec![tag],
-        }
-    }
-
-    fn reaches(&self, source: SourceId) -> bool {
-        self.boot == source.boot && self.newest.abs_diff(source.sequence) < WINDOW
-    }
-
-    /// What the number said, if it has been seen.
-    fn tag(&self, sequence: u64) -> Option<[u8; 4]> {
-        let behind = self.newest.checked_sub(sequence)?;
-        let seen = behind < WINDOW && self.seen & (1 << behind) != 0;
-        seen.then(|| self.tags.get(self.newer(behind)).copied())?
-    }
-
-    /// Notes a number that has not been seen and is not below the window.
-    fn note(&mut self, sequence: u64, tag: [u8; 4]) {
-        if let Some(by) = sequence.checked_sub(self.newest) {
-            self.seen = if by < WINDOW { self.seen << by } else { 0 };
-            self.tags.truncate(self.seen.count_ones() as usize);
-            self.newest = sequence;
-        }
-        let behind = self.newest - sequence;
-        let at = self.newer(behind).min(self.tags.len());
-        self.tags.insert(at, tag);
-        self.seen |= 1 << behind;
-    }
-
-    /// How many have been seen that are newer than `newest - behind`.
-    fn newer(&self, behind: u64) -> usize {
-        (self.seen & ((1 << behind) - 1)).count_ones() as usize
-    }
-
-    /// Whether it is one that [`Window::note`] makes.
-    fn is_sound(&self) -> bool {
-        self.seen & 1 == 1 && self.tags.len() == self.seen.count_ones() as usize
-    }
-}
-
-/// The last two runs, newest heard first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Device {
-    /// Not carried: entries are carried in this order.
-    #[serde(skip)]
-    heard: u64,
-    runs: Vec<Window>,
-}
-
-impl Device {
-    /// Notes a number; whether it was there before and what it said.
-    fn note(&mut self, source: SourceId, tag: [u8; 4]) -> Told {
-        let ahead = |run: &Window| run.boot == source.boot && run.newest < source.sequence;
-        let near = self.runs.iter().position(|run| run.reaches(source));
-        match near.or_else(|| self.runs.iter().position(ahead)) {
-            Some(at) => match self.runs[at].tag(source.sequence) {
-                // Only an old frame coming again: the order of the runs stays.
-                Some(have) if have == tag => return Told::Again,
-                Some(_) => {
-                    self.begin(source, tag);
-                    return Told::Reused;
-                }
-                None => {
-                    self.runs[at].note(source.sequence, tag);
-                    self.runs[..=at].rotate_right(1);
-                }
-            },
-            None => self.begin(source, tag),
-        }
-        Told::New
-    }
-
-    fn begin(&mut self, source: SourceId, tag: [u8; 4]) {
-        self.runs.insert(0, Window::new(source, tag));
-        self.runs.truncate(2);
-    }
-}
-
-/// What a device's number says of a reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
-    /// Not sent before.
-    New,
-    /// Sent again.
-    Again,
-    /// Not sent before, and the number stood for something else a moment ago: two devices have one id,
-    /// or one has restarted its numbers without a new boot.
-    Reused,
-}
-
 /// Everything remembered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     devices: BTreeMap<DeviceId, Device>,
-    messages: VecDeque<MqttOrigin>,
+    messages: VecDeque<Heard>,
     clock: u64,
+}
+
+/// A message that was stored or recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Heard {
+    origin: MqttOrigin,
+    /// Whose packet id it began to use; not known of what was read back from disk.
+    opened_by: Option<u32>,
+    /// The connection on which its last repetition was recognised.
+    repeated_on: Option<Connection>,
+}
+
+impl Heard {
+    fn read(origin: MqttOrigin) -> Self {
+        Self {
+            origin,
+            opened_by: None,
+            repeated_on: None,
+        }
+    }
+
+    /// Whether this one, which came later, has taken over the packet id of `before`.
+    fn succeeds(&self, before: &Self, client: u32) -> bool {
+        self.opened_by == Some(client)
+            && self.origin.packet_id == before.origin.packet_id
+            // One read back from disk may be of another broker, with ids of its own.
+            && (before.opened_by.is_some() || self.origin.topic_hash == before.origin.topic_hash)
+    }
 }
 
 /// One entry of what is carried.
@@ -171,12 +89,11 @@ struct Carried {
 #[derive(Debug, Default)]
 pub struct Staged {
     devices: BTreeMap<DeviceId, Device>,
-    messages: Vec<MqttOrigin>,
+    messages: Vec<Heard>,
     /// Of these, the ones that no block tells of.
     noted: Vec<MqttOrigin>,
-    matched: BTreeSet<usize>,
-    /// The same for messages of this very batch.
-    matched_staged: BTreeSet<usize>,
+    /// Where a repetition was recognised, and on what; the batch's own messages are behind those remembered.
+    repeated: BTreeMap<usize, Connection>,
 }
 
 impl Memory {
@@ -190,41 +107,46 @@ impl Memory {
     ) -> Told {
         let [a, b, c, d, ..] = digest.0.to_le_bytes();
         if !staged.devices.contains_key(device) {
-            let known = self.devices.get(device).cloned().unwrap_or(Device {
-                heard: 0,
-                runs: Vec::new(),
-            });
+            let known = self.devices.get(device).cloned();
+            let known = known.unwrap_or_else(Device::new);
             staged.devices.insert(device.clone(), known);
         }
         let device = staged.devices.get_mut(device);
         device.map_or(Told::New, |device| device.note(source, [a, b, c, d]))
     }
 
-    /// Whether the broker has delivered this message before.
-    pub fn repeats(&self, staged: &mut Staged, origin: &MqttOrigin) -> bool {
-        let remembered = self
-            .messages
-            .iter()
+    /// Whether the broker delivered this message on an earlier connection already.
+    pub fn repeats(
+        &self,
+        staged: &mut Staged,
+        origin: &MqttOrigin,
+        connection: Connection,
+    ) -> bool {
+        let all = || self.messages.iter().chain(&staged.messages);
+        let is_candidate = |(at, have): &(usize, &Heard)| {
+            let repeated_on = staged.repeated.get(at).copied().or(have.repeated_on);
+            have.origin == *origin && repeated_on != Some(connection)
+        };
+        let is_acknowledged = |at: usize, have: &Heard| {
+            let mut later = all().skip(at + 1);
+            later.any(|later| later.succeeds(have, connection.client))
+        };
+        let found = all()
             .enumerate()
-            .find(|(at, have)| *have == origin && !staged.matched.contains(at));
-        if let Some((at, _)) = remembered {
-            return staged.matched.insert(at);
+            .filter(is_candidate)
+            .find(|(at, have)| !is_acknowledged(*at, have))
+            .map(|(at, _)| at);
+        if let Some(at) = found {
+            staged.repeated.insert(at, connection);
         }
-        let now = staged
-            .messages
-            .iter()
-            .enumerate()
-            .find(|(at, have)| *have == origin && !staged.matched_staged.contains(at));
-        match now {
-            Some((at, _)) => staged.matched_staged.insert(at),
-            None => false,
-        }
+        found.is_some()
     }
 
     /// The same, for a message whose readings their device has numbered: no other message has its digest, so
     /// it stays remembered, for its acknowledgement may be lost more than once.
     pub fn knows(&self, staged: &Staged, origin: &MqttOrigin) -> bool {
-        self.messages.contains(origin) || staged.messages.contains(origin)
+        let mut all = self.messages.iter().chain(&staged.messages);
+        all.any(|have| have.origin == *origin)
     }
 
     /// The batch is durable.
@@ -241,13 +163,12 @@ impl Memory {
             };
             self.devices.remove(&device);
         }
-        for at in staged.matched.into_iter().rev() {
-            self.messages.remove(at);
+        self.messages.extend(staged.messages);
+        for (at, connection) in staged.repeated {
+            if let Some(heard) = self.messages.get_mut(at) {
+                heard.repeated_on = Some(connection);
+            }
         }
-        let fresh = staged.messages.into_iter().enumerate();
-        self.messages.extend(
-            fresh.filter_map(|(at, m)| (!staged.matched_staged.contains(&at)).then_some(m)),
-        );
         self.trim();
     }
 
@@ -264,30 +185,68 @@ impl Memory {
                 self.seen(&mut staged, &item.reading.device, source, item.digest);
             }
             if let Some(origin) = item.origin {
-                staged.remember(origin);
+                staged.messages.push(Heard::read(origin));
             }
         }
         self.apply(staged);
     }
 
-    /// The entries that note messages beside the commit whose first block this is.
-    pub fn note(first_block: u64, messages: impl IntoIterator<Item = MqttOrigin>) -> Vec<Vec<u8>> {
-        let noted = Self {
-            messages: messages.into_iter().collect(),
-            ..Self::default()
-        };
-        match noted.messages.is_empty() {
+    /// Only these messages, and these devices with those of `staged` as they are after it.
+    pub fn only<'d>(
+        &'d self,
+        messages: impl IntoIterator<Item = MqttOrigin>,
+        devices: impl IntoIterator<Item = &'d DeviceId>,
+        staged: &'d Staged,
+    ) -> Self {
+        let known = |device: &'d DeviceId| Some((device, self.devices.get(device)?));
+        let before = devices.into_iter().filter_map(known);
+        Self {
+            devices: before
+                .chain(&staged.devices)
+                .map(|(device, state)| (device.clone(), state.clone()))
+                .collect(),
+            messages: messages.into_iter().map(Heard::read).collect(),
+            clock: 0,
+        }
+    }
+
+    /// The entries that note this beside the commit whose first block it is; none where there is nothing.
+    pub fn note(&self, first_block: u64) -> Vec<Vec<u8>> {
+        match self.devices.is_empty() && self.messages.is_empty() {
             true => Vec::new(),
-            false => noted.carry(first_block),
+            false => self.carry(first_block),
         }
     }
 
     /// Reads a note; a damaged one tells nothing.
     pub fn recall(&mut self, note: &[u8]) -> Result<(), EnvelopeError> {
         let (noted, _) = Self::read(&[note.to_vec()])?;
-        self.messages.extend(noted.messages);
-        self.trim();
+        self.add(noted);
         Ok(())
+    }
+
+    /// Takes over what was noted: of a device, all that was known of it then.
+    pub fn add(&mut self, noted: Self) {
+        self.apply(Staged {
+            devices: noted.devices,
+            messages: noted.messages.into_iter().collect(),
+            ..Staged::default()
+        });
+    }
+
+    /// Whether it knows the device.
+    pub fn has(&self, device: &DeviceId) -> bool {
+        self.devices.contains_key(device)
+    }
+
+    /// The devices it knows.
+    pub fn devices(&self) -> impl Iterator<Item = &DeviceId> {
+        self.devices.keys()
+    }
+
+    /// The messages it knows.
+    pub fn messages(&self) -> impl Iterator<Item = MqttOrigin> {
+        self.messages.iter().map(|heard| heard.origin)
     }
 
     /// The entries to carry into a segment whose first block is `first_block`; at least one.
@@ -306,13 +265,12 @@ impl Memory {
             };
             let mut bytes = 0;
             while let Some((device, state)) = devices.next_if(|_| bytes < CHUNK) {
-                let tags: usize = state.runs.iter().map(|run| run.tags.len()).sum();
-                bytes += device.as_str().len() + 64 + 4 * tags;
+                bytes += device.as_str().len() + state.size();
                 entry.devices.push((device.clone(), state.clone()));
             }
             while let Some(message) = messages.next_if(|_| bytes < 2 * CHUNK) {
                 bytes += 19;
-                entry.messages.push(*message);
+                entry.messages.push(message.origin);
             }
             let body = postcard::to_allocvec(&entry).unwrap_or_default();
             entries.push(envelope::seal(VERSION, &body));
@@ -334,31 +292,45 @@ impl Memory {
             };
             first_block = Some(entry.first_block);
             for (device, mut state) in entry.devices {
-                state.runs.retain(Window::is_sound);
+                state.make_sound();
                 memory.clock += 1;
                 state.heard = memory.clock;
                 memory.devices.insert(device, state);
             }
-            memory.messages.extend(entry.messages);
+            let heard = entry.messages.into_iter().map(Heard::read);
+            memory.messages.extend(heard);
         }
         Ok((memory, first_block))
     }
 }
 
 impl Staged {
-    /// Remembers a message that is being stored.
-    pub fn remember(&mut self, origin: MqttOrigin) {
-        self.messages.push(origin);
+    /// Remembers a message that is being stored, and how it came.
+    pub fn remember(&mut self, origin: MqttOrigin, connection: Connection, delivery: Delivery) {
+        self.messages.push(Heard {
+            opened_by: (delivery == Delivery::First).then_some(connection.client),
+            ..Heard::read(origin)
+        });
     }
 
     /// Remembers a message of which nothing is stored, for everything it says is.
-    pub fn note(&mut self, origin: MqttOrigin) {
-        self.remember(origin);
+    pub fn note(&mut self, origin: MqttOrigin, connection: Connection, delivery: Delivery) {
+        self.remember(origin, connection, delivery);
         self.noted.push(origin);
     }
 
     /// The messages that no block tells of.
     pub fn noted(&self) -> &[MqttOrigin] {
         &self.noted
+    }
+
+    /// All its messages.
+    pub fn messages(&self) -> impl Iterator<Item = MqttOrigin> {
+        self.messages.iter().map(|heard| heard.origin)
+    }
+
+    /// All its devices.
+    pub fn devices(&self) -> impl Iterator<Item = &DeviceId> {
+        self.devices.keys()
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{Epoch, control::LossReason};
+use protocol::{Epoch, Timestamp, control::LossReason};
 
 use super::{
     Entry, Now,
@@ -63,6 +63,8 @@ pub(super) struct Handed {
     pub segment: u32,
     pub epoch: Epoch,
     pub sequence: u64,
+    /// When it became durable.
+    pub committed: Timestamp,
 }
 
 #[derive(Debug)]
@@ -255,6 +257,8 @@ impl Reader {
             newest = Some(done.epoch);
             if let Some(info) = state.segments.get_mut(&done.segment) {
                 info.remaining -= 1;
+                // What waits behind it is not older.
+                info.waits_since = Some(done.committed);
             }
         }
         lane.conservation.acknowledged(count as u64);

@@ -21,6 +21,7 @@ use super::{
     reader::Reader,
     summary::{Run, Summary},
     survey::{Survey, survey},
+    untold::Untold,
     writer::Writer,
 };
 use crate::{config, conservation::Conservation};
@@ -60,6 +61,10 @@ pub(super) fn open(
     });
     let ends = survey.segments.values().map(|summary| summary.next_block);
     let next_block = ends.max().unwrap_or(1);
+    let mut memory = survey.memory.take().unwrap_or_default();
+    let untold = Untold::read(&path, &mut memory, next_block, &book)
+        .map_err(|error| newer(&path.join("dropped"), error))?
+        .map_err(io)?;
     let mut state = State::new(book, other_bytes(&path));
     let recovered = fill(&mut state, survey.segments, active.as_ref(), &path);
     conservation.recovered(recovered);
@@ -76,14 +81,14 @@ pub(super) fn open(
     let writer = Writer {
         lane: Arc::clone(&lane),
         settings: settings.clone(),
-        memory: survey.memory.unwrap_or_default(),
+        memory,
         epoch: None,
         epoch_durable: false,
         next_block,
         next_segment: survey.next_segment,
         active,
         reserved: std::collections::VecDeque::new(),
-        unwritten: std::collections::VecDeque::new(),
+        untold,
         leaked: 0,
         head_synced: Instant::now(),
         sealer: None,
@@ -164,6 +169,17 @@ fn reconcile(book: &mut Book, survey: &Survey, now: Now) {
     for run in present.iter().chain(&survey.gone) {
         book.commit(run.epoch, run.last);
     }
+    // Earlier versions declared what they dropped before they counted its numbers as used.
+    for (epoch, last) in book
+        .losses
+        .iter()
+        .map(|loss| (loss.epoch, loss.last))
+        .collect::<Vec<_>>()
+    {
+        if let Some(last) = last {
+            book.commit(epoch, last);
+        }
+    }
     let last_epoch = book.epochs.last().map(|entry| entry.epoch);
     let mut losses = Vec::new();
     for entry in &mut book.epochs {
@@ -234,6 +250,7 @@ fn fill(
         let info = Info {
             summary,
             remaining,
+            waits_since: None,
             bytes,
             life,
         };

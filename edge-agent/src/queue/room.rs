@@ -1,11 +1,15 @@
 //! What gives way when a lane is full, when it is old, and when somebody else fills the disk.
 
+use std::time::Instant;
+
 use protocol::control::LossReason;
 
 use super::{
-    CommitError, Now, files,
+    CommitError, Now,
+    book::{Book, LossEntry},
+    files,
     lane::Life,
-    summary::{Run, Summary},
+    summary::Summary,
     writer::{Plan, Writer},
 };
 use crate::{config::WhenFull, ingest::Outcome};
@@ -101,19 +105,39 @@ impl Writer {
     pub(super) fn drop_newest(&mut self, plan: &mut Plan, now: Now) -> Result<(), CommitError> {
         let count = plan.fresh.len() as u64;
         let (epoch, first) = self.numbers(&plan.fresh)?;
-        {
-            let mut state = self.lane.state();
-            let run = Run {
-                epoch,
-                first,
-                last: first + count - 1,
-            };
-            state.lose(&run, LossReason::DropNewest, false, now.wall);
-        }
-        self.sync_head()?;
-        // Only now: asked again after a failure, the same numbers are declared, not the next ones.
-        self.lane.state().book.commit(epoch, first + count - 1);
+        let last = first + count - 1;
+        // Before the loss: a statement without one does not count, a loss without one would be a false alarm
+        // as soon as the source repeats itself.
+        let path = &self.lane.place.path;
+        let dropping = self
+            .untold
+            .state(
+                path,
+                &self.memory,
+                &plan.staged,
+                self.next_block,
+                (epoch, last),
+            )
+            .map_err(CommitError::Io)?;
+        let loss = LossEntry {
+            epoch,
+            first,
+            last: Some(last),
+            reason: LossReason::DropNewest,
+            merged: false,
+            possibly_delivered: false,
+            at: now.wall,
+        };
+        // The loss and the use of its numbers are one step. Asked again after a failure, the same numbers are
+        // declared, not the next ones; and no epoch ends before its losses do, for it would never be done.
+        let drop = |book: &mut Book| {
+            book.lose(loss.clone());
+            book.commit(epoch, last);
+        };
+        self.lane.sync_head_with(drop).map_err(CommitError::Io)?;
+        self.head_synced = Instant::now();
         self.take_numbers(count);
+        self.untold.dropped(dropping, &plan.staged, &self.memory);
         self.lane
             .conservation
             .dropped_new(count, LossReason::DropNewest);

@@ -310,6 +310,7 @@ impl Reader {
                     segment,
                     epoch: header.epoch,
                     sequence,
+                    committed: header.committed,
                 },
                 entry: Entry {
                     record: Record {

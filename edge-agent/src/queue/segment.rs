@@ -5,7 +5,8 @@
 //!   sled's `db`; `conf` and the directories are synced once, at creation;
 //! - a read that fails while a store is opened passes for the end of its log, and what comes after is
 //!   overwritten: it is put back and opened once more (see image);
-//! - a flush may sleep for ever after a failed write: it is watched;
+//! - a flush may sleep for ever after a failed write, or because all of sled's threads do: it is watched, and has a
+//!   thread of ours (see flush);
 //! - an I/O error stays until the store is reopened, and the destructor of such a store may abort the
 //!   process: a sick handle is never dropped;
 //! - damage may panic instead of failing: every call is caught;
@@ -19,16 +20,10 @@
 
 use std::{
     fs::{self, File},
-    future::Future,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -36,6 +31,7 @@ use std::{
 use super::{
     fault::step,
     files,
+    flush::{elsewhere, insisted},
     image::{Image, LOCK_WAIT},
 };
 
@@ -43,8 +39,6 @@ use super::{
 const CACHE_BYTES: u64 = 2 * 1024 * 1024;
 /// Times a log is opened until two agree, once more than two disagreements can be by chance.
 const TRIES: u32 = 4;
-/// A flush that takes longer may have been forgotten.
-const PATIENCE: Duration = Duration::from_millis(250);
 /// Extension of a directory whose store is being created.
 pub const UNFINISHED: &str = "new";
 const CARRY: &[u8] = b"carry";
@@ -379,32 +373,18 @@ fn present(dir: &Path) -> Result<File, SegmentError> {
 /// sled's flush, which may sleep for ever: a write that fails on one of its threads is noted there, and
 /// nobody is woken. Another flush sees the note and wakes them all.
 fn flush(db: &sled::Db) -> sled::Result<()> {
-    insisted(|| db.flush_async()).map(drop)
-}
-
-/// Waits for the first answer, and asks again while there is none.
-pub(super) fn insisted<F: Future>(ask: impl Fn() -> F) -> F::Output {
-    struct Unpark(thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut first = pin!(ask());
-    let begin = Instant::now();
-    let mut patience = PATIENCE;
-    loop {
-        if let Poll::Ready(done) = first.as_mut().poll(&mut context) {
-            return done;
-        }
-        thread::park_timeout(patience.saturating_sub(begin.elapsed()));
-        if begin.elapsed() >= patience {
-            // One thread of sled's each; ever fewer, for a disk may just be slow.
-            patience *= 2;
-            drop(pin!(ask()).poll(&mut context));
-        }
+    let done = insisted(|| {
+        let db = db.clone();
+        elsewhere(move || {
+            let done = catch_unwind(AssertUnwindSafe(|| db.flush()));
+            // It may be the last that has the store, which panics where its file cannot be synced.
+            drop(catch_unwind(AssertUnwindSafe(move || drop(db))));
+            done
+        })
+    });
+    match done.map_err(sled::Error::Io)? {
+        Ok(flushed) => flushed.map(drop),
+        Err(panic) => resume_unwind(panic),
     }
 }
 

@@ -11,6 +11,7 @@ mod memory;
 mod model;
 mod owners;
 mod properties;
+mod repeats;
 mod rescue;
 mod segments;
 
@@ -28,7 +29,7 @@ use super::*;
 use crate::{
     config::WhenFull,
     conservation::Conservation,
-    ingest::{Message, Origin, Outcome},
+    ingest::{Connection, Delivery, Message, Origin, Outcome},
 };
 
 fn settings() -> config::Queue {
@@ -78,6 +79,22 @@ fn plain(value: i64) -> Message {
     message(vec![reading("d", value, None)])
 }
 
+/// How a broker delivers a message on the connection of that number: with DUP or without.
+fn came(packet_id: u16, topic_hash: u64, connection: u32, is_dup: bool) -> Origin {
+    Origin::Mqtt {
+        packet_id,
+        topic_hash,
+        connection: Connection {
+            client: 3,
+            number: connection,
+        },
+        delivery: match is_dup {
+            true => Delivery::Again,
+            false => Delivery::First,
+        },
+    }
+}
+
 /// A message of one reading that its device has numbered.
 fn numbered(device: &str, boot: u64, sequence: u64) -> Message {
     let source = SourceId { boot, sequence };
@@ -90,6 +107,18 @@ fn topic() -> Topic {
 
 fn gateway() -> GatewayId {
     GatewayId::new("gw").unwrap()
+}
+
+/// A directory in memory where that has room: nothing here needs a disk, for a crash is a copy taken between two
+/// steps.
+fn temp_dir() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let has_room = files::free_bytes(memory).is_ok_and(|free| free >= 1 << 30);
+    let dir = match has_room && std::env::var_os("TMPDIR").is_none() {
+        true => TempDir::new_in(memory),
+        false => TempDir::new(),
+    };
+    dir.unwrap()
 }
 
 /// One process with one lane.
@@ -105,7 +134,7 @@ struct Rig {
 
 impl Rig {
     fn new(settings: config::Queue) -> Self {
-        let temp = TempDir::new().unwrap();
+        let temp = temp_dir();
         let mut rig = Self::at(temp.path(), settings);
         rig._temp = Some(temp);
         rig
@@ -141,7 +170,7 @@ impl Rig {
 
     /// Starts another process on what a kill at this moment leaves.
     fn killed(&self) -> Self {
-        let temp = TempDir::new().unwrap();
+        let temp = temp_dir();
         copy(&self.dir, temp.path());
         let mut rig = Self::at(temp.path(), self.settings.clone());
         rig._temp = Some(temp);

@@ -16,13 +16,15 @@ use super::{
     block::{self, MqttOrigin, Packed},
     book::{EpochEntry, MAX_EPOCHS},
     lane::{Info, Lane, Life},
-    memory::{MESSAGES, Memory, Staged, Told},
+    memory::{Memory, Staged},
+    runs::Told,
     segment,
     summary::Summary,
+    untold::Untold,
 };
 use crate::{
     config,
-    ingest::{Message, Origin, Outcome},
+    ingest::{Connection, Delivery, Message, Origin, Outcome},
 };
 
 /// The head is made durable at least this often while something changes.
@@ -46,8 +48,8 @@ pub struct Writer {
     /// Contents that got the next sequences in a commit that failed. They may be on disk, so these
     /// numbers are for the same contents or for nobody.
     pub(super) reserved: VecDeque<Digest>,
-    /// Messages recognised since the last commit that wrote anything: the next one notes them.
-    pub(super) unwritten: VecDeque<MqttOrigin>,
+    /// Learned since the last commit that wrote anything: the next one notes it.
+    pub(super) untold: Untold,
     pub(super) leaked: u32,
     pub(super) head_synced: Instant,
     pub(super) sealer: Option<JoinHandle<()>>,
@@ -83,13 +85,12 @@ impl Writer {
                 .sum();
             if self.make_room(bytes as u64, now)? {
                 self.store(&plan, now)?;
-                self.unwritten.clear();
+                self.untold.told();
             } else {
                 self.drop_newest(&mut plan, now)?;
-                self.keep_for_later(&plan);
             }
         } else {
-            self.keep_for_later(&plan);
+            self.untold.keep(plan.staged.noted().iter().copied());
         }
         self.memory.apply(plan.staged);
         if let Some((device, SourceId { boot, sequence })) = plan.reused_last {
@@ -101,12 +102,6 @@ impl Writer {
         conservation.retransmitted(plan.retransmitted);
         conservation.rejected(plan.rejected);
         Ok(plan.outcomes)
-    }
-
-    fn keep_for_later(&mut self, plan: &Plan) {
-        self.unwritten.extend(plan.staged.noted());
-        let surplus = self.unwritten.len().saturating_sub(MESSAGES);
-        self.unwritten.drain(..surplus);
     }
 
     fn plan(&self, batch: &[Message]) -> Plan {
@@ -138,17 +133,11 @@ impl Writer {
         }
         let is_numbered = message.readings.iter().all(|one| one.source.is_some());
         let mut origin = mqtt_origin(message, packed.iter().map(|(_, digest)| *digest));
-        if let (
-            Some(origin),
-            Origin::Mqtt {
-                may_repeat: true, ..
-            },
-        ) = (&origin, message.origin)
-        {
+        if let Some((origin, connection, Delivery::Again)) = &origin {
             let repeated = if is_numbered {
                 self.memory.knows(&plan.staged, origin)
             } else {
-                self.memory.repeats(&mut plan.staged, origin)
+                self.memory.repeats(&mut plan.staged, origin, *connection)
             };
             if repeated {
                 plan.retransmitted += count;
@@ -174,18 +163,18 @@ impl Writer {
                 Some((Told::New, _)) | None => {}
             }
             let origin = origin.take();
-            if let Some(origin) = origin {
-                plan.staged.remember(origin);
+            if let Some((origin, connection, delivery)) = origin {
+                plan.staged.remember(origin, connection, delivery);
             }
             plan.fresh.push(Packed {
                 received: message.received,
                 digest,
-                origin,
+                origin: origin.map(|(origin, ..)| origin),
                 reading: bytes,
             });
         }
-        if let Some(origin) = origin {
-            plan.staged.note(origin);
+        if let Some((origin, connection, delivery)) = origin {
+            plan.staged.note(origin, connection, delivery);
         }
         Outcome::Stored
     }
@@ -244,8 +233,8 @@ impl Writer {
             .zip(&blocks)
             .map(|(number, (_, bytes))| (number, bytes.clone()))
             .collect();
-        let noted = self.unwritten.iter().chain(plan.staged.noted()).copied();
-        let notes = Memory::note(self.next_block, noted);
+        let noted = plan.staged.noted();
+        let notes = self.untold.notes(&self.memory, self.next_block, noted);
         let written = match self.append(&notes, &numbered) {
             Ok(written) => written,
             Err(error) => {
@@ -288,6 +277,7 @@ impl Writer {
         let info = state.segments.entry(active.number).or_insert_with(|| Info {
             summary: Summary::new(first_block),
             remaining: 0,
+            waits_since: None,
             bytes: 0,
             life: Life::Active(Arc::clone(&active.segment)),
         });
@@ -358,12 +348,16 @@ fn random_epoch() -> io::Result<Epoch> {
     Ok(Epoch::from_random(u64::from_le_bytes(bits)))
 }
 
-/// The message's origin; its digest is that of its only reading, or a fold over all of them.
-fn mqtt_origin(message: &Message, digests: impl Iterator<Item = Digest>) -> Option<MqttOrigin> {
+/// The message's origin, and how it came; its digest is that of its only reading, or a fold over all of them.
+fn mqtt_origin(
+    message: &Message,
+    digests: impl Iterator<Item = Digest>,
+) -> Option<(MqttOrigin, Connection, Delivery)> {
     let Origin::Mqtt {
         packet_id,
         topic_hash,
-        ..
+        connection,
+        delivery,
     } = message.origin
     else {
         return None;
@@ -372,9 +366,10 @@ fn mqtt_origin(message: &Message, digests: impl Iterator<Item = Digest>) -> Opti
     let digest = digests
         .map(|digest| digest.0)
         .reduce(|all, one| (all.rotate_left(5) ^ one).wrapping_mul(0x517c_c1b7_2722_0a95))?;
-    Some(MqttOrigin {
+    let origin = MqttOrigin {
         packet_id,
         topic_hash: topic_hash.to_le_bytes(),
         digest: digest.to_le_bytes(),
-    })
+    };
+    Some((origin, connection, delivery))
 }

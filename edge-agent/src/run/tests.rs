@@ -54,7 +54,7 @@ async fn a_reading_from_a_serial_line_is_in_the_queue_after_an_orderly_end() {
     let queue = rig.state().join("queue");
     let lane = "readings";
     let waiting = || queue::inspect::stat(&queue, lane).map_or(0, |seen| seen.stat.readings);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while waiting() == 0 {
         assert!(!running.is_finished(), "{:?}", running.await);
         assert!(Instant::now() < deadline, "nothing queued");

@@ -271,6 +271,9 @@ pub(super) struct Far {
 
 #[cfg(test)]
 impl Far {
+    /// By when what is bound to come has come, on a machine that is busy.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     pub(super) fn new(kind: crate::link::LinkKind) -> (Intake, Self) {
         Self::with(kind, &[])
     }
@@ -301,14 +304,11 @@ impl Far {
 
     /// The next message; a test that waits for one in vain has failed.
     pub(super) fn message(&self) -> Message {
-        self.messages.recv_timeout(Duration::from_secs(5)).unwrap()
+        self.messages.recv_timeout(Self::PATIENCE).unwrap()
     }
 
     pub(super) fn rejection(&self) -> Rejection {
-        self.rejected
-            .recv_timeout(Duration::from_secs(5))
-            .unwrap()
-            .0
+        self.rejected.recv_timeout(Self::PATIENCE).unwrap().0
     }
 }
 

@@ -22,14 +22,21 @@
 //! keeps the messages of QoS 1; those of QoS 0 are its to drop.
 
 mod acks;
+mod herald;
 mod link;
 mod presence;
 pub(super) mod routes;
 mod take;
 mod wire;
 
-use std::{pin::pin, sync::Mutex, time::Duration};
+use std::{
+    future,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use protocol::GatewayId;
 use rumqttc::{
     Publish, QoS, TlsConfiguration, Transport,
     tokio_native_tls::native_tls::{Certificate, Identity, TlsConnector},
@@ -47,13 +54,15 @@ use super::{
 };
 use crate::{
     config::{Agent, Mqtt},
-    ingest::{Answer, Closed, Origin, Receipt},
-    link::LinkState,
+    conservation::Conservation,
+    ingest::{Answer, Closed, Connection, Delivery, Origin, Receipt},
+    link::{LinkState, Links},
 };
+use herald::Herald;
 use link::Link;
 use presence::Presence;
 use routes::{Route, Routes};
-use wire::{Connection, Event, Granted, Lost};
+use wire::{Event, Granted, Lost};
 
 /// Longest wait before the next attempt.
 const RECONNECT: Duration = Duration::from_secs(5);
@@ -71,6 +80,9 @@ pub(super) struct Broker {
     patience: Duration,
     /// The session ends with this process.
     once: bool,
+    /// Where the gateway is to say how it is.
+    herald: Option<Herald>,
+    gateway: GatewayId,
 }
 
 /// The poller's own state.
@@ -119,7 +131,17 @@ impl Broker {
             shutdown,
             patience: agent.shutdown_timeout,
             once: false,
+            herald: None,
+            gateway: agent.gateway.clone(),
         })
+    }
+
+    /// Says at the broker how the gateway is, where it is to.
+    pub(super) fn telling(self, links: Links, conservation: Arc<Conservation>) -> Self {
+        let topic = self.settings.status_topic.clone();
+        let gateway = self.gateway.clone();
+        let herald = topic.map(|topic| Herald::new(topic, gateway, links, conservation));
+        Self { herald, ..self }
     }
 
     /// With a session that ends with this process, for somebody who looks.
@@ -129,13 +151,22 @@ impl Broker {
 
     /// Runs until the shutdown or the end of ingest.
     pub(super) async fn run(self) -> Result<(), SourceError> {
-        let (client, mut connection) = wire::connection(&self.settings, self.once);
-        let link = Link::new(client);
+        let herald = self.herald.as_ref();
+        let will = herald.map(Herald::will);
+        let (client, mut connection) = wire::connection(&self.settings, self.once, will);
+        let link = Link::new(client, herald.map(Herald::farewell));
+        let told = async {
+            match herald {
+                Some(herald) => herald.tell(&link, || self.intake.now()).await,
+                None => future::pending().await,
+            }
+        };
         let (to, receipts) = unbounded_channel();
         let result = tokio::select! {
             result = self.poll(&mut connection, &link, &to) => result,
             // Ends only with the last sender, which is ours.
             () = link.acknowledge(receipts) => Ok(()),
+            () = told => Ok(()),
         };
         match result {
             Err(Closed) if !self.shutdown.is_cancelled() => Err(Closed.into()),
@@ -144,7 +175,7 @@ impl Broker {
     }
 
     /// Reads secrets and certificates again, for they may have been renewed.
-    fn refresh(&self, connection: &mut Connection) -> Result<(), String> {
+    fn refresh(&self, connection: &mut wire::Connection) -> Result<(), String> {
         if let Some(username) = &self.settings.username {
             let password = match &self.settings.password {
                 Some(secret) => secret.read().map_err(|error| error.to_string())?,
@@ -189,7 +220,7 @@ impl Broker {
 
     async fn poll(
         &self,
-        connection: &mut Connection,
+        connection: &mut wire::Connection,
         link: &Link,
         to: &UnboundedSender<Receipt>,
     ) -> Result<(), Closed> {
@@ -242,7 +273,7 @@ impl Broker {
     /// Polls once; the shutdown may come meanwhile. `None` when there is nothing left to wait for.
     async fn next(
         &self,
-        connection: &mut Connection,
+        connection: &mut wire::Connection,
         link: &Link,
         progress: &mut Progress,
     ) -> Option<Result<Event, Lost>> {
@@ -277,6 +308,7 @@ impl Broker {
         match event {
             Event::Connected { session_present } => {
                 progress.connected = Some(Instant::now());
+                link.connected();
                 if std::mem::replace(&mut progress.connected_before, true) {
                     self.intake.counters.reconnected();
                 }
@@ -351,7 +383,7 @@ impl Broker {
     async fn lost(
         &self,
         error: &Lost,
-        connection: &mut Connection,
+        connection: &mut wire::Connection,
         link: &Link,
         progress: &mut Progress,
     ) -> Result<Next, Closed> {
@@ -396,16 +428,37 @@ fn downgraded<'r>(routes: &'r Routes, granted: &'r [Granted]) -> impl Iterator<I
         .map(|(route, _)| &*route.filter)
 }
 
-fn origin(publish: &Publish) -> Origin {
+fn origin(publish: &Publish, connection: Connection) -> Origin {
     if publish.qos == QoS::AtMostOnce {
         return Origin::Unknown;
     }
     Origin::Mqtt {
         packet_id: publish.pkid,
         topic_hash: xxhash_rust::xxh3::xxh3_64(publish.topic.as_bytes()),
-        // A broker sets DUP only on what it sent on an earlier connection: every connection follows a
-        // break, so each is the first one after it.
-        may_repeat: publish.dup,
+        connection,
+        // A broker sets DUP only on what it sent on an earlier connection.
+        delivery: match publish.dup {
+            true => Delivery::Again,
+            false => Delivery::First,
+        },
+    }
+}
+
+/// The origin of the next part of the same packet.
+fn further(origin: Origin) -> Origin {
+    match origin {
+        Origin::Mqtt {
+            packet_id,
+            topic_hash,
+            connection,
+            delivery: Delivery::First,
+        } => Origin::Mqtt {
+            packet_id,
+            topic_hash,
+            connection,
+            delivery: Delivery::Further,
+        },
+        origin => origin,
     }
 }
 

@@ -140,7 +140,12 @@ impl Poller<'_> {
                 }
                 Piece::Rejected(rejected) => {
                     // 10, 11: a gateway says that the device behind it does not answer.
-                    answered |= matches!(rejected.fault, Fault::Exception { code, .. } if !matches!(code, 10 | 11));
+                    answered |= match rejected.fault {
+                        Fault::Exception { code, .. } => !matches!(code, 10 | 11),
+                        // It said something, if nothing that can be kept.
+                        Fault::Decode(_) => true,
+                        _ => false,
+                    };
                     let reason = rejected.fault.rejection();
                     self.intake.reject(reason, &rejected.fault, &rejected.bytes);
                 }

@@ -393,7 +393,7 @@ pub(super) fn open(
     let path = path.to_string_lossy();
     // Closed only after the port is open: some drivers forget the mode with the last who has it open.
     let _switched = switched.then(|| rs485(&path)).transpose()?;
-    Ok(serialport::new(path, baud)
+    serialport::new(path, baud)
         .data_bits(match framing.data_bits {
             5 => DataBits::Five,
             6 => DataBits::Six,
@@ -410,7 +410,25 @@ pub(super) fn open(
             _ => StopBits::One,
         })
         .timeout(IDLE)
-        .open_native()?)
+        .open_native()
+        .map_err(|error| explained(error.into()))
+}
+
+/// What the system says of a port that it does not open, and what to do about it.
+fn explained(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let remedy = match error.kind() {
+        // Before its kind, which is that of a port that is not there.
+        _ if text.contains("exclusive lock") => {
+            "another process has it open, perhaps the agent itself; one line has one reader"
+        }
+        io::ErrorKind::NotFound => "is it plugged in? edge-agent scan serial lists what is",
+        io::ErrorKind::PermissionDenied => {
+            "who runs this has to be in the group of the port (dialout)"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{text}; {remedy}"))
 }
 
 /// The serial ports of this box, by the path that survives replugging where there is one, and what they are.

@@ -137,7 +137,8 @@ async fn get(address: SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn readiness_follows_the_links() {
+async fn readiness_follows_the_links_and_life_the_loops() {
+    let pulses = Pulses::new(Duration::ZERO);
     let dir = tempfile::tempdir().unwrap();
     let links = Links::default();
     let conservation = Arc::new(Conservation::default());
@@ -147,7 +148,7 @@ async fn readiness_follows_the_links() {
         conservation: Arc::clone(&conservation),
         quarantine: Quarantine::open(dir.path(), 1 << 20).unwrap(),
         links: links.clone(),
-        pulses: protocol_host::supervisor::Pulses::default(),
+        pulses: pulses.clone(),
     };
     let watched = Watched {
         gateway: GatewayId::new("gw7").unwrap(),
@@ -162,6 +163,7 @@ async fn readiness_follows_the_links() {
         devices: Devices::default(),
         clock: Clock::new(),
         rates: Mutex::default(),
+        pulses: pulses.clone(),
     };
     let shutdown = CancellationToken::new();
     let any_port = "127.0.0.1:0".parse().unwrap();
@@ -176,6 +178,18 @@ async fn readiness_follows_the_links() {
     let answer = get(address, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("kafka readings down refused"), "{answer}");
+    assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
+    let frozen = pulses.watch("commit readings");
+    while pulses.silent(Instant::now()).is_none() {
+        tokio::task::yield_now().await;
+    }
+    let answer = get(address, "/livez").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(
+        answer.contains("commit readings has made no progress"),
+        "{answer}"
+    );
+    drop(frozen);
     assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
 
     links.set(LinkKind::Kafka, "readings", LinkState::Up);

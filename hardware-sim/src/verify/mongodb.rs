@@ -61,6 +61,9 @@ pub async fn verify(truth: &Path, place: &Place) -> Result<Verdict, VerifyError>
     }
     let mut options = ClientOptions::parse(&place.uri).await?;
     options.server_selection_timeout = Some(Duration::from_secs(10));
+    // The driver breaks off what is being read where the server does not answer its monitor in this time, which
+    // a busy one that is asked for everything it has does not.
+    options.connect_timeout = Some(Duration::from_secs(120));
     let database = Client::with_options(options)?.database(&place.database);
 
     // Ids begin with the gateway and a colon; the semicolon is the character after it.

@@ -3,19 +3,20 @@
 //! A process that answers on its sockets may have stopped working all the same: a call into a store or a
 //! driver that never returns keeps one thread for ever, and nothing ends. So what is reported as alive is
 //! not the process but its **loops**. Each loop that readings pass through beats a [`Pulse`] every turn,
-//! also while it waits for something that is away, and [`Watchdog`] feeds systemd's watchdog only while
-//! every pulse is younger than half of `WatchdogSec`. A loop that stands still for longer ends the feeding,
-//! and systemd starts the process again, which costs nothing: what was not confirmed comes again.
+//! also while it waits for something that is away. A loop is **silent** when its pulse is older than half of
+//! `WatchdogSec`, and three things follow from that one judgement: [`Watchdog`] feeds systemd's watchdog no
+//! more, so that systemd starts the process again; `/livez` answers 503, for whoever asks instead of being
+//! told; and where neither ends the process, it ends itself ([`Watchdog::feed`]). All that costs nothing: what
+//! was not confirmed comes again.
 //!
 //! **Reported ready** is a process whose loops run. A peer that is away is no reason not to be: it is a
 //! state of the links, on the status page, and a start that waited for it would be given up and begun again
 //! for as long as the peer is away.
 //!
-//! Who is not started by systemd (`NOTIFY_SOCKET`, `WATCHDOG_USEC`) has the same watch, which then only
-//! says what it sees in the log.
+//! Who is not started by systemd (`NOTIFY_SOCKET`, `WATCHDOG_USEC`) is watched as the unit would have it.
 
 use std::{
-    convert::Infallible,
+    fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -27,10 +28,11 @@ use sd_notify::NotifyState;
 use tokio::time::{self, MissedTickBehavior};
 use tracing::{error, info, warn};
 
-/// `WatchdogSec` where there is none.
-const UNWATCHED: Duration = Duration::from_secs(120);
 /// Longest time between two looks at the pulses.
 const LOOK: Duration = Duration::from_secs(5);
+/// A process does not end itself for a silence that is shorter, whatever systemd wants. Disks that work were
+/// seen to stall for some seconds, cards that collect their garbage for thirty.
+const SHORTEST: Duration = Duration::from_secs(120);
 
 /// The signs of life of a process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct Pulses(Arc<Loops>);
 #[derive(Debug)]
 struct Loops {
     since: Instant,
+    /// `WatchdogSec`.
+    watchdog: Duration,
     /// Few: one for each thread that readings pass through. A loop that has ended is gone from it.
     beats: Mutex<Vec<(String, Weak<AtomicU64>)>>,
 }
@@ -60,16 +64,25 @@ pub struct Silent {
     pub silence: Duration,
 }
 
-impl Default for Pulses {
-    fn default() -> Self {
-        Self(Arc::new(Loops {
-            since: Instant::now(),
-            beats: Mutex::default(),
-        }))
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, silence } = self;
+        write!(f, "{name} has made no progress for {} s", silence.as_secs())
     }
 }
 
 impl Pulses {
+    /// Of a process that is watched as often as systemd wants, or where it is not there, as often as
+    /// `watchdog`, the `WatchdogSec` of the unit.
+    #[must_use]
+    pub fn new(watchdog: Duration) -> Self {
+        Self(Arc::new(Loops {
+            since: Instant::now(),
+            watchdog: sd_notify::watchdog_enabled().unwrap_or(watchdog),
+            beats: Mutex::default(),
+        }))
+    }
+
     /// Watches one more loop, which begins with a beat.
     #[must_use]
     pub fn watch(&self, name: impl Into<String>) -> Pulse {
@@ -83,9 +96,10 @@ impl Pulses {
         pulse
     }
 
-    /// The loop that has been silent for longest, if that is longer than `patience`.
+    /// The loop that makes no progress; of several, the one that has been silent for longest.
     #[must_use]
-    pub fn silent(&self, now: Instant, patience: Duration) -> Option<Silent> {
+    pub fn silent(&self, now: Instant) -> Option<Silent> {
+        let patience = self.0.watchdog / 2;
         let now = now.saturating_duration_since(self.0.since);
         let mut beats = self.0.beats.lock().unwrap_or_else(PoisonError::into_inner);
         beats.retain(|(_, last)| last.strong_count() > 0);
@@ -118,44 +132,57 @@ impl Pulse {
 #[derive(Debug)]
 pub struct Watchdog {
     pulses: Pulses,
-    patience: Duration,
     look: time::Interval,
     starved: Option<String>,
+}
+
+/// What a look at the pulses showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Look {
+    Fed,
+    Starved,
+    /// For so long that it is no use to wait for systemd.
+    Hopeless(Silent),
 }
 
 impl Watchdog {
     /// A watchdog as often as systemd wants to be fed. To be made in a tokio runtime.
     #[must_use]
     pub fn new(pulses: Pulses) -> Self {
-        let every = sd_notify::watchdog_enabled().unwrap_or(UNWATCHED);
-        let mut look = time::interval((every / 8).clamp(Duration::from_millis(1), LOOK));
+        let every = pulses.0.watchdog / 8;
+        let mut look = time::interval(every.clamp(Duration::from_millis(1), LOOK));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             pulses,
-            patience: every / 2,
             look,
             starved: None,
         }
     }
 
-    /// Feeds it, and never returns. Cancel safe.
-    pub async fn feed(&mut self) -> Infallible {
+    /// Feeds it. Returns the loop for which the process is to end itself, because nobody else has ended it.
+    /// Cancel safe.
+    pub async fn feed(&mut self) -> Silent {
         loop {
             self.look.tick().await;
-            if self.is_fed(Instant::now()) {
-                tell(&[NotifyState::Watchdog]);
+            match self.look(Instant::now()) {
+                Look::Fed => tell(&[NotifyState::Watchdog]),
+                Look::Starved => {}
+                Look::Hopeless(silent) => return silent,
             }
         }
     }
 
-    /// Whether every loop goes round; a change is told in the log.
-    fn is_fed(&mut self, now: Instant) -> bool {
-        match (self.pulses.silent(now, self.patience), &self.starved) {
-            (None, None) => true,
+    /// Whether every loop goes round; a change is told in the log. The first look at a silence is never its
+    /// last: a process that was stopped as a whole sees it as well, and its loops only have to be given the
+    /// time to go round.
+    fn look(&mut self, now: Instant) -> Look {
+        let hopeless = self.pulses.0.watchdog.max(SHORTEST);
+        match (self.pulses.silent(now), &self.starved) {
+            (None, None) => Look::Fed,
             (None, Some(name)) => {
                 info!(name, "loop goes on");
                 self.starved = None;
-                true
+                Look::Fed
             }
             (Some(silent), None) => {
                 let silence_s = silent.silence.as_secs();
@@ -165,9 +192,10 @@ impl Watchdog {
                     silence_s, "loop makes no progress, systemd's watchdog is not fed"
                 );
                 self.starved = Some(name);
-                false
+                Look::Starved
             }
-            (Some(_), Some(_)) => false,
+            (Some(silent), Some(_)) if silent.silence > hopeless => Look::Hopeless(silent),
+            (Some(_), Some(_)) => Look::Starved,
         }
     }
 }
@@ -197,21 +225,19 @@ fn tell(states: &[NotifyState<'_>]) {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
-
     fn at(pulses: &Pulses, seconds: u64) -> Instant {
         pulses.0.since + Duration::from_secs(seconds)
     }
 
     #[test]
     fn the_loop_that_has_been_silent_for_longest_is_named() {
-        let pulses = Pulses::default();
+        let pulses = Pulses::new(Duration::from_secs(20));
         let (commit, forward) = (pulses.watch("commit"), pulses.watch("forward"));
         let beats = [(&commit, 20), (&forward, 22), (&commit, 31)];
         let mut silent = Vec::new();
         for (pulse, second) in beats {
             pulse.beat_at(at(&pulses, second));
-            let found = pulses.silent(at(&pulses, second + 2), PATIENCE);
+            let found = pulses.silent(at(&pulses, second + 2));
             silent.push(found.map(|silent| (silent.name, silent.silence.as_secs())));
         }
         assert_eq!(
@@ -226,36 +252,56 @@ mod tests {
 
     #[test]
     fn a_loop_that_has_ended_is_not_waited_for() {
-        let pulses = Pulses::default();
+        let pulses = Pulses::new(Duration::from_secs(20));
         let pulse = pulses.watch("drain");
-        assert!(pulses.silent(at(&pulses, 60), PATIENCE).is_some());
+        assert!(pulses.silent(at(&pulses, 60)).is_some());
         drop(pulse);
-        assert_eq!(pulses.silent(at(&pulses, 60), PATIENCE), None);
+        assert_eq!(pulses.silent(at(&pulses, 60)), None);
     }
 
     #[tokio::test]
     async fn a_frozen_loop_ends_the_feeding_until_it_goes_on() {
-        let pulses = Pulses::default();
+        let pulses = Pulses::new(Duration::from_secs(200));
         let pulse = pulses.watch("commit");
         let mut watchdog = Watchdog::new(pulses.clone());
-        let half = watchdog.patience.as_secs();
         // The second of a look, of the last beat before it, and whether the watchdog is fed.
         let looks = [
-            (half, 1, true),
-            (half + 2, 1, false),
-            (3 * half, 1, false),
-            (3 * half + 1, 3 * half, true),
+            (100, 1, Look::Fed),
+            (102, 1, Look::Starved),
+            (200, 1, Look::Starved),
+            (301, 300, Look::Fed),
         ];
-        for (second, beat, fed) in looks {
+        for (second, beat, seen) in looks {
             pulse.beat_at(at(&pulses, beat));
-            assert_eq!(watchdog.is_fed(at(&pulses, second)), fed, "second {second}");
+            assert_eq!(watchdog.look(at(&pulses, second)), seen, "second {second}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_stays_frozen_ends_the_process_but_not_at_the_first_look() {
+        // The watchdog's time, and after how many seconds of silence the process ends.
+        for (watchdog, hopeless) in [(2, 120), (200, 200)] {
+            let pulses = Pulses::new(Duration::from_secs(watchdog));
+            let pulse = pulses.watch("commit");
+            let mut watchdog = Watchdog::new(pulses.clone());
+            // Stopped as a whole, and continued.
+            assert_eq!(watchdog.look(at(&pulses, 1000)), Look::Starved);
+            pulse.beat_at(at(&pulses, 1000));
+            assert_eq!(watchdog.look(at(&pulses, 1000)), Look::Fed);
+            assert_eq!(watchdog.look(at(&pulses, 1000 + hopeless)), Look::Starved);
+            assert_eq!(watchdog.look(at(&pulses, 1000 + hopeless)), Look::Starved);
+            let end = watchdog.look(at(&pulses, 1001 + hopeless));
+            assert!(
+                matches!(&end, Look::Hopeless(silent) if silent.name == "commit"),
+                "{end:?}"
+            );
         }
     }
 
     #[tokio::test]
     async fn a_process_without_loops_is_fed() {
-        let pulses = Pulses::default();
+        let pulses = Pulses::new(Duration::from_secs(20));
         let hour = at(&pulses, 3600);
-        assert!(Watchdog::new(pulses).is_fed(hour));
+        assert_eq!(Watchdog::new(pulses).look(hour), Look::Fed);
     }
 }

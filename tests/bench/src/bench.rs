@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::{
-    canary::{Canary, Song},
+    canary::Canary,
     pairs::{Figures, Pair},
     report::{self, Line, Row},
     stand::Stand,
@@ -104,6 +104,29 @@ impl Bench {
     pub fn compare<const K: usize>(
         &mut self,
         lines: [Line; K],
+        limit: impl FnMut(&mut Self) -> Result<[f64; K]>,
+        ours: impl FnMut(&mut Self) -> Result<[f64; K]>,
+    ) -> Result<()> {
+        self.pairs(lines, self.size != Size::Smoke, limit, ours)
+    }
+
+    /// The same for what does not depend on the speed of the machine: bytes.
+    ///
+    /// # Errors
+    /// A side failed.
+    pub fn compare_bytes<const K: usize>(
+        &mut self,
+        lines: [Line; K],
+        limit: impl FnMut(&mut Self) -> Result<[f64; K]>,
+        ours: impl FnMut(&mut Self) -> Result<[f64; K]>,
+    ) -> Result<()> {
+        self.pairs(lines, false, limit, ours)
+    }
+
+    fn pairs<const K: usize>(
+        &mut self,
+        lines: [Line; K],
+        with_canary: bool,
         mut limit: impl FnMut(&mut Self) -> Result<[f64; K]>,
         mut ours: impl FnMut(&mut Self) -> Result<[f64; K]>,
     ) -> Result<()> {
@@ -111,9 +134,9 @@ impl Bench {
         let mut tried = 0;
         while quiet.len() < self.pairs && tried < 2 * self.pairs + 2 {
             tried += 1;
-            let before = self.listen()?;
+            let before = with_canary.then(|| self.canary.sing()).transpose()?;
             let (limit, ours) = (limit(self)?, ours(self)?);
-            let after = self.listen()?;
+            let after = with_canary.then(|| self.canary.sing()).transpose()?;
             let moved = before
                 .zip(after)
                 .and_then(|(before, after)| before.moved(after));
@@ -140,14 +163,6 @@ impl Bench {
         Ok(())
     }
 
-    /// The canary, where its song means something.
-    fn listen(&mut self) -> Result<Option<Song>> {
-        match self.size {
-            Size::Smoke => Ok(None),
-            _ => self.canary.sing().map(Some),
-        }
-    }
-
     /// Prints a figure beside a bound that is no measurement.
     ///
     /// # Errors
@@ -155,6 +170,21 @@ impl Bench {
     pub fn absolute(&mut self, line: Line, ours: f64, bound: f64) -> Result<()> {
         ensure!(ours.is_finite(), "{}: no figure", line.bench);
         self.print(Row::absolute(line, ours, bound))
+    }
+
+    /// Prints, in its place in the table, that a row has no figure, and on stderr why.
+    ///
+    /// # Errors
+    /// The output is closed.
+    pub fn failed(&self, bench: &str, error: &anyhow::Error) -> Result<()> {
+        eprintln!("{bench}: {error:#}");
+        let why = format!("{error:#}");
+        let why = why.lines().next().unwrap_or_default();
+        match self.json {
+            true => println!("{}", report::no_figure_json(bench, why)?),
+            false => println!("{bench:<24} no figure: {why}"),
+        }
+        Ok(())
     }
 
     fn print(&mut self, row: Row) -> Result<()> {

@@ -24,7 +24,7 @@ mod rows;
 mod stand;
 mod wire;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Instant};
 
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand};
@@ -101,10 +101,12 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut bench = Bench::new(arguments.pairs, size, arguments.json)?;
     let mut failed = Vec::new();
     for row in chosen {
+        let began = Instant::now();
         if let Err(error) = (row.run)(&mut bench) {
-            eprintln!("{}: {error:#}", row.name);
+            bench.failed(row.name, &error)?;
             failed.push(row.name);
         }
+        eprintln!("{}: {:.0} s", row.name, began.elapsed().as_secs_f64());
     }
     let (met, asked) = bench.done()?;
     eprintln!("{met} of {asked} targets met");

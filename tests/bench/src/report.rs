@@ -120,6 +120,14 @@ impl Row {
     }
 }
 
+/// The object of a row without a figure.
+///
+/// # Errors
+/// Never so far.
+pub fn no_figure_json(bench: &str, why: &str) -> serde_json::Result<String> {
+    serde_json::to_string(&serde_json::json!({ "bench": bench, "error": why }))
+}
+
 /// The first line of the table.
 #[must_use]
 pub fn head() -> String {

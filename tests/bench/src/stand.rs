@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Longest wait for a service.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How a sink gets nothing else to do.
 const NOBODY: &str = "127.0.0.1:1";
 
@@ -294,13 +294,8 @@ impl Stand {
         count: u64,
         number: impl Fn(&[u8]) -> Option<u64>,
     ) -> Result<()> {
-        let consumer = self.consumer()?;
+        let consumer = self.consumer_of(run)?;
         let mut left = records(&consumer, run)?;
-        let mut all = TopicPartitionList::new();
-        for partition in 0..run.partitions {
-            all.add_partition_offset(&run.topics.readings, partition, Offset::Beginning)?;
-        }
-        consumer.assign(&all)?;
         let mut seen = vec![false; usize::try_from(count)?];
         while left > 0 {
             let message = consumer.poll(PATIENCE).context("records do not come")??;
@@ -312,6 +307,20 @@ impl Stand {
         let missing = seen.iter().filter(|seen| !**seen).count();
         ensure!(missing == 0, "{missing} of {count} readings are missing");
         Ok(())
+    }
+
+    /// Reads a run's readings from their beginning, without a group.
+    ///
+    /// # Errors
+    /// librdkafka refuses.
+    pub fn consumer_of(&self, run: &Run) -> Result<BaseConsumer> {
+        let consumer = self.consumer()?;
+        let mut all = TopicPartitionList::new();
+        for partition in 0..run.partitions {
+            all.add_partition_offset(&run.topics.readings, partition, Offset::Beginning)?;
+        }
+        consumer.assign(&all)?;
+        Ok(consumer)
     }
 
     fn consumer(&self) -> Result<BaseConsumer> {

@@ -1,140 +1,18 @@
 //! docs/confluent.md, followed word by word: its files are written, its commands run, what it says they print is
 //! looked for. Only addresses and keys are those of our own servers, which are reached as a managed cluster is.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
     cache::Cache,
-    process::Process,
-    rig::{PATIENCE, documents::Documents},
+    rig::documents::Documents,
     service::{Door, KAFKA_SECRET, Kind, REGISTRY_LOGIN},
     stack::Stack,
-    wait,
 };
 use serde_json::Value;
 
-/// A command of the page, and what it says of it.
-#[derive(Debug, Default)]
-struct Step {
-    command: String,
-    /// Parts of lines, in their order; what stands between parts of one line is not said.
-    prints: Vec<Vec<String>>,
-    code: i32,
-}
-
-/// The steps of a transcript.
-fn steps(transcript: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    for line in transcript.lines() {
-        match (line.strip_prefix("$ "), steps.last_mut()) {
-            (Some(command), _) => steps.push(Step {
-                command: command.to_owned(),
-                ..Step::default()
-            }),
-            (None, Some(step)) => match line.strip_prefix("exit ").map(str::parse) {
-                Some(Ok(code)) => step.code = code,
-                _ => {
-                    let parts = line.split('…').map(str::to_owned);
-                    step.prints.push(parts.collect());
-                }
-            },
-            (None, None) => {}
-        }
-    }
-    steps
-}
-
-/// Whether the text has all these lines, in this order.
-fn has(text: &str, lines: &[Vec<String>]) -> bool {
-    let mut left = text.lines();
-    lines.iter().all(|parts| {
-        left.any(|line| {
-            let mut rest = line;
-            parts
-                .iter()
-                .all(|part| match rest.split_once(part.as_str()) {
-                    Some((_, after)) => {
-                        rest = after;
-                        true
-                    }
-                    None => false,
-                })
-        })
-    })
-}
-
-/// The folder of somebody who follows the page.
-struct Folder {
-    dir: PathBuf,
-    path: String,
-    environment: BTreeMap<&'static str, String>,
-    running: Vec<Process>,
-}
-
-impl Folder {
-    fn shell(&self, line: &str) -> Command {
-        let mut command = Command::new("sh");
-        command
-            .args(["-euc", line])
-            .current_dir(&self.dir)
-            .env("PATH", &self.path)
-            .envs(&self.environment);
-        command
-    }
-
-    fn follow(&mut self, step: &Step) -> Result<String> {
-        if let Some(line) = step.command.strip_suffix(" &") {
-            self.begin(line)?;
-            return Ok(String::new());
-        }
-        // Brokers hear of what was made a moment later, and a machine that is busy answers with time-outs first.
-        let is_question = [" check ", " audit "]
-            .iter()
-            .any(|word| step.command.contains(word));
-        let patience = if is_question {
-            2 * PATIENCE
-        } else {
-            PATIENCE / 60
-        };
-        let mut text = String::new();
-        let as_told = wait::until_true(&step.command, patience, || {
-            let output = self.shell(&step.command).output()?;
-            text = harness::process::said(&output);
-            for secret in [KAFKA_SECRET, REGISTRY_LOGIN.1] {
-                ensure!(
-                    !text.contains(secret),
-                    "{} tells a secret:\n{text}",
-                    step.command
-                );
-            }
-            Ok(output.status.code() == Some(step.code) && has(&text, &step.prints))
-        });
-        as_told.with_context(|| format!("{step:#?} went otherwise:\n{text}"))?;
-        Ok(text)
-    }
-
-    /// Leaves it running, once it says that it is ready.
-    fn begin(&mut self, line: &str) -> Result<()> {
-        let log = self.dir.join(format!("{}.log", self.running.len()));
-        let mut command = self.shell(&format!("exec {line}"));
-        self.running.push(Process::spawn(line, &mut command, &log)?);
-        let ready = if line.starts_with("edge-agent") {
-            "msg=\"link up\" link=mqtt"
-        } else {
-            "msg=ready"
-        };
-        wait::until_true(&format!("{ready} of {line}"), PATIENCE, || {
-            Ok(fs::read_to_string(&log)?.contains(ready))
-        })
-        .with_context(|| fs::read_to_string(&log).unwrap_or_default())
-    }
-}
+use crate::transcript::{Folder, steps};
 
 /// The blocks of section 5, whose files they are, and the two that make `client.properties`.
 fn files(page: &str) -> Result<Vec<(&'static str, String)>> {
@@ -211,20 +89,10 @@ fn the_page_about_confluent_is_followed_from_the_console_to_documents() -> Resul
         fs::write(dir.path().join(name), format!("{}{more}", ours(&text)))?;
     }
     let python = Cache::open()?.confluent_client()?;
-    let programs = [python, harness::binary("edge-agent")?];
-    let programs = programs.iter().filter_map(|program| program.parent());
-    let programs: Vec<String> = programs.map(|dir| dir.display().to_string()).collect();
     let uri = stack.service(Kind::Mongodb)?.address();
-    let mut folder = Folder {
-        dir: dir.path().to_owned(),
-        path: format!(
-            "{}:{}",
-            programs.join(":"),
-            std::env::var("PATH").unwrap_or_default()
-        ),
-        environment: BTreeMap::from([("MONGODB_URI", uri.clone())]),
-        running: Vec::new(),
-    };
+    let programs = [python, harness::binary("edge-agent")?];
+    let mut folder = Folder::new(dir.path(), &programs, vec![KAFKA_SECRET, REGISTRY_LOGIN.1]);
+    folder.set("MONGODB_URI", &uri);
 
     let transcript = crate::documentation::blocks(&page, "console");
     let (_, transcript) = transcript.first().context("no transcript on the page")?;
@@ -273,9 +141,6 @@ fn the_page_about_confluent_is_followed_from_the_console_to_documents() -> Resul
             "{value}\n{document}"
         );
     }
-    for mut process in folder.running.drain(..) {
-        let ended = process.stop(PATIENCE)?;
-        ensure!(ended.is_some_and(|status| status.success()), "{ended:?}");
-    }
+    folder.end()?;
     stack.down()
 }

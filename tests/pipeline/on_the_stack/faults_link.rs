@@ -27,6 +27,9 @@ const BREAKING: Quality = Quality {
     ..LOSING
 };
 
+/// Connections that break before the link is well again.
+const BREAKS: u64 = 5;
+
 /// Publishes while the link gets worse and is cut, and waits for each part to arrive.
 fn play(rig: &Rig, link: &Link) -> Result<u64> {
     let mut sent = 50;
@@ -39,14 +42,17 @@ fn play(rig: &Rig, link: &Link) -> Result<u64> {
         super::publish(rig, "press", sent + 150..sent + 300)?;
         link.up();
         sent += 300;
-        rig.wait_until_stored(sent)?;
+        // A connection takes some exchanges to be made; where one piece in twelve breaks it, that might take for ever.
+        if quality.breaks_one_in == 0 {
+            rig.wait_until_stored(sent)?;
+        }
     }
     // How many pieces pass is the machine's matter, so the dice get more of them until each fault has come.
-    for fault in ["segment-lost", "connection-broken"] {
+    for (fault, times) in [("segment-lost", 1), ("connection-broken", BREAKS)] {
         wait::until_true(fault, PATIENCE, || {
             super::publish(rig, "press", sent..sent + 10)?;
             sent += 10;
-            Ok(link.faults().contains_key(fault))
+            Ok(link.faults().get(fault) >= Some(&times))
         })?;
     }
     link.set(Quality::default());

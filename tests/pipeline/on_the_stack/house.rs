@@ -1,6 +1,6 @@
 //! A dozen devices as they are bought, all at once, from their lines and topics into MongoDB.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use hardware_sim::{Options, Scenario, Sim};
@@ -63,7 +63,7 @@ fn a_dozen_different_devices_arrive_and_the_audit_is_clean() -> Result<()> {
         Ok(DEVICES.iter().all(|device| heard.contains(*device)))
     })
     .with_context(|| format!("heard of {heard:?}\n{}", rig.agent.end_of_log()))?;
-    sim.stop(Duration::from_secs(5))?;
+    sim.stop(PATIENCE)?;
     ensure!(
         heard.iter().map(String::as_str).eq(DEVICES),
         "heard of {heard:?}"

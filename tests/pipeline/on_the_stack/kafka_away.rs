@@ -74,6 +74,7 @@ fn readings_outlive_an_agent_killed_while_kafka_is_away() -> Result<()> {
         })?;
     }
     rig.service(Kind::Kafka)?.start()?;
+    rig.service(Kind::Kafka)?.wait_ready()?;
     rig.sink.start()?;
     rig.wait_until_stored(next)?;
     super::assert_stored_once(&rig, &["press"], next)?;
@@ -116,6 +117,7 @@ fn the_agent_can_start_without_kafka() -> Result<()> {
         agent.balance.queued == 20 && !agent.ready
     })?;
     rig.service(Kind::Kafka)?.start()?;
+    rig.service(Kind::Kafka)?.wait_ready()?;
     rig.sink.start()?;
     rig.wait_until_stored(20)?;
     rig.wait_agent("ready", |agent| agent.ready)?;

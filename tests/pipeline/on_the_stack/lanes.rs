@@ -77,8 +77,9 @@ fn an_alarm_passes_a_backlog_that_waits_for_its_window_and_nothing_of_it_is_lost
         "{status:?}"
     );
     let metric = format!("edge_uplink_held{{topic=\"{readings}\",by=\"window\"}} 1");
-    let page = rig.agent.page("/metrics")?;
-    ensure!(page.contains(&metric), "{page}");
+    wait::until_true("the metric of it", PATIENCE, || {
+        Ok(rig.agent.page("/metrics")?.contains(&metric))
+    })?;
     let log = fs::read_to_string(rig.agent.log())?;
     let mut told = log.lines().filter(|line| line.contains("lane held back"));
     ensure!(told.clone().count() == 1, "{log}");

@@ -1,6 +1,6 @@
 //! Devices on serial lines.
 
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 use harness::{
@@ -171,7 +171,7 @@ fn a_reading_that_can_never_be_stored_is_refused_once_and_for_all() -> Result<()
     rig.agent.start()?;
     line.greet("meter", 1)?;
     line.send_reading(1, 0, f64::NAN)?;
-    let ack = line.wait_ack(1, 0, Duration::from_secs(20))?;
+    let ack = line.wait_ack(1, 0, PATIENCE)?;
     ensure!(ack.verdict == Verdict::Rejected, "{ack:?}");
     rig.done()
 }

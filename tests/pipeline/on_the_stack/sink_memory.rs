@@ -1,10 +1,7 @@
 //! However much waits in Kafka, the sink takes no more of it at a time than it may.
 
-use anyhow::{Context, Result, ensure};
-use harness::{
-    rig::{PATIENCE, Rig},
-    wait,
-};
+use anyhow::{Result, ensure};
+use harness::rig::Rig;
 use protocol::{
     Clock, Digest, Epoch, FieldName, Fields, Metadata, Reading, Record, RecordId, Timestamp, Value,
 };
@@ -53,10 +50,7 @@ fn a_sink_that_catches_up_stays_within_its_memory() -> Result<()> {
     }
     rig.sink.start()?;
     let idle = rig.sink.process()?.peak_memory()?;
-    wait::until_true("all to be written", 8 * PATIENCE, || {
-        Ok(rig.sink_status()?.balance.written == READINGS)
-    })
-    .with_context(|| rig.sink.end_of_log())?;
+    rig.wait_until_stored(READINGS)?;
     let peak = rig.sink.process()?.peak_memory()?;
     let mib = |bytes: u64| bytes >> 20;
     eprintln!("{} MiB at the start, {} MiB at most", mib(idle), mib(peak));

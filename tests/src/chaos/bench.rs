@@ -25,9 +25,11 @@ use crate::{
 };
 
 /// By when a started agent takes readings. Generous: it is the same on a busy machine.
-pub const START: Duration = Duration::from_secs(15);
-/// By when a queue is empty again.
-pub const DRAIN: Duration = Duration::from_secs(60);
+pub const START: Duration = Duration::from_secs(60);
+/// By when a queue is empty again, and whatever else is bound to happen has.
+pub const DRAIN: Duration = Duration::from_secs(120);
+/// By when an agent has ended that was asked to: far beyond its `shutdown_timeout`.
+pub const ENDED: Duration = Duration::from_secs(60);
 /// What an unoptimised agent may need, whatever happens around it: 117 MiB were the most that 1 000 kills
 /// saw, 82 MiB with power cuts, 79 MiB with bit rot, 77 MiB with any call failing.
 pub const MEMORY: u64 = 160 << 20;
@@ -53,7 +55,8 @@ pub struct Bench {
     pub environment: Vec<(String, PathBuf)>,
     program: PathBuf,
     agent: Option<Process>,
-    port: u16,
+    /// Of the status page.
+    pub port: u16,
     starting: Instant,
     queue: String,
 }
@@ -209,7 +212,7 @@ impl Bench {
     /// It does not end.
     pub fn stop(&mut self) -> Result<Option<ExitStatus>> {
         let mut agent = self.agent.take().context("the agent was not started")?;
-        agent.stop(Duration::from_secs(20))
+        agent.stop(ENDED)
     }
 
     /// The agent's numbers; that they are not conserved is in the report (I7).

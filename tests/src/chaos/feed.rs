@@ -211,14 +211,22 @@ impl Feed {
         })
     }
 
-    /// Waits until all is acknowledged.
+    /// Waits until all is acknowledged, for as long as more and more is.
     ///
     /// # Errors
-    /// It is not.
-    pub fn wait_settled(&self, within: Duration) -> Result<()> {
-        self.wait("every reading to be acknowledged", within, |state| {
-            state.unacknowledged.is_empty() && state.next >= state.limit
-        })
+    /// Nothing more was for `patience`.
+    pub fn wait_settled(&self, patience: Duration) -> Result<()> {
+        let is_settled =
+            |state: &State| state.unacknowledged.is_empty() && state.next >= state.limit;
+        loop {
+            let before = self.obligations();
+            let moved =
+                |state: &State| is_settled(state) || state.acknowledged.len() as u64 > before;
+            self.wait("every reading to be acknowledged", patience, moved)?;
+            if self.is_settled() {
+                return Ok(());
+            }
+        }
     }
 
     /// Waits until `count` readings are acknowledged on this connection.

@@ -22,6 +22,8 @@ use super::{
     progress::Progress,
     report::Report,
 };
+use crate::wait;
+
 const QUEUE: &str = "segment_bytes = \"64KiB\"\n";
 const WINDOW: u64 = 200;
 /// Starts of the agent that the queue is made of: a segment each at least.
@@ -156,6 +158,12 @@ impl Original {
                 bench.stop()?;
             } else {
                 std::thread::sleep(SETTLED);
+                // However slow the machine is.
+                wait::until_true(
+                    "the head to be written after the last commit",
+                    DRAIN,
+                    || head_is_newest(&bench.lane()),
+                )?;
                 bench.kill()?;
             }
         }
@@ -235,6 +243,22 @@ fn look(bench: &mut Bench, original: &Original, report: &mut Report) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Whether the head of a lane was written when everything else had been.
+fn head_is_newest(lane: &Path) -> Result<bool> {
+    let mut files = Vec::new();
+    list(lane, Path::new(""), &mut files)?;
+    let (mut head, mut others) = (None, None);
+    for file in files {
+        let written = fs::metadata(lane.join(&file))?.modified()?;
+        let newest = match file.to_str() {
+            Some("head") => &mut head,
+            _ => &mut others,
+        };
+        *newest = (*newest).max(Some(written));
+    }
+    Ok(head >= others)
 }
 
 fn damage(file: &Path, what: Damage, dice: &mut Dice) -> Result<()> {

@@ -2,12 +2,15 @@
 
 use std::{
     fs::{self, File},
+    io::{BufRead as _, BufReader},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
+
+use crate::process::Process;
 
 /// Kinds of calls: the bits of `which` in `faultio.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +179,42 @@ impl FaultyDisk {
         let mut bytes = [0; 8];
         self.control.read_exact_at(&mut bytes, at)?;
         Ok(u64::from_ne_bytes(bytes))
+    }
+}
+
+/// One thread of a process that stands still, until this is dropped.
+#[derive(Debug)]
+pub struct Frozen(Child);
+
+impl Frozen {
+    /// Stops the thread of this name (the first 15 bytes, as Linux keeps it). `None` where the machine does
+    /// not let one process stop another's thread.
+    ///
+    /// # Errors
+    /// There is no such thread, or the C compiler is missing.
+    pub fn thread(of: &Process, name: &str) -> Result<Option<Self>> {
+        let mut child = Command::new(program("freeze.c")?)
+            .arg(of.identity().pid.to_string())
+            .arg(name)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut said = String::new();
+        let out = child.stdout.take().context("no standard output")?;
+        BufReader::new(out).read_line(&mut said)?;
+        if said == "frozen\n" {
+            return Ok(Some(Self(child)));
+        }
+        let status = child.wait()?;
+        ensure!(status.code() == Some(77), "freeze {name}: {status}");
+        Ok(None)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        drop(self.0.wait());
     }
 }
 

@@ -38,8 +38,9 @@ const SECOND_EVERY: u64 = 5;
 const LIFE: Duration = Duration::from_millis(700);
 const COMMITTED: Duration = Duration::from_secs(7);
 const CHECKPOINTED: Duration = Duration::from_millis(5400);
-const LATE: Duration = Duration::from_secs(30);
-const PATIENCE: Duration = Duration::from_secs(90);
+/// A sink that has lost records has nothing to wait for.
+const LATE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Kills `count` sinks.
 ///
@@ -117,8 +118,7 @@ pub fn killed_while_mongodb_stands_still(program: Option<&Path>) -> Result<Repor
     report.fault("mongodb-freeze");
     rig.sink.start()?;
     rig.wait_agent("an empty queue", |agent| agent.balance.queued == 0)?;
-    // A sink that lost them has nothing to wait for.
-    let stored = wait::until_true("all documents", LATE, || Ok(rig.documents.count()? >= 500));
+    let stored = wait::while_it_grows("all documents", LATE, 500, || rig.documents.count());
     if let Err(error) = stored {
         report.note(format!("{error:#}"));
     }
@@ -162,10 +162,7 @@ pub fn killed_after_checkpoints(program: Option<&Path>) -> Result<Report> {
     rig.sink.configure(&as_member(&config, 1))?;
     rig.sink.start()?;
     let wanted = feed.obligations();
-    // A sink that skipped them has nothing to wait for.
-    let stored = wait::until_true("all documents", LATE, || {
-        Ok(rig.documents.count()? >= wanted)
-    });
+    let stored = wait::while_it_grows("all documents", LATE, wanted, || rig.documents.count());
     if let Err(error) = stored {
         report.note(format!("{error:#}"));
     }

@@ -27,7 +27,7 @@ use rdkafka::{
 use super::{feed, report::Report};
 use crate::wait;
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(120);
 
 /// Everything seen so far.
 #[derive(Debug, Default, Clone)]

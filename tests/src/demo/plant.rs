@@ -4,7 +4,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +13,7 @@ use crate::{
     daemon::Daemon,
     embedded::Embedded,
     process::{Process, said},
-    rig::{QUICK_TAKEOVER, documents::Documents, kafka::Kafka},
+    rig::{PATIENCE, QUICK_TAKEOVER, documents::Documents, kafka::Kafka},
     service::Kind,
     stack::Stack,
 };
@@ -216,7 +215,7 @@ impl Plant {
         let Some(mut devices) = self.devices.take() else {
             return Ok(());
         };
-        let status = devices.stop(Duration::from_secs(45))?;
+        let status = devices.stop(PATIENCE)?;
         let log = self.dir.join("hardware-sim.log");
         ensure!(
             status.is_some_and(|status| status.success()),
@@ -278,7 +277,7 @@ impl Plant {
             return Ok(None);
         }
         let output = Command::new(crate::binary("hardware-sim")?)
-            .args(["verify", "--wait", "10s", "--mongodb", &self.mongodb])
+            .args(["verify", "--wait", "60s", "--mongodb", &self.mongodb])
             .args(["--database", &self.database, "--truth"])
             .arg(self.truth())
             .output()?;
@@ -346,7 +345,7 @@ impl Plant {
     pub fn end(mut self) -> Result<()> {
         for daemon in [&mut self.agent, &mut self.sink] {
             if daemon.runs() {
-                let status = daemon.stop(Duration::from_secs(20))?;
+                let status = daemon.stop(PATIENCE)?;
                 ensure!(
                     status.success(),
                     "ended with {status}\n{}",

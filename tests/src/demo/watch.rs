@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::plant::Places;
 use crate::{
-    daemon::{AgentStatus, Link, SinkStatus, status_of},
+    daemon::{AgentStatus, Link, SinkStatus, is_subscribed, status_of},
     rig::documents::Documents,
 };
 
@@ -44,7 +44,7 @@ pub struct Seen {
 impl Seen {
     /// Whether the agent listens to the broker.
     pub fn mqtt_is_up(&self) -> bool {
-        self.agent.iter().flatten().any(Link::is_mqtt_up)
+        self.agent.as_deref().is_some_and(is_subscribed)
     }
 
     /// Whether all that was on its way has arrived, as far as can be seen from here.

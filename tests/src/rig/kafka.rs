@@ -1,13 +1,17 @@
 //! The other end of Kafka: topics of a rig, records as anybody could read or write them.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use protocol::{Record, control::Fact};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{
-        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+        TopicReplication,
     },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
@@ -18,7 +22,7 @@ use rdkafka::{
 
 /// Partitions of the readings topic: more than one, so that order is not had for nothing.
 const PARTITIONS: i32 = 3;
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// The topics of a rig.
 #[derive(Debug, Clone)]
@@ -196,6 +200,23 @@ impl Kafka {
         Ok(())
     }
 
+    /// Gives a topic more partitions, so many in all.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub fn add_partitions(&self, topic: &str, all: usize) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create()?;
+        let options = AdminOptions::new().operation_timeout(Some(WITHIN));
+        let more = NewPartitions::new(topic, all);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        for result in runtime.block_on(admin.create_partitions([&more], &options))? {
+            result.map_err(|(_, error)| anyhow::anyhow!("more partitions for {topic}: {error}"))?;
+        }
+        Ok(())
+    }
+
     /// Deletes a topic, and makes it again as it was made first.
     ///
     /// # Errors
@@ -267,27 +288,36 @@ impl Kafka {
         let metadata = consumer.fetch_metadata(Some(topic), WITHIN)?;
         let partitions = metadata.topics().first().context("topic in its metadata")?;
         let mut wanted = TopicPartitionList::new();
-        let mut missing = 0;
+        let mut ends = BTreeMap::new();
         for partition in partitions.partitions() {
             let (low, high) = consumer.fetch_watermarks(topic, partition.id(), WITHIN)?;
             if low < high {
                 wanted.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
-                missing += high - low;
+                ends.insert(partition.id(), high - 1);
             }
         }
         consumer.assign(&wanted)?;
         let mut records = Vec::new();
-        let deadline = Instant::now() + WITHIN;
-        // Compaction and transactions leave holes; no rig's topic has any while it is read.
-        while missing > 0 {
+        let mut deadline = Instant::now() + WITHIN;
+        let mut said = None;
+        // Compaction leaves holes, but never the last one.
+        while !ends.is_empty() {
             if Instant::now() > deadline {
-                bail!("{missing} records of {topic} did not come");
+                bail!("the records of {topic} up to {ends:?} did not come: {said:?}");
             }
-            let Some(message) = consumer.poll(Duration::from_millis(200)) else {
-                continue;
+            let message = match consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => message,
+                // A connection that broke is made again; whatever it is, the records come or do not.
+                Some(Err(error)) => {
+                    said = Some(error);
+                    continue;
+                }
+                None => continue,
             };
-            let message = message?;
-            missing -= 1;
+            deadline = Instant::now() + WITHIN;
+            if ends.get(&message.partition()) <= Some(&message.offset()) {
+                ends.remove(&message.partition());
+            }
             let headers = message.headers().map(|headers| {
                 let named = |header: Header<'_, &[u8]>| {
                     (

@@ -82,6 +82,8 @@ group.min.session.timeout.ms=1000
 # Retention of seconds is how lost offsets are tested.
 log.retention.check.interval.ms=1000
 log.initial.task.delay.ms=500
+# So is what compaction leaves.
+log.cleaner.backoff.ms=500
 # As at a managed cluster: who comes through a door with TLS may do only what was allowed.
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS

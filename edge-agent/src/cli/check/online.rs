@@ -25,7 +25,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+    pub(super) fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a text cannot fail.
         writeln!(self.text, "{line}").unwrap_or_default();
     }
@@ -34,7 +34,7 @@ impl Report {
         self.fail_at("kafka     ", what, message, fix);
     }
 
-    fn fail_at(&mut self, part: &str, what: &str, message: &str, fix: &str) {
+    pub(super) fn fail_at(&mut self, part: &str, what: &str, message: &str, fix: &str) {
         self.problems += 1;
         self.line(format_args!("{part} {what}  FAIL {message}"));
         self.line(format_args!("           fix: {fix}"));

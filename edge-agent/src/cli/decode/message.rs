@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use protocol::{FieldName, Timestamp};
 
-use super::{Arguments, MAX_PAYLOAD, Report};
+use super::{Arguments, MAX_PAYLOAD, Report, place::Places};
 use crate::{
     cli::Exit,
     config::{self, MessageKeys},
@@ -130,9 +130,10 @@ impl Message {
             let why = "data that only its birth certificate could name";
             writeln!(report.problems, "byte 0: {why}")?;
         }
+        let mut places = Places::of(&payload);
         for (what, error) in &outcome.rejected {
             report.rejected += 1;
-            let at = super::place::place(&payload, what);
+            let at = places.named(what);
             writeln!(report.problems, "byte {at}: {what}: {error}")?;
         }
         for link in &outcome.links {
@@ -143,7 +144,7 @@ impl Message {
         for mut decoded in outcome.readings {
             let device = || self.device.as_deref().or(above(&self.topic, self.kind));
             decoded.device = decoded.device.or_else(|| device().map(Into::into));
-            report.of_payload(&payload, &decoded)?;
+            report.of_payload(&mut places, &decoded)?;
         }
         Ok(())
     }

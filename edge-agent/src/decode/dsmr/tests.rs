@@ -113,7 +113,7 @@ fn other_media_units_and_unknown_objects_are_kept() {
         clean("dsmr", telegram.as_bytes()),
         [
             "energy_import_kwh=6545.766 frequency_hz=50.01 obis_199_7_0_w=7000 power_factor=0.998",
-            "mbus-1 @2026-02-15T19:05:23Z heat_gj=240.86",
+            "mbus-1 @2026-02-15T19:05:23Z heat_kwh=66905.555555556",
             "mbus-4 @2026-02-15T19:05:23Z cooling_kwh=1500",
         ]
     );
@@ -204,4 +204,48 @@ fn a_gas_meter_that_was_never_heard_gives_no_reading() {
     let unheard = "/FLU5\\253769484_A\r\n\r\n1-0:1.7.0(00.638*kW)\r\n0-1:24.1.0(003)\r\n\
                    0-1:24.4.0(0)\r\n0-1:24.2.3(632525252525W)(00000.000)\r\n!\r\n";
     assert_eq!(clean("dsmr", unheard.as_bytes()), ["power_import_w=638"]);
+}
+
+/// Luxembourg and Sweden, whole with their CRC, from github.com/dsmrreader/dsmr-reader, dsmr_datalogger/tests.
+const LUXEMBOURG: &str = "/Lux5\\ABCDEFG123_D\r\n\r\n1-3:0.2.8(42)\r\n0-0:1.0.0(191031142239W)\r\n\
+0-0:42.0.0(12345678901234567890123456789012)\r\n1-0:1.8.0(005675.956*kWh)\r\n1-0:2.8.0(000000.002*kWh)\r\n\
+1-0:3.8.0(000120.721*kvarh)\r\n1-0:4.8.0(000697.336*kvarh)\r\n1-0:1.7.0(03.074*kW)\r\n\
+1-0:2.7.0(00.000*kW)\r\n1-0:3.7.0(00.000*kvar)\r\n1-0:4.7.0(00.000*kvar)\r\n0-0:17.0.0(27.600*kVA)\r\n\
+0-0:96.3.10(1)\r\n0-0:96.13.0()\r\n0-0:96.13.2()\r\n0-0:96.13.3()\r\n0-0:96.13.4()\r\n0-0:96.13.5()\r\n!1BB8\r\n";
+const SWEDEN: &str = "/KAM5\r\n\r\n0-0:1.0.0(211115100940W)\r\n1-0:1.8.0(00000003.997*kWh)\r\n\
+1-0:2.8.0(00000000.000*kWh)\r\n1-0:3.8.0(00000000.000*kVArh)\r\n1-0:4.8.0(00000000.000*kVArh)\r\n\
+1-0:1.7.0(0000.000*kW)\r\n1-0:2.7.0(0000.000*kW)\r\n1-0:3.7.0(0000.000*kVAr)\r\n1-0:4.7.0(0000.000*kVAr)\r\n\
+1-0:21.7.0(0000.000*kW)\r\n1-0:41.7.0(0000.000*kW)\r\n1-0:61.7.0(0000.000*kW)\r\n1-0:22.7.0(0000.000*kW)\r\n\
+1-0:42.7.0(0000.000*kW)\r\n1-0:62.7.0(0000.000*kW)\r\n1-0:23.7.0(0000.000*kVAr)\r\n1-0:43.7.0(0000.000*kVAr)\r\n\
+1-0:63.7.0(0000.000*kVAr)\r\n1-0:24.7.0(0000.000*kVAr)\r\n1-0:44.7.0(0000.000*kVAr)\r\n1-0:64.7.0(0000.000*kVAr)\r\n\
+1-0:32.7.0(238.0*V)\r\n1-0:52.7.0(238.0*V)\r\n1-0:72.7.0(240.7*V)\r\n1-0:31.7.0(000.0*A)\r\n\
+1-0:51.7.0(000.0*A)\r\n1-0:71.7.0(000.0*A)\r\n!5FCE\r\n";
+
+#[test]
+fn luxembourg_and_sweden_are_read_whole() {
+    assert_eq!(
+        clean("dsmr", LUXEMBOURG.as_bytes()),
+        [
+            "12345678901234567890123456789012 @2019-10-31T13:22:39Z breaker_state=1 \
+             energy_export_kwh=0.002 energy_import_kwh=5675.956 limiter_va=27600 power_export_w=0 \
+             power_import_w=3074 reactive_energy_export_kvarh=697.336 \
+             reactive_energy_import_kvarh=120.721 reactive_power_export_var=0 \
+             reactive_power_import_var=0"
+        ]
+    );
+    let readings = clean("dsmr", SWEDEN.as_bytes());
+    assert_eq!(readings.len(), 1);
+    assert!(
+        readings[0].starts_with("@2021-11-15T09:09:40Z "),
+        "{readings:?}"
+    );
+    for expected in [
+        " energy_import_kwh=3.997 ",
+        " reactive_power_import_l3_var=0 ",
+        " voltage_l3_v=240.7",
+    ] {
+        assert!(readings[0].contains(expected), "{readings:?}");
+    }
+    let (readings, rejected) = mixed("dsmr", SWEDEN.replace("3.997", "3.991").as_bytes());
+    assert!(readings.is_empty() && rejected.len() == 1);
 }

@@ -84,3 +84,14 @@ fn a_capture_of_others_is_read() {
         ["co2_ppm=636 temperature_c=26 warming_up=false"]
     );
 }
+
+#[test]
+fn answers_to_other_commands_are_passed_by() {
+    // github.com/letscontrolit/ESPEasy/issues/2394: self-calibration switched off;
+    // github.com/SmingHub/Sming/pull/2415: a sensor whose last bytes mean nothing.
+    let capture = hex("ff 79 01 00 00 00 00 00 86 ff 86 0d e5 3d 40 42 cf fa");
+    assert_eq!(
+        clean("mh-z19", &capture),
+        ["co2_ppm=3557 temperature_c=21 warming_up=false"]
+    );
+}

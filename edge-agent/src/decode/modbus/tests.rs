@@ -5,6 +5,7 @@ use super::{
         Fault,
         tests::{clean, hex, mixed},
     },
+    super::units,
     map::{Kind, Order, Scale},
     *,
 };
@@ -139,10 +140,15 @@ fn a_reply_nobody_asked_for_or_of_another_length_is_no_reading() {
     let capture = frames(&["01 04 00 00 00 04", "01 04 04 43 66 33 34"]);
     let (readings, rejected) = mixed("modbus:sdm120", &capture);
     assert!(readings.is_empty() && rejected.len() == 1);
-    // A reply as long as a request.
-    let capture = frames(&["01 01 00 00 00 18", "01 01 03 01 02 03"]);
-    let (_, rejected) = mixed("modbus:sdm120", &capture);
-    assert_eq!((rejected[0].0, rejected[0].1), (8, 8));
+    // A reply as long as a request: were it one, the frame behind it would be its reply.
+    let capture = frames(&["01 01 00 00 00 18", "01 01 03 01 02 03", "01 01 01 07"]);
+    let (readings, rejected) = mixed("modbus:sdm120", &capture);
+    assert_eq!(readings, ["sdm120-1"], "an answer without a value");
+    let fault = Fault::NoRequest {
+        unit: 1,
+        function: 1,
+    };
+    assert_eq!(rejected, [(16, 6, fault)]);
 }
 
 #[test]
@@ -272,6 +278,10 @@ fn profiles_are_whole_and_each_cites_its_table() {
             profile.source.len() > 20 && !profile.model.is_empty(),
             "{name}"
         );
+        for point in &profile.map.points {
+            let name = point.name.as_str();
+            assert!(units::is_stored(name), "{name} of {name}");
+        }
         for request in profile.map.requests() {
             assert!(request.count <= profile.map.most, "{name}");
         }
@@ -282,6 +292,96 @@ fn profiles_are_whole_and_each_cites_its_table() {
             .to_string()
             .contains("sdm120")
     );
+}
+
+#[test]
+fn meters_of_others_are_read_from_their_captures() {
+    // github.com/ptvoinfo/zigbee-configurable-firmware/issues/78: a PZEM-017 has 8 registers.
+    let (readings, rejected) = mixed(
+        "modbus:pzem-017",
+        &hex(
+            "01 04 00 00 00 08 f1 cc 01 04 10 04 95 00 00 00 00 00 00 00 02 00 00 00 00 00 00 21 40 \
+             01 04 00 00 00 09 30 0c 01 84 02 c2 c1",
+        ),
+    );
+    assert_eq!(
+        readings,
+        [
+            "pzem-017-1 current_a=0 energy_kwh=0.002 high_voltage_alarm=false \
+             low_voltage_alarm=false power_w=0 voltage_v=11.73"
+        ]
+    );
+    assert!(matches!(
+        rejected[..],
+        [(
+            37,
+            5,
+            Fault::Exception {
+                unit: 1,
+                function: 4,
+                code: 2,
+                ..
+            }
+        )]
+    ));
+    // github.com/nmakel/solaredge_meterproxy/issues/16: 1750 kVAh at 230 V are 7.6 thousand Ah, so the
+    // register that some tables give in kAh is in Ah.
+    let zeros = "00 ".repeat(24);
+    let sdm630 = hex(&format!(
+        "05 04 00 50 00 1c f0 56 05 04 38 44 da ca b9 46 0c be dc 44 23 92 bf 45 76 58 ef {zeros}\
+         44 7a 04 0d 45 83 50 c7 3f bd 8a 61 41 27 e1 10 14 2b"
+    ));
+    assert_eq!(
+        clean("modbus:sdm630", &sdm630),
+        [
+            "sdm630-5 apparent_energy_kvah=1750.3351 apparent_power_demand_max_va=4202.097 \
+             apparent_power_demand_va=1000.0633 charge_ah=9007.715 \
+             current_neutral_demand_a=1.4807855 current_neutral_demand_max_a=10.492447 \
+             power_demand_max_w=3941.5583 power_demand_w=654.2929"
+        ]
+    );
+    // The same, issue 33, over TCP.
+    let sdm630 = hex(&format!(
+        "00 02 00 00 00 06 01 04 00 50 00 1c 00 02 00 00 00 3b 01 04 38 47 0c f6 1e 47 f9 ab c0 \
+         c5 50 b2 cd 46 4e 35 c3 {zeros} 45 7a e8 82 46 4e 8e f0 3f 5a 26 25 41 79 76 77"
+    ));
+    let readings = clean("modbus-tcp:sdm630", &sdm630);
+    assert!(readings[0].contains(" charge_ah=127831.5 "), "{readings:?}");
+    assert!(readings[0].contains(" power_demand_w=-3339.175"));
+}
+
+#[test]
+fn a_reply_about_registers_without_a_field_is_no_reading_and_nothing_wrong() {
+    // github.com/syssi/esphome-solax-x1-mini/issues/20: an inverter asks an SDM230 what it is, and a second
+    // one that is not there.
+    let capture = hex(
+        "01 03 00 0b 00 01 f5 c8 01 03 02 00 a8 b9 fa 02 03 00 0b 00 01 f5 fb \
+         01 04 00 48 00 02 f1 dd 01 04 04 46 2a 75 21 29 8c 02 03 00 0b 00 01 f5 fb \
+         01 04 00 0c 00 02 b1 c8 01 04 04 45 8e 3c 35 5f b4",
+    );
+    let said: Vec<String> = clean("modbus:sdm230", &capture)
+        .into_iter()
+        .filter(|reading| reading.contains('='))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "sdm230-1 energy_import_kwh=10909.282",
+            "sdm230-1 power_w=4551.526"
+        ]
+    );
+    // An overflow (EEE on the display of a Carlo Gavazzi) is an absent value, alone or among others.
+    let capture = frames(&[
+        "01 04 00 00 00 02",
+        "01 04 04 ff ff 7f ff",
+        "01 04 00 00 00 04",
+        "01 04 08 ff ff 7f ff 08 fd 00 00",
+    ]);
+    let said: Vec<String> = clean("modbus:em340", &capture)
+        .into_iter()
+        .filter(|reading| reading.contains('='))
+        .collect();
+    assert_eq!(said, ["em340-1 voltage_l2_v=230.1"]);
 }
 
 #[test]

@@ -67,7 +67,10 @@ pub fn decode(message: &Message<'_>, options: &Options) -> Result<Outcome, Decod
             match &**key {
                 "time" | "model" | "subtype" | "channel" | "id" | "type" | "mic" | "mod" => {}
                 _ if is_said_better(&named, at) => {}
-                _ => gather.node(key, unit(key), node)?,
+                key => {
+                    let (name, unit) = quantity(key);
+                    gather.node(name, unit, node)?;
+                }
             }
         }
         Ok(Outcome::reading(gather.finish()))
@@ -85,13 +88,19 @@ fn is_said_better(named: &[Option<Canonical>], at: usize) -> bool {
     others.any(|other| other.name == own.name && kept(other))
 }
 
-fn unit(key: &str) -> Unit<'static> {
-    match key.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_') {
+/// The quantity and how its unit is known.
+fn quantity(key: &str) -> (&str, Unit<'static>) {
+    // Until 2019 it was `wind_speed_ms`, which are no milliseconds.
+    if let Some(speed) = key.strip_suffix("_ms").filter(|k| k.ends_with("_speed")) {
+        return (speed, Unit::Is("m/s"));
+    }
+    let unit = match key.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_') {
         "humidity" | "moisture" => Unit::Is("%"),
         "rssi" | "snr" | "noise" => Unit::Is("dB"),
         "freq" => Unit::Is("MHz"),
         _ => Unit::InName,
-    }
+    };
+    (key, unit)
 }
 
 /// A value in a topic of its own.
@@ -111,6 +120,7 @@ fn one(message: &Message<'_>) -> Result<Outcome, DecodeError> {
     let text = std::str::from_utf8(message.payload)
         .map_err(|error| DecodeError::NotUtf8(error.valid_up_to()))?;
     let mut gather = Gather::of(Some(device));
-    gather.leaf(key, unit(key), &Scalar::bare(text.trim()))?;
+    let (name, unit) = quantity(key);
+    gather.leaf(name, unit, &Scalar::bare(text.trim()))?;
     Ok(Outcome::reading(gather.finish()))
 }

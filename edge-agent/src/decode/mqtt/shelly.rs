@@ -325,7 +325,13 @@ fn member(
     match (kind, key) {
         (
             _,
-            "id" | "source" | "tF" | "last_updated_ts" | "calibration" | "user_calibrated_phase",
+            "id"
+            | "source"
+            | "tF"
+            | "last_update_ts"
+            | "last_updated_ts"
+            | "calibration"
+            | "user_calibrated_phase",
         ) => {
             return Ok(());
         }
@@ -350,6 +356,19 @@ fn member(
                 None => gather.node(&own("temperature"), Unit::Is("°C"), node),
             };
         }
+        ("input", "counts") => {
+            let members = node.members().unwrap_or_default().iter();
+            return members
+                .filter(|(key, _)| key.ends_with("total"))
+                .try_for_each(|(key, node)| {
+                    gather.node(&own(&format!("counts_{key}")), Unit::Unknown, node)
+                });
+        }
+        // A valve or a sensor heard over Bluetooth.
+        ("blutrv" | "bthomedevice", "battery") => {
+            return gather.node(&own("battery"), Unit::Is("%"), node);
+        }
+        ("blutrv", "pos") => return gather.node(&own("position"), Unit::Is("%"), node),
         ("devicepower", "battery") => {
             return node.members().unwrap_or_default().iter().try_for_each(
                 |(key, node)| match &**key {
@@ -371,7 +390,7 @@ fn member(
         _ => ("", key),
     };
     let (quantity, unit) = match quantity {
-        "apower" | "act_power" => ("power", "W"),
+        "apower" | "act_power" | "active_power" => ("power", "W"),
         "aprtpower" | "aprt_power" => ("apparent_power", "VA"),
         "voltage" => ("voltage", "V"),
         "current" => ("current", "A"),
@@ -379,7 +398,7 @@ fn member(
         "pf" => ("power_factor", ""),
         "total_act_energy" | "total_act" => ("energy", "Wh"),
         "total_act_ret_energy" | "total_act_ret" => ("returned_energy", "Wh"),
-        "current_pos" | "target_pos" | "percent" | "xpercent" if which.is_empty() => (key, "%"),
+        "current_pos" | "target_pos" | "percent" if which.is_empty() => (key, "%"),
         "rssi" => ("rssi", "dBm"),
         other => (other, ""),
     };

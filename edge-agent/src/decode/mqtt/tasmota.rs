@@ -209,22 +209,24 @@ fn sensor(
         Node::Object(members) => members
             .iter()
             .try_for_each(|(key, node)| sensor(gather, &name, key, node, declared)),
-        Node::List(elements) => elements.iter().enumerate().try_for_each(|(index, node)| {
-            gather.node(&format!("{name}_{index}"), Unit::Unknown, node)
-        }),
-        leaf => {
+        // A leaf, or a list of the same: `"MLX90640":{"Temperature":[30.8,28.5]}`.
+        node => {
             let unit = quantity(path, &own.to_ascii_lowercase(), declared);
-            gather.node(&name, unit.map_or(Unit::Unknown, Unit::Is), leaf)
+            gather.node(&name, unit.map_or(Unit::Unknown, Unit::Is), node)
         }
     }
 }
 
 fn quantity<'t>(sensor: &str, name: &str, declared: &Declared<'t>) -> Option<&'t str> {
     // `TX23":{"Speed":{"Act":14.8,"Max":14.8}`: what, then which of its values.
+    if let ("avg" | "min" | "max" | "range", Some((_, "Dir"))) = (name, sensor.rsplit_once('_')) {
+        return Some("deg");
+    }
     if let ("act" | "avg" | "min" | "max", Some((above, what))) = (name, sensor.rsplit_once('_')) {
         return quantity(above, &what.to_ascii_lowercase(), declared);
     }
     let lightning = sensor.starts_with("AS3935");
+    let radar = sensor.starts_with("LD2410");
     let name = match name.rsplit_once("_l") {
         Some((what, "1" | "2" | "3")) => what,
         _ => name.trim_end_matches(|c: char| c.is_ascii_digit()),
@@ -238,10 +240,14 @@ fn quantity<'t>(sensor: &str, name: &str, declared: &Declared<'t>) -> Option<&'t
         | "ambient_temperature"
         | "object_temperature"
         | "object_temp"
-        | "ambient_temp" => declared.temperature,
+        | "ambient_temp"
+        | "objtmp"
+        | "ambtmp" => declared.temperature,
         "pressure" | "sea_pressure" | "qnh" => declared.pressure,
         // Of a light, in `STATE`, it is how fast it fades.
         "speed" if sensor.is_empty() => return None,
+        // Of a pump, which of its steps.
+        "speed" if sensor.ends_with("Filtration") => return None,
         "speed" | "wind_speed" | "wind_gust" => declared.speed,
         "humidity" | "moisture" => "%",
         "illuminance" | "lux" => "lx",
@@ -251,9 +257,9 @@ fn quantity<'t>(sensor: &str, name: &str, declared: &Declared<'t>) -> Option<&'t
             "µg/m³"
         }
         "distance" if time_of_flight(sensor) => "mm",
-        // How far the storm is; its energy is a number without a unit.
+        // How far the storm is; its energy, and that of an echo, is a number without a unit.
         "distance" if lightning => "km",
-        "energy" if lightning => return None,
+        "energy" if lightning || radar => return None,
         "distance" => "cm",
         "gas" if sensor.to_ascii_uppercase().starts_with("BME68") => "kOhm",
         "signal" if sensor == "Wifi" => "dBm",
@@ -261,6 +267,8 @@ fn quantity<'t>(sensor: &str, name: &str, declared: &Declared<'t>) -> Option<&'t
         "load_avg" => "%",
         "uptime_sec" => "s",
         "vcc" => "V",
+        "uv_power" => "W/m2",
+        "weight" if sensor.starts_with("HX711") => "kg",
         _ => return units::usual_unit(name),
     })
 }
@@ -324,7 +332,9 @@ fn zigbee(
         return Ok(None);
     };
     let said = |name| tree::get(members, name).and_then(Node::text);
-    let own = said("Name").or(said("Device")).unwrap_or(address);
+    // With SetOption83 the key is the name, else the address.
+    let named = (!address.starts_with("0x")).then_some(address);
+    let own = said("Name").or(named).or(said("Device")).unwrap_or(address);
     // With SetOption89 the topic names the sensor already.
     let short = address.trim_start_matches("0x");
     let bridge = bridge.map(|bridge| match bridge.rsplit_once('/') {
@@ -341,6 +351,13 @@ fn zigbee(
     for (key, node) in members {
         match &**key {
             "Device" | "Name" | "IEEEAddr" | "ModelId" | "Manufacturer" => {}
+            // The cluster of a switch; what a plug measures is `ActivePower`.
+            "Power" => match node {
+                Node::Leaf(scalar) => {
+                    gather.leaf("power", Unit::Unknown, &state(scalar.clone()))?;
+                }
+                node => gather.node("power", Unit::Unknown, node)?,
+            },
             "LinkQuality" => gather.node("linkquality", Unit::Unknown, node)?,
             "BatteryPercentage" => gather.node("battery", Unit::Is("%"), node)?,
             "BatteryVoltage" => gather.node("battery", Unit::Is("V"), node)?,

@@ -1,5 +1,6 @@
 //! Payloads made after the documentation, the same damaged, and what must hold for any bytes.
 
+mod bad_input;
 mod damaged;
 mod esphome;
 mod mbmd;

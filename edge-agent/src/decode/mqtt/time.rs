@@ -20,7 +20,11 @@ pub(super) fn written(text: &str, zone: Option<&TimeZone>, at: Timestamp) -> Opt
     if let Ok(zoned) = text.parse::<jiff::Zoned>() {
         return micros(zoned.timestamp());
     }
-    let civil: DateTime = text.parse().ok()?;
+    let civil: DateTime = match text.parse() {
+        Ok(civil) => civil,
+        // `2018.02.01 21:29:40`, as Tasmota wrote before version 6.
+        Err(_) => text.replacen('.', "-", 2).parse().ok()?,
+    };
     let ambiguous = zone?.to_ambiguous_timestamp(civil);
     let near = |time: &jiff::Timestamp| (time.as_microsecond() - at.as_micros()).abs();
     let (earlier, later) = (ambiguous.earlier().ok()?, ambiguous.later().ok()?);

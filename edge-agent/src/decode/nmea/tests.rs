@@ -227,3 +227,38 @@ fn the_first_fix_is_no_part_of_the_epoch_without_one() {
             .all(|r| r.contains("fix_valid=false"))
     );
 }
+
+#[test]
+fn two_ways_of_rounding_a_moment_are_one_epoch() {
+    // Magellan 315, from gpsd's test/daemon/magellan315.log.
+    let capture = "$GPGLL,3908.8199,N,00023.0832,W,120824.758,A*22\r\n\
+        $GPGGA,120824.76,3908.8199,N,00023.0832,W,1,06,2.1,00176,M,,,,*39\r\n\
+        $GPRMC,120824.76,A,3908.8199,N,00023.0832,W,00.0,000.0,130305,01.,W*62\r\n\
+        $GPGSA,A,3,19,15,03,18,22,11,,,,,,,3.5,2.1,2.7*34\r\n\
+        $GPGLL,3908.8200,N,00023.0832,W,120827.523,A*2C\r\n";
+    let readings = clean("nmea", capture.as_bytes());
+    assert_eq!(readings.len(), 2, "{readings:?}");
+    assert_eq!(
+        readings[0],
+        "@2005-03-13T12:08:24.758Z altitude_m=176 course_deg=0 fix_mode=3 fix_quality=1 \
+         fix_valid=true hdop=2.1 latitude_deg=39.1469983 longitude_deg=-0.38472 \
+         magnetic_variation_deg=-1 pdop=3.5 satellites_used=6 speed_m_s=0 vdop=2.7"
+    );
+}
+
+#[test]
+fn a_variation_that_nobody_knows_is_none() {
+    // Caterpillar MS352, from gpsd's test/daemon/cat-ms352.log: 999.9; Telit SL869: 0.0 to the west.
+    for (variation, expected) in [
+        ("999.9,E", None),
+        ("0.0,W", Some("magnetic_variation_deg=0")),
+    ] {
+        let rmc = said(&format!(
+            "GPRMC,113938.50,A,3842.86,N,11705.44,W,0.01,46.4,231122,{variation},D"
+        ));
+        let readings = clean("nmea", rmc.as_bytes());
+        let words: Vec<&str> = readings[0].split(' ').collect();
+        let said = words.into_iter().find(|w| w.starts_with("magnetic"));
+        assert_eq!(said, expected);
+    }
+}

@@ -104,3 +104,21 @@ fn captures_of_others_are_read() {
     let short = "42 4d 00 14 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 51 00 f4";
     assert_eq!(clean("pms5003", &hex(short).repeat(3)).len(), 3);
 }
+
+#[test]
+fn a_header_that_a_byte_fell_into_costs_its_own_frame() {
+    // github.com/avaldebe/PyPMS/issues/19: a PMS5003T on a line that was not set up.
+    let frame =
+        "00 1c 00 11 00 1c 00 1c 00 11 00 1c 00 1c 0b af 03 73 00 c4 00 08 00 ca 00 e3 9a 00 05 80";
+    let capture = hex(&format!("42 00 4d {frame} 42 4d {frame}"));
+    let (readings, rejected) = mixed("pms5003t", &capture);
+    assert_eq!(
+        readings,
+        [
+            "error_code=0 humidity_pct=22.7 particles_0_3um_per_dl=2991 particles_0_5um_per_dl=883 \
+             particles_1_0um_per_dl=196 particles_2_5um_per_dl=8 pm10_cf1_ug_m3=28 pm10_ug_m3=28 \
+             pm1_0_cf1_ug_m3=17 pm1_0_ug_m3=17 pm2_5_cf1_ug_m3=28 pm2_5_ug_m3=28 temperature_c=20.2"
+        ]
+    );
+    assert_eq!(rejected, [(0, 33, Fault::Lead)]);
+}

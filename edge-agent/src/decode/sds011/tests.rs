@@ -57,3 +57,13 @@ fn an_sds198_has_one_value_and_a_header_of_its_own() {
         ]
     );
 }
+
+#[test]
+fn its_firmware_date_is_passed_by() {
+    // github.com/opendata-stuttgart/sensors-software/issues/197.
+    let capture = hex("aa c5 07 11 08 15 98 22 ef ab aa c0 c0 03 5b 05 98 22 dd ab");
+    assert_eq!(
+        clean("sds011", &capture),
+        ["sds011-9822 pm10_ug_m3=137.1 pm2_5_ug_m3=96"]
+    );
+}

@@ -256,3 +256,29 @@ fn a_stream_that_never_becomes_a_piece_is_given_up_at_the_bound() {
         assert_eq!(lost, endless.len() as u64, "{preset}");
     }
 }
+
+#[test]
+fn a_bad_value_in_a_line_takes_neither_its_neighbour_nor_the_next_line_along() {
+    for (preset, header, line) in [
+        ("json", "", r#"{"good":1,"bad":@}"#),
+        ("key-value", "", "good=1 bad=@"),
+        ("csv", "good,bad\n", "1,@"),
+        ("influx", "", "m good=1,bad=@"),
+    ] {
+        for value in ["NaN", "1e400", "-1e400", "18446744073709551616"] {
+            let (bad, fine) = (line.replace('@', value), line.replace('@', "2"));
+            let (readings, rejected) = read(preset, format!("{header}{bad}\n{fine}\n").as_bytes());
+            assert!(rejected.is_empty(), "{preset} {value}: {rejected:?}");
+            let shown: Vec<String> = readings.iter().map(shown).collect();
+            assert_eq!(shown, ["good=1", "bad=2 good=1"], "{preset} {value}");
+            let bad = &readings[0].rejected;
+            assert!(bad.len() == 1 && &*bad[0].0 == "bad", "{preset} {value}");
+        }
+        let endless = line.replace('@', &"9".repeat(1 << 20));
+        let fine = line.replace('@', "2");
+        let (readings, rejected) = read(preset, format!("{header}{endless}\n{fine}\n").as_bytes());
+        let shown: Vec<String> = readings.iter().map(shown).collect();
+        assert_eq!(shown, ["bad=2 good=1"], "{preset}");
+        assert_eq!(rejected.len(), 1, "{preset}: {:?}", rejected[0].fault);
+    }
+}

@@ -100,6 +100,7 @@ pub(super) static UNITS: &[Unit] = &[
     by("kvarh", 1.0, 3.6e6, &["vars"]),
     same("ah", &["Ah"]),
     by("ah", 1.0, 1000.0, &["mAh"]),
+    by("ah", 1000.0, 1.0, &["kAh"]),
     same("hz", &["Hz", "1/s"]),
     by("hz", 1000.0, 1.0, &["kHz"]),
     by("hz", 1e6, 1.0, &["MHz"]),
@@ -319,6 +320,7 @@ pub(super) static QUANTITIES: &[(&str, &[&str])] = &[
         ],
     ),
     ("mm", &["rain", "rainfall", "precipitation"]),
+    ("g/m³", &["absolute_humidity"]),
     ("dBm", &["rssi", "wifi_signal"]),
     ("s", &["uptime"]),
 ];

@@ -1,6 +1,12 @@
-use super::super::stream::{
-    Fault,
-    tests::{clean, mixed},
+use super::{
+    super::{
+        stream::{
+            Fault,
+            tests::{clean, mixed},
+        },
+        units,
+    },
+    QUANTITIES,
 };
 
 /// Closes a block with its checksum.
@@ -191,4 +197,39 @@ fn an_orion_xs_counts_its_input_in_units_of_its_own() {
           dc_in_power_w=345 dc_in_voltage_v=13.8 error_code=0 off_reason=0"
         ]
     );
+}
+
+#[test]
+fn time_to_go_is_in_seconds_and_none_where_it_is_infinite() {
+    // A BMV-702, from github.com/karioja/vedirect, test/bvm702.dump.
+    for (minutes, seconds) in [("942", Some("time_to_go_s=56520")), ("-1", None)] {
+        let bmv = block(&[
+            ("PID", "0x203"),
+            ("V", "12065"),
+            ("I", "-7625"),
+            ("P", "-92"),
+            ("CE", "-65473"),
+            ("SOC", "839"),
+            ("TTG", minutes),
+            ("Alarm", "OFF"),
+            ("Relay", "OFF"),
+            ("AR", "0"),
+            ("BMV", "702"),
+            ("FW", "0307"),
+        ]);
+        let expected = [
+            "alarm_on=false alarm_reason=0 battery_current_a=-7.625 battery_power_w=-92 \
+             battery_voltage_v=12.065 consumed_charge_ah=-65.473 relay_on=false \
+             state_of_charge_pct=83.9",
+            seconds.unwrap_or_default(),
+        ];
+        assert_eq!(clean("ve-direct", &bmv), [expected.join(" ").trim_end()]);
+    }
+}
+
+#[test]
+fn every_name_of_the_table_is_in_a_unit_of_the_catalogue() {
+    for (label, name, _) in QUANTITIES {
+        assert!(units::is_stored(name), "{label}: {name}");
+    }
 }

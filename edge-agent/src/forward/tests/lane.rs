@@ -1,6 +1,10 @@
 //! Lanes and facts on a real queue.
 
-use std::{sync::Arc, time::Duration, time::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use protocol::control::{Fact, LossReason};
 use protocol_host::supervisor::Pulses;
@@ -35,6 +39,7 @@ struct Rig {
     conservation: Arc<Conservation>,
     around: Surroundings,
     limits: config::Limits,
+    settings: config::Queue,
     dir: tempfile::TempDir,
 }
 
@@ -55,15 +60,6 @@ impl Rig {
             segment_age: Duration::from_secs(3600),
         };
         let conservation = Arc::new(Conservation::default());
-        let opened = queue::open(
-            &dir.path().join("queue"),
-            &"gw7".parse().unwrap(),
-            &TOPIC.parse().unwrap(),
-            &settings,
-            Arc::clone(&conservation),
-            clock.now().queue(),
-        )
-        .unwrap();
         let quarantine = dir.path().join("quarantine");
         let around = Surroundings {
             kafka: config::Kafka {
@@ -79,7 +75,7 @@ impl Rig {
             clock,
             links: Links::default(),
             quarantine: Quarantine::open(&quarantine, quarantine::MAX_BYTES).unwrap(),
-            pulses: Pulses::default(),
+            pulses: Pulses::new(Duration::from_secs(60)),
             precedence: Precedence::default(),
             budgets: dir.path().join("budgets"),
         };
@@ -88,9 +84,23 @@ impl Rig {
             conservation,
             around,
             limits: config::Limits::default(),
+            settings,
             dir,
         };
+        let opened = rig.open();
         (rig, opened)
+    }
+
+    fn open(&self) -> Opened {
+        queue::open(
+            &self.dir.path().join("queue"),
+            &"gw7".parse().unwrap(),
+            &TOPIC.parse().unwrap(),
+            &self.settings,
+            Arc::clone(&self.conservation),
+            self.around.clock.now().queue(),
+        )
+        .unwrap()
     }
 
     fn commit(&self, writer: &mut queue::Writer, readings: usize) {
@@ -232,4 +242,48 @@ async fn an_epoch_is_stated_from_its_beginning_to_its_end_and_then_forgotten() {
     assert_eq!((end.committed, end.acknowledged), (Some(99), Some(99)));
     assert_eq!(end.offsets, [(0, 99)].into());
     assert_eq!(opened.lane.facts(now), []);
+}
+
+/// Months without an uplink and with a box that restarts: all runs are stated, though no producer takes so many at
+/// once, and all are forgotten. Each waited for a report that was thrown away with the producer it was too much for.
+#[tokio::test]
+async fn ten_thousand_restarts_without_an_uplink_are_stated_and_forgotten() {
+    const STARTS: u64 = 10_000;
+    let (rig, mut opened) = Rig::new();
+    opened.lane.started_in_vain(STARTS);
+    rig.commit(&mut opened.writer, 100);
+    let now = rig.around.clock.now().queue();
+    opened.writer.close(now).unwrap();
+    drop((opened.reader, opened.lane));
+    let mut opened = rig.open();
+    assert_eq!(opened.lane.started_in_vain(0) as u64, STARTS + 1);
+    rig.commit(&mut opened.writer, 100);
+
+    let mut speaker = facts::start(
+        "gw7".parse().unwrap(),
+        vec![Arc::clone(&opened.lane)],
+        rig.around.kafka.clone(),
+        rig.around.clock.clone(),
+        rig.around.links.clone(),
+    )
+    .unwrap();
+    let counters = Arc::new(Counters::default());
+    let mut lane = start(opened.reader, &rig.limits, &counters, &rig.around).unwrap();
+    rig.until_acknowledged(200);
+    let deadline = Instant::now() + PATIENCE;
+    while opened.lane.started_in_vain(0) > 1 {
+        let left = opened.lane.started_in_vain(0);
+        assert!(Instant::now() < deadline, "{left} runs are not forgotten");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    lane.stop(Instant::now() + PATIENCE);
+    assert_eq!(lane.ended().await, Ok(()));
+    speaker.stop(Instant::now() + PATIENCE);
+    assert_eq!(speaker.ended().await, Ok(()));
+
+    let facts = rig.facts_until(
+        |fact| matches!(fact, Fact::Epoch(epoch) if epoch.committed == Some(99) && !epoch.closed),
+    );
+    let runs: BTreeSet<_> = facts.iter().map(Fact::key).collect();
+    assert!(runs.len() as u64 > STARTS, "{}", runs.len());
 }

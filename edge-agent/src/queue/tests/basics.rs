@@ -90,6 +90,30 @@ fn segments_are_sealed_by_size_and_reclaimed_when_read() {
 }
 
 #[test]
+fn the_oldest_that_waits_is_told_and_not_the_oldest_of_its_segment() {
+    let mut rig = Rig::new(settings());
+    for second in [10, 20, 30] {
+        rig.commit_at(&[plain(second)], at(second)).unwrap();
+    }
+    let committed = |second| Some(at(second).wall.as_micros());
+    let outside = |rig: &Rig| {
+        let queue = rig.lane_dir().parent().unwrap().to_owned();
+        rig.lane.sync_head().unwrap();
+        inspect::stat(&queue, topic().as_str()).unwrap().stat
+    };
+    assert_eq!(rig.lane.stat().oldest_committed, committed(10));
+    assert_eq!(outside(&rig).oldest_committed, committed(10));
+    assert_eq!(rig.next(3).len(), 3);
+    rig.acknowledge(2);
+    // Within the process what is known without a look at the disk: not before the last that was sent.
+    assert_eq!(rig.lane.stat().oldest_committed, committed(20));
+    assert_eq!(outside(&rig).oldest_committed, committed(30));
+    rig.acknowledge(1);
+    assert_eq!(rig.lane.stat().oldest_committed, None);
+    assert_eq!(outside(&rig).oldest_committed, None);
+}
+
+#[test]
 fn rewind_hands_out_again_what_is_not_acknowledged() {
     let mut rig = Rig::new(settings());
     rig.store(0..10);
@@ -175,13 +199,9 @@ fn many_starts_without_an_uplink_do_not_cost_a_segment_each() {
 }
 
 /// A message of one numbered reading, as the broker delivers it.
-fn delivered(packet_id: u16, sequence: u16, may_repeat: bool) -> Message {
+fn delivered(packet_id: u16, sequence: u16, is_dup: bool) -> Message {
     Message {
-        origin: Origin::Mqtt {
-            packet_id,
-            topic_hash: 7,
-            may_repeat,
-        },
+        origin: came(packet_id, 7, 0, is_dup),
         ..numbered("d", 1, u64::from(sequence))
     }
 }

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeSet, fs, io, os::unix::fs::FileExt, r
 
 use super::*;
 
-fn failing(name: &'static str, times: u32) {
+pub(super) fn failing(name: &'static str, times: u32) {
     let mut left = times;
     fault::set(Some(Box::new(move |step| {
         if step == name && left > 0 {
@@ -135,7 +135,7 @@ fn a_kill_between_any_two_steps_loses_and_doubles_nothing() {
             if *count > 2 && *count % 9 != 0 {
                 return Ok(());
             }
-            let temp = TempDir::new().unwrap();
+            let temp = temp_dir();
             copy(&dir, temp.path());
             let mut again = Rig::at(temp.path(), small.clone());
             let got = values(&again.drain());
@@ -281,7 +281,7 @@ fn a_flipped_bit_in_any_file_is_survived_or_declared() {
         let length = fs::metadata(rig.dir.join(&file)).unwrap().len();
         for part in [0, 1, 2, 5] {
             let place = (length * part / 6).min(length - 1);
-            let temp = TempDir::new().unwrap();
+            let temp = temp_dir();
             copy(&rig.dir, temp.path());
             let handle = fs::File::options()
                 .read(true)
@@ -320,7 +320,7 @@ fn a_missing_or_empty_file_is_survived_or_declared() {
         ("t/lane".into(), true),
     ] {
         for empty in [false, true] {
-            let temp = TempDir::new().unwrap();
+            let temp = temp_dir();
             copy(&rig.dir, temp.path());
             let path = temp.path().join(&file);
             if empty {

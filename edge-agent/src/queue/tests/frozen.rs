@@ -12,6 +12,7 @@ use crate::queue::{
     head::{self, Found},
     memory::{Memory, Staged},
     summary::{Run, Summary},
+    untold::Untold,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -123,15 +124,15 @@ fn seal_v1() {
         newest_us: 2,
         synced: true,
     };
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     summary.write(temp.path()).unwrap();
     assert_eq!(hex(&std::fs::read(temp.path().join("seal")).unwrap()), SEAL);
     assert_eq!(Summary::read(temp.path()).unwrap(), Some(summary));
 }
 
-#[test]
-fn carry_v1() {
-    let mut memory = Memory::default();
+/// A device of one numbered reading, and the message it came in.
+fn heard() -> Staged {
+    let memory = Memory::default();
     let mut staged = Staged::default();
     let source = SourceId {
         boot: 7,
@@ -143,12 +144,48 @@ fn carry_v1() {
         source,
         Digest(0x1122_3344_5566_7788),
     );
-    staged.remember(MqttOrigin {
+    let origin = MqttOrigin {
         packet_id: 7,
         topic_hash: [1; 8],
         digest: [2; 8],
-    });
-    memory.apply(staged);
+    };
+    let connection = Connection {
+        client: 0,
+        number: 0,
+    };
+    staged.remember(origin, connection, Delivery::Further);
+    staged
+}
+
+#[test]
+fn dropped_v1() {
+    let temp = temp_dir();
+    let (untold, memory) = (Untold::default(), Memory::default());
+    let stated = untold.state(temp.path(), &memory, &heard(), 77, (epoch(), 41));
+    drop(stated.unwrap());
+    let bytes = std::fs::read(temp.path().join("dropped")).unwrap();
+    assert_eq!(hex(&bytes), DROPPED);
+    let mut book = book();
+    for (next_block, knows) in [(77, true), (78, false)] {
+        let mut memory = Memory::default();
+        Untold::read(temp.path(), &mut memory, next_block, &book)
+            .unwrap()
+            .unwrap();
+        assert_eq!(memory.has(&DeviceId::new("d").unwrap()), knows);
+    }
+    // Without the loss, what was dropped is to come again.
+    book.epoch_mut(epoch()).unwrap().committed = Some(40);
+    let mut memory = Memory::default();
+    Untold::read(temp.path(), &mut memory, 77, &book)
+        .unwrap()
+        .unwrap();
+    assert_eq!(memory, Memory::default());
+}
+
+#[test]
+fn carry_v1() {
+    let mut memory = Memory::default();
+    memory.apply(heard());
     let entries = memory.carry(77);
     assert_eq!(
         entries.iter().map(|entry| hex(entry)).collect::<Vec<_>>(),
@@ -174,6 +211,7 @@ fn the_queue_in_the_formats_page_is_that_of_the_code() {
         ("block", BLOCK),
         ("seal", SEAL),
         ("carry", CARRY),
+        ("dropped", DROPPED),
     ] {
         assert_eq!(shown(name), frozen, "{name}");
     }
@@ -187,9 +225,9 @@ fn a_newer_version_is_told_from_damage() {
     flipped[0] = 2;
     assert_eq!(block::decode(&flipped).unwrap_err(), EnvelopeError::Damaged);
 
-    for name in ["lane", "head"] {
+    for name in ["lane", "head", "dropped"] {
         let rig = Rig::new(settings());
-        let temp = TempDir::new().unwrap();
+        let temp = temp_dir();
         copy(&rig.dir, temp.path());
         let path = temp.path().join("t").join(name);
         let mut bytes = newer.clone();
@@ -221,5 +259,6 @@ pub const BLOCK: &str = "0149000000beb8138bbea593e0a9e707ac02018089fce288d2a3060
 pub const LANE: &str = "01050000006c2023850267770174";
 pub const HEAD: &str = "0138000000362f3f52090302bea593e0a9e70700012901090104e807010201bea593e0a9e70701290000000001bea593e0a9e7070c00030001808082e288d2a306";
 const SEAL: &str = "010f0000007415e0c7050901bea593e0a9e7070029020401";
+const DROPPED: &str = "0134000000fc4002204dbea593e0a9e707290129012000000003a38a444d0101640107ac02010188776655010701010101010101010202020202020202";
 pub const CARRY: &str =
     "012000000003a38a444d0101640107ac02010188776655010701010101010101010202020202020202";

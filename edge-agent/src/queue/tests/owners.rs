@@ -62,7 +62,7 @@ fn expected(readings: &[(&str, std::ops::Range<i64>)]) -> Vec<(String, i64)> {
 
 #[test]
 fn a_renamed_gateway_drains_what_it_has_under_the_old_name_and_counts_anew() {
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     let mut old = opened(temp.path(), "old").unwrap();
     store(&mut old, 0..5);
     drop(old);
@@ -96,7 +96,7 @@ fn a_renamed_gateway_drains_what_it_has_under_the_old_name_and_counts_anew() {
 
 #[test]
 fn a_gateway_that_gets_its_old_name_back_goes_on_where_it_was() {
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     for (gateway, values) in [("a", 0..2), ("b", 2..4), ("a", 4..6), ("b", 6..8)] {
         store(&mut opened(temp.path(), gateway).unwrap(), values);
     }
@@ -111,7 +111,7 @@ fn a_gateway_that_gets_its_old_name_back_goes_on_where_it_was() {
 #[test]
 fn a_kill_at_any_step_of_a_renaming_loses_and_doubles_nothing() {
     for names in [["a", "b", "b"], ["a", "b", "a"]] {
-        let temp = TempDir::new().unwrap();
+        let temp = temp_dir();
         let dir = temp.path().to_owned();
         let mut next = 0;
         let mut wanted = Vec::new();
@@ -122,7 +122,7 @@ fn a_kill_at_any_step_of_a_renaming_loses_and_doubles_nothing() {
             fault::set(Some(Box::new(move |step| {
                 seen.borrow_mut().push(step);
                 for start_as in ["a", "b"] {
-                    let crash = TempDir::new().unwrap();
+                    let crash = temp_dir();
                     copy(&hook_dir, crash.path());
                     assert_eq!(all(crash.path(), start_as), before, "{step} {start_as}");
                 }
@@ -141,7 +141,7 @@ fn a_kill_at_any_step_of_a_renaming_loses_and_doubles_nothing() {
 
 #[test]
 fn a_renaming_that_fails_leaves_everything_where_it_is() {
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     store(&mut opened(temp.path(), "a").unwrap(), 0..3);
     fault::set(Some(Box::new(|step| match step {
         "aside: before rename" => Err(io::Error::from_raw_os_error(5)),
@@ -155,7 +155,7 @@ fn a_renaming_that_fails_leaves_everything_where_it_is() {
 
 #[test]
 fn a_lane_in_use_is_not_taken_away_from_its_process() {
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     let _running = opened(temp.path(), "a").unwrap();
     assert!(matches!(opened(temp.path(), "b"), Err(OpenError::InUse(_))));
     assert_eq!(inspect::lanes(temp.path()).unwrap(), ["t"]);
@@ -163,7 +163,7 @@ fn a_lane_in_use_is_not_taken_away_from_its_process() {
 
 #[test]
 fn a_lane_whose_record_is_damaged_is_known_by_its_name() {
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     store(&mut opened(temp.path(), "a").unwrap(), 0..3);
     drop(opened(temp.path(), "b").unwrap());
     std::fs::write(temp.path().join("t@a/lane"), b"?").unwrap();
@@ -172,7 +172,7 @@ fn a_lane_whose_record_is_damaged_is_known_by_its_name() {
 
 #[test]
 fn the_longest_names_there_can_be_are_set_aside_as_well() {
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     let long = Topic::new("t".repeat(249)).unwrap();
     for gateway in ["a".repeat(64), "b".repeat(64)] {
         let gateway = named(&gateway);
@@ -195,7 +195,7 @@ fn the_longest_names_there_can_be_are_set_aside_as_well() {
 
 #[test]
 fn a_lane_that_does_not_say_whose_it_is_is_left_alone() {
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     store(&mut opened(temp.path(), "a").unwrap(), 0..3);
     std::fs::rename(temp.path().join("t"), temp.path().join("t@?")).unwrap();
     std::fs::write(temp.path().join("t@?/lane"), b"?").unwrap();

@@ -107,7 +107,7 @@ fn verify_names_exactly_what_a_flipped_bit_costs() {
     let mut costly = 0;
     for segment in 1..=5 {
         for part in 0..6 {
-            let temp = TempDir::new().unwrap();
+            let temp = temp_dir();
             copy(&rig.dir, temp.path());
             let name = format!("t/segments/{segment:08}/db");
             flip(&temp.path().join(&name), part);
@@ -126,7 +126,7 @@ fn verify_names_exactly_what_a_flipped_bit_costs() {
 #[test]
 fn verify_names_what_the_head_promises_and_the_segments_do_not_have() {
     let (rig, _) = filled(10);
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     copy(&rig.dir, temp.path());
     let run = rig.lane.state().segments[&2].summary.runs[0];
     fs::remove_dir_all(temp.path().join("t/segments/00000002")).unwrap();
@@ -146,7 +146,7 @@ fn verify_tells_a_lost_head_and_a_lost_owner() {
     let (rig, _) = filled(0);
     for name in ["head", "lane"] {
         for empty in [false, true] {
-            let temp = TempDir::new().unwrap();
+            let temp = temp_dir();
             copy(&rig.dir, temp.path());
             let path = temp.path().join("t").join(name);
             if empty {
@@ -225,9 +225,9 @@ fn a_dead_box_s_readings_come_out_of_another_with_the_ids_they_had() {
         rig.reader.rewind();
         rig.next(100_000)
     };
-    let card = TempDir::new().unwrap();
+    let card = temp_dir();
     copy(&rig.dir, card.path());
-    let (copied, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (copied, other) = (temp_dir(), temp_dir());
     let seen = salvaged(card.path(), copied.path()).unwrap();
     assert_eq!((seen.wrong.len(), seen.losses.len()), (0, 0));
     assert_eq!(seen.waiting, committed as u64 - 150);
@@ -252,7 +252,7 @@ fn what_cannot_be_salvaged_is_in_the_ledger_exactly() {
     let (rig, committed) = filled(0);
     for segment in 1..=5 {
         for part in 0..6 {
-            let (card, copied) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+            let (card, copied) = (temp_dir(), temp_dir());
             copy(&rig.dir, card.path());
             let name = format!("t/segments/{segment:08}/db");
             flip(&card.path().join(&name), part);
@@ -278,7 +278,7 @@ fn what_cannot_be_salvaged_is_in_the_ledger_exactly() {
 #[test]
 fn a_store_in_use_is_neither_salvaged_nor_imported() {
     let (rig, _) = filled(0);
-    let to = TempDir::new().unwrap();
+    let to = temp_dir();
     assert!(matches!(
         salvaged(&rig.dir, to.path()),
         Err(RescueError::InUse(_))
@@ -292,7 +292,7 @@ fn a_store_in_use_is_neither_salvaged_nor_imported() {
 #[test]
 fn a_salvaged_store_never_mixes_with_what_is_there() {
     let (rig, _) = filled(0);
-    let (card, to) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (card, to) = (temp_dir(), temp_dir());
     copy(&rig.dir, card.path());
     fs::create_dir(to.path().join("t")).unwrap();
     assert!(matches!(
@@ -304,7 +304,7 @@ fn a_salvaged_store_never_mixes_with_what_is_there() {
 #[test]
 fn a_lane_that_does_not_say_whose_it_is_needs_to_be_told() {
     let (rig, committed) = filled(0);
-    let (card, to) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (card, to) = (temp_dir(), temp_dir());
     copy(&rig.dir, card.path());
     fs::write(card.path().join("t/lane"), b"?").unwrap();
     assert!(matches!(
@@ -320,7 +320,7 @@ fn a_lane_that_does_not_say_whose_it_is_needs_to_be_told() {
 #[test]
 fn an_import_without_room_changes_nothing() {
     let (rig, _) = filled(0);
-    let (card, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (card, other) = (temp_dir(), temp_dir());
     copy(&rig.dir, card.path());
     let queue = other.path().join("queue");
     let refused = rescue::import(&card.path().join("t"), &queue, u64::MAX, &mut |_| ());

@@ -2,11 +2,11 @@
 
 use std::{cell::Cell, fs::File, os::unix::fs::FileExt, path::Path, task::Poll};
 
-use tempfile::TempDir;
-
+use super::temp_dir;
 use crate::queue::{
+    flush::insisted,
     image::Image,
-    segment::{Segment, SegmentError, insisted, judged},
+    segment::{Segment, SegmentError, judged},
 };
 
 const BLOCK_BYTES: usize = 6 * 1024;
@@ -39,7 +39,7 @@ fn numbers(segment: &Segment) -> Vec<u64> {
 
 #[test]
 fn what_the_store_overwrote_after_a_failed_read_is_put_back() {
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     let dir = temp.path().join("00000001");
     let log = written(&dir);
     let image = Image::of(&log).unwrap();
@@ -56,7 +56,7 @@ fn what_the_store_overwrote_after_a_failed_read_is_put_back() {
 
 #[test]
 fn a_tear_that_is_there_each_time_is_accepted() {
-    let temp = TempDir::new().unwrap();
+    let temp = temp_dir();
     let dir = temp.path().join("00000001");
     let log = written(&dir);
     let length = log.metadata().unwrap().len();

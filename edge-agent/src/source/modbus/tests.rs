@@ -81,7 +81,7 @@ fn patient(port: u16, units: &[u8], timeout: Duration) -> (Far, CancellationToke
 #[test]
 fn a_server_is_asked_in_turn_and_each_device_keeps_its_name() {
     let port = serve(|transaction, unit, _| vec![climate(transaction, unit)]);
-    let (far, shutdown) = run(port, &[1, 255]);
+    let (far, shutdown) = patient(port, &[1, 255], Duration::from_secs(3600));
     let mut seen = std::collections::BTreeSet::new();
     while seen.len() < 2 {
         let message = far.message();
@@ -149,7 +149,7 @@ fn a_server_that_closes_is_connected_again() {
             stream.write_all(&climate(transaction, request[6])).unwrap();
         }
     });
-    let (far, shutdown) = run(port, &[1]);
+    let (far, shutdown) = patient(port, &[1], Duration::from_secs(3600));
     assert_eq!(far.message().readings.len(), 1);
     assert_eq!(far.counters.seen().reconnects, 1);
     shutdown.cancel();

@@ -5,7 +5,7 @@ use std::{
     mem,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -15,7 +15,7 @@ use super::{
     acks::Acks,
     wire::{Client, Connection},
 };
-use crate::ingest::{Answer, Receipt};
+use crate::ingest::{self, Answer, Receipt};
 
 /// Most of our own requests on their way: the queue has few places beside the acknowledgements.
 const MAX_ASKING: usize = 32;
@@ -26,10 +26,21 @@ pub(super) struct Link {
     acks: Mutex<Acks>,
     /// A slot became free, or the last one while draining.
     pub(super) room: Notify,
+    /// A connection was made.
+    pub(super) let_in: Notify,
+    is_connected: AtomicBool,
+    /// Topic and message to leave behind at the goodbye.
+    farewell: Option<(String, Vec<u8>)>,
     draining: AtomicBool,
     waiting: Mutex<Waiting>,
     asking: AtomicUsize,
+    /// Which of the process's clients it is.
+    id: u32,
+    connections: AtomicU32,
 }
+
+/// How many clients there have been.
+static CLIENTS: AtomicU32 = AtomicU32::new(0);
 
 /// Messages that are acknowledged with another.
 #[derive(Default)]
@@ -41,14 +52,27 @@ struct Waiting {
 }
 
 impl Link {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client, farewell: Option<(String, Vec<u8>)>) -> Self {
         Self {
             client,
+            let_in: Notify::new(),
+            is_connected: AtomicBool::new(false),
+            farewell,
             acks: Mutex::default(),
             room: Notify::new(),
             draining: AtomicBool::new(false),
             waiting: Mutex::default(),
             asking: AtomicUsize::new(0),
+            id: CLIENTS.fetch_add(1, Relaxed),
+            connections: AtomicU32::new(0),
+        }
+    }
+
+    /// The connection there is, or was last.
+    pub(super) fn connection(&self) -> ingest::Connection {
+        ingest::Connection {
+            client: self.id,
+            number: self.connections.load(Relaxed),
         }
     }
 
@@ -93,9 +117,30 @@ impl Link {
         if self.asking.load(Relaxed) >= MAX_ASKING {
             return;
         }
-        if self.client.publish(topic, payload) {
+        if self.client.publish(topic, payload, false) {
             self.asking.fetch_add(1, Relaxed);
         }
+    }
+
+    /// The broker let us in: another connection.
+    pub(super) fn connected(&self) {
+        self.connections.fetch_add(1, Relaxed);
+        self.is_connected.store(true, Relaxed);
+        self.let_in.notify_one();
+    }
+
+    /// Leaves a message for whoever comes, while there is a connection and nobody is saying goodbye. Whether
+    /// it is on its way.
+    pub(super) fn tell(&self, topic: &str, payload: Vec<u8>) -> bool {
+        let is_idle = self.asking.load(Relaxed) < MAX_ASKING;
+        if !self.is_connected.load(Relaxed) || self.draining.load(Relaxed) || !is_idle {
+            return false;
+        }
+        let is_asked = self.client.publish(topic, payload, true);
+        if is_asked {
+            self.asking.fetch_add(1, Relaxed);
+        }
+        is_asked
     }
 
     /// A request is on the network.
@@ -155,6 +200,10 @@ impl Link {
 
     /// Behind the last acknowledgement in the request queue.
     fn goodbye(&self) {
+        if let Some((topic, message)) = &self.farewell {
+            // After a goodbye the broker keeps the will to itself. One without room ends without a word.
+            self.client.publish(topic, message.clone(), true);
+        }
         if !self.client.goodbye() {
             tracing::warn!("mqtt request queue is full, leaving without a disconnect");
         }
@@ -167,6 +216,7 @@ impl Link {
         acks.broken();
         *self.waiting() = Waiting::default();
         self.asking.store(0, Relaxed);
+        self.is_connected.store(false, Relaxed);
         connection.clean();
         drop(acks);
         self.room.notify_one();

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 
 use rumqttc::{Publish, QoS};
 
-use super::{Broker, link::Link, origin, routes::Routed};
+use super::{Broker, further, link::Link, origin, routes::Routed};
 use crate::{
     clock::Moment,
     decode::{
@@ -81,16 +81,18 @@ impl Broker {
         let Some(mut rest) = (!readings.is_empty()).then_some(readings) else {
             return self.settle(answer, link);
         };
+        let mut came = origin(publish, link.connection());
         // One lane is first in, first out: what the last part's receipt says holds for all.
         while rest.len() > MAX_MESSAGE_READINGS {
             let later = rest.split_off(MAX_MESSAGE_READINGS);
             self.intake
-                .send(&route.lane, rest, origin(publish), &now, None)
+                .send(&route.lane, rest, came, &now, None)
                 .await?;
+            came = further(came);
             rest = later;
         }
         self.intake
-            .send(&route.lane, rest, origin(publish), &now, answer)
+            .send(&route.lane, rest, came, &now, answer)
             .await
     }
 

@@ -19,7 +19,7 @@ use crate::{
     source::intake::Far,
 };
 
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(200);
 
 const CONNECT: u8 = 0x10;
@@ -46,6 +46,16 @@ impl Rig {
         template: &str,
         filter: &'static str,
     ) -> Self {
+        Self::telling(max_inflight, preset, template, filter, None).await
+    }
+
+    async fn telling(
+        max_inflight: u16,
+        preset: MqttPreset,
+        template: &str,
+        filter: &'static str,
+        status_topic: Option<String>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (intake, far) = Far::new(LinkKind::Mqtt);
         let shutdown = CancellationToken::new();
@@ -67,6 +77,7 @@ impl Rig {
             session_expiry: Duration::from_secs(3600),
             max_packet_bytes: 1000,
             max_inflight,
+            status_topic,
             subscribe: vec![Subscription {
                 topic: template.into(),
                 preset,
@@ -90,6 +101,7 @@ impl Rig {
             meta: Metadata::default(),
         };
         let broker = Broker::new(&settings, &agent, intake, shutdown.clone()).unwrap();
+        let broker = broker.telling(Links::default(), Arc::default());
         Self {
             far,
             shutdown,
@@ -142,9 +154,13 @@ impl Wire {
 
     async fn read(&mut self) -> (u8, Vec<u8>) {
         let kind = self.0.read_u8().await.unwrap();
-        let length = self.0.read_u8().await.unwrap();
-        assert!(length < 128, "the agent sends nothing large");
-        let mut body = vec![0; length.into()];
+        let mut length = usize::from(self.0.read_u8().await.unwrap());
+        if length >= 128 {
+            let more = usize::from(self.0.read_u8().await.unwrap());
+            assert!(more < 128, "the agent sends nothing large");
+            length = length - 128 + more * 128;
+        }
+        let mut body = vec![0; length];
         self.0.read_exact(&mut body).await.unwrap();
         (kind, body)
     }
@@ -201,10 +217,17 @@ fn may_repeat(message: &Message) -> bool {
     matches!(
         message.origin,
         Origin::Mqtt {
-            may_repeat: true,
+            delivery: Delivery::Again,
             ..
         }
     )
+}
+
+fn connection(message: &Message) -> Option<Connection> {
+    match message.origin {
+        Origin::Mqtt { connection, .. } => Some(connection),
+        Origin::Unknown => None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -223,6 +246,65 @@ async fn agent_acknowledges_mqtt_only_after_commit_and_in_the_order_of_arrival()
     rig.end().await;
 }
 
+/// A retained message at QoS 0: its topic, and what it says.
+fn told((kind, body): (u8, Vec<u8>)) -> (String, serde_json::Value) {
+    assert_eq!(kind, 0x30 | RETAIN);
+    let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
+    let (topic, payload) = body[2..].split_at(length);
+    let topic = String::from_utf8(topic.to_vec()).unwrap();
+    (topic, serde_json::from_slice(payload).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateway_tells_its_broker_how_it_is_at_each_connection_and_when_it_goes() {
+    let status = Some("edge/gw7/status".to_owned());
+    let rig = Rig::telling(100, MqttPreset::Json, "plant/{device}", "plant/+", status).await;
+    for session_present in [false, true] {
+        let (stream, _) = rig.listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut wire = Wire(stream);
+        let (kind, connect) = wire.packet().await;
+        // A will, retained, at QoS 1.
+        assert_eq!((kind, connect[7] & 0b11_1100), (CONNECT, 0b10_1100));
+        let connect = String::from_utf8_lossy(&connect).into_owned();
+        assert!(connect.contains("edge/gw7/status"), "{connect}");
+        assert!(connect.contains("connection lost"), "{connect}");
+        wire.send(&[0x20, 2, u8::from(session_present), 0]).await;
+        let mut online = false;
+        let mut subscribed = session_present;
+        while !(online && subscribed) {
+            let packet = wire.packet().await;
+            if packet.0 == SUBSCRIBE {
+                let granted = [0x90, 3, packet.1[0], packet.1[1], 1];
+                wire.send(&granted).await;
+                subscribed = true;
+                continue;
+            }
+            let (topic, said) = told(packet);
+            assert_eq!(topic, "edge/gw7/status");
+            assert_eq!(
+                (&said["state"], &said["gateway"]),
+                (&"online".into(), &"gw7".into())
+            );
+            online = true;
+        }
+        // It waits for nobody, and nobody for it.
+        wire.publish(0, 7, br#"{"v":1}"#).await;
+        answer(&rig.message());
+        assert_eq!(wire.puback().await, 7);
+        if session_present {
+            rig.shutdown.cancel();
+            let (_, said) = told(wire.packet().await);
+            assert_eq!(
+                (&said["state"], &said["reason"]),
+                (&"offline".into(), &"stopped".into())
+            );
+            assert_eq!(wire.packet().await.0, DISCONNECT);
+        }
+    }
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receipt_that_comes_after_a_break_acknowledges_nothing_on_the_new_connection() {
     let rig = Rig::new(100).await;
@@ -237,6 +319,7 @@ async fn a_receipt_that_comes_after_a_break_acknowledges_nothing_on_the_new_conn
     wire.publish(DUP, 1, br#"{"v":1}"#).await;
     let again = rig.message();
     assert!(may_repeat(&again));
+    assert_ne!(connection(&before), connection(&again));
     wire.silent().await;
     answer(&again);
     assert_eq!(wire.puback().await, 1);

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ConnectionError, EventLoop, Incoming, MqttOptions, Outgoing, Publish, QoS,
-    StateError, SubscribeFilter, SubscribeReasonCode, Transport, mqttbytes,
+    AsyncClient, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, Publish,
+    QoS, StateError, SubscribeFilter, SubscribeReasonCode, Transport, mqttbytes,
     v5::{self, mqttbytes::v5 as packets},
 };
 
@@ -72,8 +72,13 @@ pub(super) enum Lost {
     V5(v5::ConnectionError),
 }
 
-/// With `once` the broker forgets us when we go.
-pub(super) fn connection(settings: &Mqtt, once: bool) -> (Client, Connection) {
+/// With `once` the broker forgets us when we go. `will` is a topic and what the broker leaves there when it
+/// loses us.
+pub(super) fn connection(
+    settings: &Mqtt,
+    once: bool,
+    will: Option<(String, Vec<u8>)>,
+) -> (Client, Connection) {
     let url = &settings.url;
     let taken = TAKEN_BYTES.max(settings.max_packet_bytes);
     match settings.version {
@@ -84,6 +89,9 @@ pub(super) fn connection(settings: &Mqtt, once: bool) -> (Client, Connection) {
                 .set_manual_acks(true)
                 .set_keep_alive(KEEP_ALIVE)
                 .set_max_packet_size(taken, SENT_BYTES);
+            if let Some((topic, message)) = will {
+                options.set_last_will(LastWill::new(topic, message, QoS::AtLeastOnce, true));
+            }
             let (client, mut connection) = AsyncClient::new(options, REQUESTS);
             // Many small packets: waiting for company would only delay the broker's window.
             connection.network_options.set_tcp_nodelay(true);
@@ -103,6 +111,10 @@ pub(super) fn connection(settings: &Mqtt, once: bool) -> (Client, Connection) {
                 .set_keep_alive(KEEP_ALIVE)
                 .set_max_packet_size(Some(u32::try_from(taken).unwrap_or(u32::MAX)))
                 .set_network_options(network);
+            if let Some((topic, message)) = will {
+                let qos = v5::mqttbytes::QoS::AtLeastOnce;
+                options.set_last_will(packets::LastWill::new(topic, message, qos, true, None));
+            }
             let (client, connection) = v5::AsyncClient::new(options, REQUESTS);
             (Client::V5(client), Connection::V5(Box::new(connection)))
         }
@@ -127,14 +139,14 @@ impl Client {
         }
     }
 
-    /// At QoS 0, not retained; whether it found its place.
-    pub(super) fn publish(&self, topic: &str, payload: Vec<u8>) -> bool {
+    /// At QoS 0; whether it found its place.
+    pub(super) fn publish(&self, topic: &str, payload: Vec<u8>, retain: bool) -> bool {
         match self {
             Self::V3(client) => client
-                .try_publish(topic, QoS::AtMostOnce, false, payload)
+                .try_publish(topic, QoS::AtMostOnce, retain, payload)
                 .is_ok(),
             Self::V5(client) => client
-                .try_publish(topic, v5::mqttbytes::QoS::AtMostOnce, false, payload)
+                .try_publish(topic, v5::mqttbytes::QoS::AtMostOnce, retain, payload)
                 .is_ok(),
         }
     }

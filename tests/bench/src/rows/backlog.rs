@@ -62,7 +62,7 @@ pub fn backlog_rss(bench: &mut Bench) -> Result<()> {
         Ok(float(usage.rss))
     };
     let mut most: f64 = 0.0;
-    bench.compare(
+    bench.compare_bytes(
         [line("backlog-rss", "B", Target::AtMost(2.0))],
         |bench| Ok([resident(bench, 0)?]),
         |bench| {

@@ -1,6 +1,10 @@
 //! Online: MQTT at QoS 1 through the agent into Kafka, beside a loop that keeps nothing.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use hardware_sim::load::{Load, Outcome, Schedule};
@@ -367,10 +371,22 @@ fn overloaded(bench: &mut Bench, rate: u32, count: u64) -> Result<(f64, f64)> {
     Ok((float(count) / took.as_secs_f64(), float(peak)))
 }
 
+/// Bytes of the agent's binary as the package has it.
+fn packaged(dir: &Path) -> Result<u64> {
+    let (built, stripped) = (harness::binary("edge-agent")?, dir.join("edge-agent"));
+    let status = Command::new("strip")
+        .args(["--strip-unneeded", "--remove-section=.comment", "-o"])
+        .args([&stripped, &built])
+        .status()
+        .context("strip, of binutils")?;
+    ensure!(status.success(), "strip has ended with {status}");
+    Ok(std::fs::metadata(stripped)?.len())
+}
+
 /// What the agent takes when nothing happens.
 pub fn idle(bench: &mut Bench) -> Result<()> {
     let seconds = bench.amount(2, 60, 60);
-    let binary = std::fs::metadata(harness::binary("edge-agent")?)?.len();
+    let binary = packaged(&bench.folder()?)?;
     let line = |bench, unit| Line {
         bench,
         unit,

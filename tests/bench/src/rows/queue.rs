@@ -236,7 +236,8 @@ pub fn disk(bench: &mut Bench) -> Result<()> {
         float(logical),
     )?;
     fs::remove_dir_all(&dir)?;
-    let outage = bench.amount(2000, 200_000, 200_000);
+    // Some 25 segments: where the oldest and the newest begin and end is chance.
+    let outage = bench.amount(2000, 1_000_000, 1_000_000);
     let dir = bench.folder()?;
     let peaks = outages(&dir, outage)?;
     let (second, sixth) = (peaks[1], peaks[5]);
@@ -325,7 +326,7 @@ pub fn wear(bench: &mut Bench) -> Result<()> {
             unit: "B/reading",
             target: Target::AtMost(2.0),
         };
-        bench.compare(
+        bench.compare_bytes(
             [line],
             |bench| Ok([wear_raw(&bench.folder()?, commits, size)?]),
             |bench| Ok([wear_ours(&bench.folder()?, commits, size)?]),

@@ -1,16 +1,25 @@
-//! Kafka to MongoDB: the sink beside the driver by itself, on a server that discards and on a real one.
+//! Kafka to MongoDB: the sink beside its parts, on a server that discards and on a real one.
+//!
+//! On a server that discards, the parts are all three of a sink: a consumer, a decoder and the driver. The
+//! driver by itself, with documents that somebody made before, is shown beside them: nothing that reads from
+//! Kafka comes near it. On a real server it is the server that counts, and the driver is the limit.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use harness::daemon::{Daemon, SinkStatus};
 use mongodb::{
-    Client,
-    bson::{DateTime, doc},
+    Client, Database,
+    bson::{DateTime, RawDocumentBuf, doc, serialize_to_raw_document_buf},
     options::{Acknowledgment, ClientOptions, WriteConcern},
 };
-use protocol::Digest;
-use serde::Serialize;
+use protocol::{Digest, Timestamp};
+use rdkafka::Message as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::{
     bench::Bench,
@@ -18,27 +27,27 @@ use crate::{
     proc::Usage,
     reading::{self, DEVICE},
     report::Line,
-    stand::{self, PATIENCE, Run},
+    stand::{self, PATIENCE, Run, Stand},
     wire::NullServer,
 };
 
 /// The sink's own default.
-const BATCH: u64 = 1000;
+const BATCH: usize = 1000;
 /// Partitions, each with a gateway of its own.
 const PARTITIONS: i32 = 6;
 /// Inserts under way at once by the bare side.
-const AT_ONCE: u64 = 4;
+const AT_ONCE: usize = 4;
 
 /// A document as the sink writes it, by somebody who knows its fields.
 #[derive(Serialize)]
-struct Bare {
+struct Bare<'a> {
     #[serde(rename = "_id")]
     id: String,
     ts: DateTime,
-    meta: BareMeta,
+    meta: BareMeta<'a>,
     seq: i64,
     src: BareSource,
-    clock: &'static str,
+    clock: &'a str,
     digest: i64,
     voltage_v: f64,
     current_a: f64,
@@ -47,18 +56,18 @@ struct Bare {
 }
 
 #[derive(Serialize)]
-struct BareMeta {
-    gateway: &'static str,
-    device: &'static str,
+struct BareMeta<'a> {
+    gateway: &'a str,
+    device: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize, Clone, Copy)]
 struct BareSource {
     boot: i64,
     seq: i64,
 }
 
-fn bare(number: u64) -> Result<Bare> {
+fn bare(number: u64) -> Result<Bare<'static>> {
     let [voltage_v, current_a, power_w, energy_kwh] = reading::values(number);
     let seq = i64::try_from(number)?;
     Ok(Bare {
@@ -79,9 +88,110 @@ fn bare(number: u64) -> Result<Bare> {
     })
 }
 
+/// A record's value, by somebody who knows its fields and believes it.
+#[derive(Deserialize)]
+struct Value<'a> {
+    gateway: &'a str,
+    device: &'a str,
+    epoch: &'a str,
+    seq: u64,
+    digest: &'a str,
+    time: &'a str,
+    clock: &'a str,
+    src: BareSource,
+    fields: Measured,
+}
+
+#[derive(Deserialize)]
+struct Measured {
+    voltage_v: f64,
+    current_a: f64,
+    power_w: f64,
+    energy_kwh: f64,
+}
+
+impl Value<'_> {
+    fn document(&self) -> Result<RawDocumentBuf> {
+        let Measured {
+            voltage_v,
+            current_a,
+            power_w,
+            energy_kwh,
+        } = self.fields;
+        let document = Bare {
+            id: format!("{}:{}:{:012x}", self.gateway, self.epoch, self.seq),
+            ts: DateTime::from_millis(self.time.parse::<Timestamp>()?.as_millis()),
+            meta: BareMeta {
+                gateway: self.gateway,
+                device: self.device,
+            },
+            seq: i64::try_from(self.seq)?,
+            src: self.src,
+            clock: self.clock,
+            digest: u64::from_str_radix(self.digest, 16)?.cast_signed(),
+            voltage_v,
+            current_a,
+            power_w,
+            energy_kwh,
+        };
+        Ok(serialize_to_raw_document_buf(&document)?)
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
 fn float(count: u64) -> f64 {
     count as f64
+}
+
+/// With the sink's write concern.
+async fn connect(uri: &str, database: &str) -> Result<Database> {
+    let mut options = ClientOptions::parse(uri).await?;
+    let concern = WriteConcern::builder()
+        .w(Acknowledgment::Majority)
+        .journal(true)
+        .build();
+    options.write_concern = Some(concern);
+    let database = Client::with_options(options)?.database(database);
+    database.run_command(doc! { "ping": 1 }).await?;
+    Ok(database)
+}
+
+/// The parts of a sink without what makes one: consume, decode, insert, several at once as the sink has them.
+/// No offset is kept, nothing is checked, and what fails ends it.
+fn consume_bare(stand: &Stand, run: &Run, uri: &str, count: u64) -> Result<f64> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let consumer = stand.consumer_of(run)?;
+    let database = runtime.block_on(connect(uri, "bare"))?;
+    let readings = database.collection::<RawDocumentBuf>("readings");
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut start = None;
+    for left in (0..count).rev() {
+        let message = consumer.poll(PATIENCE).context("records do not come")??;
+        start.get_or_insert_with(Instant::now);
+        let value: Value<'_> = serde_json::from_slice(message.payload().unwrap_or_default())?;
+        batch.push(value.document()?);
+        if batch.len() < BATCH && left > 0 {
+            continue;
+        }
+        let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+        let place = runtime.block_on(Arc::clone(&room).acquire_owned())?;
+        let readings = readings.clone();
+        let insert = async move {
+            let inserted = readings.insert_many(&full).ordered(false).await;
+            drop(place);
+            inserted.map(drop)
+        };
+        tasks.spawn_on(insert, runtime.handle());
+    }
+    while let Some(inserted) = runtime.block_on(tasks.join_next()) {
+        inserted??;
+    }
+    let start = start.context("nothing was consumed")?;
+    Ok(float(count) / start.elapsed().as_secs_f64())
 }
 
 /// Typed inserts as fast as the driver goes, several at once, as the sink has them.
@@ -90,17 +200,10 @@ fn insert_bare(uri: &str, database: &str, count: u64) -> Result<f64> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut options = ClientOptions::parse(uri).await?;
-        let concern = WriteConcern::builder()
-            .w(Acknowledgment::Majority)
-            .journal(true)
-            .build();
-        options.write_concern = Some(concern);
-        let database = Client::with_options(options)?.database(database);
-        database.run_command(doc! { "ping": 1 }).await?;
-        let documents: Vec<Bare> = (0..count).map(bare).collect::<Result<_>>()?;
+        let database = connect(uri, database).await?;
+        let documents: Vec<Bare<'_>> = (0..count).map(bare).collect::<Result<_>>()?;
         // Nothing but the indexes that the sink makes as well.
-        let readings = database.collection::<Bare>("readings");
+        let readings = database.collection::<Bare<'_>>("readings");
         for keys in [
             doc! { "meta.gateway": 1, "meta.device": 1, "ts": 1 },
             doc! { "ts": 1 },
@@ -108,15 +211,14 @@ fn insert_bare(uri: &str, database: &str, count: u64) -> Result<f64> {
             let index = mongodb::IndexModel::builder().keys(keys).build();
             readings.create_index(index).await?;
         }
-        let documents = std::sync::Arc::new(documents);
+        let documents = Arc::new(documents);
         let start = Instant::now();
         let mut tasks = Vec::new();
         for task in 0..AT_ONCE {
-            let (readings, documents) = (readings.clone(), std::sync::Arc::clone(&documents));
+            let (readings, documents) = (readings.clone(), Arc::clone(&documents));
             tasks.push(tokio::spawn(async move {
-                let size = usize::try_from(BATCH)?;
-                for (at, batch) in documents.chunks(size).enumerate() {
-                    if at as u64 % AT_ONCE == task {
+                for (at, batch) in documents.chunks(BATCH).enumerate() {
+                    if at % AT_ONCE == task {
                         let insert = readings.insert_many(batch).ordered(false).await;
                         // Its error repeats itself for every document.
                         insert.map_err(|error| anyhow::anyhow!("{:.200}", error.to_string()))?;
@@ -157,9 +259,15 @@ struct Written {
     used: Usage,
 }
 
-/// A new sink on a filled topic: from its first document to its last. Group, database and checkpoints are of
-/// its own.
-fn write_ours(bench: &mut Bench, filled: &Run, uri: &str, count: u64) -> Result<Written> {
+/// A new sink on a filled topic: from its first document to its last, as `arrived` counts them. Group, database
+/// and checkpoints are of its own.
+fn write_ours(
+    bench: &mut Bench,
+    filled: &Run,
+    uri: &str,
+    count: u64,
+    arrived: impl Fn(&Daemon) -> u64,
+) -> Result<Written> {
     let stand = bench.stand()?;
     let fresh = stand.run(1)?;
     let run = Run {
@@ -173,9 +281,9 @@ fn write_ours(bench: &mut Bench, filled: &Run, uri: &str, count: u64) -> Result<
     };
     let mut sink = stand.sink(&run, uri, "")?;
     sink.start()?;
-    let (began, first) = wait_written(&sink, 1)?;
+    let (began, first) = wait_written(&sink, 1, &arrived)?;
     let before = stand::usage(&mut sink)?;
-    let (ended, last) = wait_written(&sink, count)?;
+    let (ended, last) = wait_written(&sink, count, &arrived)?;
     let used = stand::usage(&mut sink)?;
     let peak = used.peak;
     ensure!(last == count, "{last} documents of {count}");
@@ -191,14 +299,15 @@ fn write_ours(bench: &mut Bench, filled: &Run, uri: &str, count: u64) -> Result<
 }
 
 /// Waits until so many documents are written; when that was seen, and how many they were.
-fn wait_written(sink: &Daemon, count: u64) -> Result<(Instant, u64)> {
+fn wait_written(
+    sink: &Daemon,
+    count: u64,
+    arrived: impl Fn(&Daemon) -> u64,
+) -> Result<(Instant, u64)> {
     let mut grown = Instant::now();
     let mut before = 0;
     loop {
-        // Its page comes up with it.
-        let written = sink
-            .status::<SinkStatus>()
-            .map_or(0, |status| status.balance.written);
+        let written = arrived(sink);
         if written >= count {
             return Ok((Instant::now(), written));
         }
@@ -216,6 +325,12 @@ fn wait_written(sink: &Daemon, count: u64) -> Result<(Instant, u64)> {
     }
 }
 
+/// What the sink says it has written; its page comes up with it.
+fn written(sink: &Daemon) -> u64 {
+    sink.status::<SinkStatus>()
+        .map_or(0, |status| status.balance.written)
+}
+
 /// On a server that discards.
 pub fn null(bench: &mut Bench) -> Result<()> {
     let count = bench.amount(600, 600_000, 6_000_000);
@@ -227,17 +342,23 @@ pub fn null(bench: &mut Bench) -> Result<()> {
     };
     let mut cpu: f64 = 0.0;
     let mut peak = 0;
+    let server = NullServer::start()?;
+    let driver = insert_bare(&server.uri(), "bare", count)?;
+    server.check(count)?;
+    bench.absolute(line("sink-driver", "docs/s", Target::None), driver, driver)?;
     bench.compare(
         [line("sink-null", "docs/s", Target::AtLeast(0.8))],
-        |_| {
+        |bench| {
             let server = NullServer::start()?;
-            let rate = insert_bare(&server.uri(), "bare", count)?;
+            let rate = consume_bare(bench.stand()?, &run, &server.uri(), count)?;
             server.check(count)?;
             Ok([rate])
         },
         |bench| {
             let server = NullServer::start()?;
-            let Written { rate, used } = write_ours(bench, &run, &server.uri(), count)?;
+            // The sink is not asked while it is measured: the server knows.
+            let arrived = |_: &Daemon| server.different();
+            let Written { rate, used } = write_ours(bench, &run, &server.uri(), count, arrived)?;
             server.check(count)?;
             cpu = cpu.max(used.cpu.as_secs_f64() * 1e5 / float(count));
             peak = peak.max(used.peak);
@@ -275,7 +396,7 @@ pub fn real(bench: &mut Bench) -> Result<()> {
         },
         |bench| {
             let uri = bench.stand()?.mongodb().to_owned();
-            Ok([write_ours(bench, &run, &uri, count)?.rate])
+            Ok([write_ours(bench, &run, &uri, count, written)?.rate])
         },
     )
 }

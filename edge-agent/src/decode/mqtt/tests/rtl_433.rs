@@ -68,3 +68,27 @@ fn what_is_said_in_two_units_is_one_value() {
         )],
     );
 }
+
+#[test]
+fn speeds_of_old_versions_are_in_metres_per_second() {
+    // github.com/matthewwall/weewx-sdr, records of 2018 and 2019 in its driver.
+    check(
+        Preset::Rtl433,
+        &[
+            (
+                "rtl_433/pi/events",
+                r#"{"time" : "2019-02-11 03:44:32", "model" : "Fine Offset WH24", "id" : 140, "temperature_C" : 12.600, "humidity" : 80, "wind_dir_deg" : 111, "wind_speed_ms" : 0.280, "gust_speed_ms" : 1.120, "rainfall_mm" : 1150.800, "uv" : 1, "uvi" : 0, "light_lux" : 0.000, "battery" : "OK", "mic" : "CRC"}"#,
+                &[
+                    r#"Fine Offset WH24/140 @2019-02-11T02:44:32Z battery="OK" gust_speed_m_s=1.12 humidity_pct=80 light_lx=0 rainfall_mm=1150.8 temperature_c=12.6 uv=1 uvi=0 wind_dir_deg=111 wind_speed_m_s=0.28"#,
+                ],
+            ),
+            (
+                "rtl_433/pi/events",
+                r#"{"time" : "2019-01-04 02:37:28", "model" : "Acurite 5n1 sensor", "sensor_id" : 2662, "channel" : "A", "wind_speed_kph" : 36.0, "rain_inch" : 1}"#,
+                &[
+                    "Acurite 5n1 sensor/A @2019-01-04T01:37:28Z rain_mm=25.4 sensor_id=2662 wind_speed_m_s=10",
+                ],
+            ),
+        ],
+    );
+}

@@ -189,3 +189,46 @@ fn a_valve_says_what_it_measures_and_what_it_should() {
         ],
     );
 }
+
+#[test]
+fn components_of_the_third_generation_and_of_bluetooth_are_read() {
+    let table: [(&str, &str, &str); 6] = [
+        // github.com/iobroker-community-adapters/ioBroker.shelly/issues/1592.
+        (
+            "shelly1pmminig3/status/switch:0",
+            r#"{"id":0,"source":"MQTT","tag":null,"output":true,"apower":11.5,"voltage":240.3,"freq":50.0,"current":0.073,"aenergy":{"total":152669.987,"by_minute":[0.000,0.000,0.000],"minute_ts":1788945240},"ret_aenergy":{"total":0.000},"temperature":{"tC":55.0,"tF":131.0}}"#,
+            "shelly1pmminig3 switch_0_current_a=0.073 switch_0_energy_kwh=152.669987 switch_0_frequency_hz=50 switch_0_output=true switch_0_power_w=11.5 switch_0_returned_energy_kwh=0 switch_0_temperature_c=55 switch_0_voltage_v=240.3",
+        ),
+        // The same, issue 1257: a component of the user's own.
+        (
+            "st1820/status/boolean:200",
+            r#"{"value":false,"source":"rpc","last_update_ts":1759928007}"#,
+            "st1820 boolean_200_value=false",
+        ),
+        // The documentation's EM, with the name that its example has for one phase.
+        (
+            "shellypro3em/status/em:0",
+            r#"{"id":0,"a_act_power":951.2,"c_active_power":715.4,"c_errors":["power_meter_failure"]}"#,
+            r#"shellypro3em em_0_errors_l3_0="power_meter_failure" em_0_power_l1_w=951.2 em_0_power_l3_w=715.4"#,
+        ),
+        (
+            "shellyblugw/status/blutrv:200",
+            r#"{"id":200,"target_C":20.5,"current_C":21.3,"pos":10,"battery":88}"#,
+            "shellyblugw blutrv_200_battery_pct=88 blutrv_200_current_c=21.3 blutrv_200_position_pct=10 blutrv_200_target_c=20.5",
+        ),
+        (
+            "shellyplusuni/status/input:2",
+            r#"{"id":2,"counts":{"total":10,"xtotal":5.1,"by_minute":[0,0],"minute_ts":1},"freq":3.2}"#,
+            "shellyplusuni input_2_counts_total=10 input_2_counts_xtotal=5.1 input_2_frequency_hz=3.2",
+        ),
+        (
+            "shellyplus/status/input:100",
+            r#"{"id":100,"percent":53.4,"xpercent":7.2}"#,
+            "shellyplus input_100_pct=53.4 input_100_xpercent=7.2",
+        ),
+    ];
+    for (topic, payload, expected) in table {
+        let read = read_as(Preset::Shelly, None, topic, payload.as_bytes());
+        assert_eq!(read.unwrap(), [expected], "{topic}");
+    }
+}

@@ -302,3 +302,79 @@ fn the_prefix_may_stand_in_the_middle_of_the_topic() {
         assert_eq!(got.unwrap(), [expected], "{topic} {payload}");
     }
 }
+
+#[test]
+fn sensors_of_the_documentation_have_the_units_it_gives_them() {
+    // tasmota.github.io/docs, pages of the sensors.
+    check(
+        Preset::Tasmota,
+        &[
+            (
+                "tele/x/SENSOR",
+                r#"{"Time":"2020-09-11T09:18:08","MLX90640":{"Temperature":[30.8,28.5]},"TempUnit":"C"}"#,
+                &[
+                    "x @2020-09-11T07:18:08Z mlx90640_temperature_0_c=30.8 mlx90640_temperature_1_c=28.5",
+                ],
+            ),
+            (
+                "tele/x/SENSOR",
+                r#"{"Time":"2019-11-11T00:03:30","MLX90614":{"OBJTMP":70.7,"AMBTMP":23},"TempUnit":"F"}"#,
+                &["x @2019-11-10T23:03:30Z mlx90614_ambtmp_c=-5 mlx90614_objtmp_c=21.5"],
+            ),
+            (
+                "tele/x/SENSOR",
+                r#"{"TX23":{"Speed":{"Act":36},"Dir":{"Card":"WSW","Deg":247.5,"Avg":266.1,"Range":0}},"SpeedUnit":"km/h"}"#,
+                &[
+                    r#"x tx23_dir_avg_deg=266.1 tx23_dir_card="WSW" tx23_dir_deg=247.5 tx23_dir_range_deg=0 tx23_speed_act_m_s=10"#,
+                ],
+            ),
+            (
+                "tele/x/SENSOR",
+                r#"{"NeoPool":{"Temperature":23.5,"Filtration":{"State":1,"Speed":2}},"SpeedUnit":"km/h"}"#,
+                &[
+                    "x neo_pool_filtration_speed=2 neo_pool_filtration_state=1 neo_pool_temperature_c=23.5",
+                ],
+            ),
+            (
+                "tele/x/SENSOR",
+                r#"{"LD2410":{"Distance":[200.0,181.0],"Energy":[13,100]}}"#,
+                &[
+                    "x ld2410_distance_0_m=2 ld2410_distance_1_m=1.81 ld2410_energy_0=13 ld2410_energy_1=100",
+                ],
+            ),
+            (
+                "tele/x/SENSOR",
+                r#"{"VEML6070":{"UvLevel":242,"UvIndex":0.5,"UvPower":0.05},"HX711":{"Weight":34}}"#,
+                &[
+                    "x hx711_weight_kg=34 veml6070_uv_index=0.5 veml6070_uv_level=242 veml6070_uv_power_w_m2=0.05",
+                ],
+            ),
+            // "JSON Status Responses": before version 6.
+            (
+                "tele/x/SENSOR",
+                r#"{"Time":"2018.02.01 22:52:09","AM2301":{"Temperature":15.5,"Humidity":50.6},"TempUnit":"C"}"#,
+                &["x @2018-02-01T21:52:09Z am2301_humidity_pct=50.6 am2301_temperature_c=15.5"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn power_of_a_zigbee_device_is_its_switch_and_the_key_may_be_its_name() {
+    // tasmota.github.io/docs, "Rules" (SetOption83) and "Zigbee".
+    check(
+        Preset::Tasmota,
+        &[
+            (
+                "tele/bridge/SENSOR",
+                r#"{"ZbReceived":{"test_switch":{"Device":"0x0C94","Power":1,"Endpoint":8,"LinkQuality":70}}}"#,
+                &["bridge/test_switch endpoint=8 linkquality=70 power=true"],
+            ),
+            (
+                "tele/bridge/SENSOR",
+                r#"{"ZbReceived":{"0x0C95":{"Device":"0x0C95","Name":"plug","RMSVoltage":230,"ActivePower":42}}}"#,
+                &["bridge/plug active_power_w=42 rms_voltage_v=230"],
+            ),
+        ],
+    );
+}

@@ -105,3 +105,34 @@ fn phases_are_numbered_as_everywhere() {
         )],
     );
 }
+
+#[test]
+fn what_posted_devices_measure_has_its_unit() {
+    check(
+        Preset::Zigbee2mqtt,
+        &[
+            // github.com/stas-demydiuk/domoticz-zigbee2mqtt-plugin/issues/684.
+            (
+                "zigbee2mqtt/0x0c4314fffe84e0a4",
+                r#"{"co2":359,"formaldehyd":1,"humidity":62.3,"linkquality":84,"temperature":21.1,"voc":14}"#,
+                &[
+                    "0x0c4314fffe84e0a4 co2_ppm=359 formaldehyd=1 humidity_pct=62.3 linkquality=84 temperature_c=21.1 voc=14",
+                ],
+            ),
+            // github.com/home-assistant/core/issues/95700.
+            (
+                "zigbee2mqtt/Bad Motion",
+                r#"{"battery":74,"illuminance_above_threshold":false,"linkquality":124,"occupancy":true,"requested_brightness_level":null,"update":{"installed_version":-1,"latest_version":-1,"state":null},"update_available":null}"#,
+                &[
+                    "Bad Motion battery_pct=74 illuminance_above_threshold=false linkquality=124 occupancy=true update_installed_version=-1 update_latest_version=-1",
+                ],
+            ),
+            // How much water the air holds is no percentage.
+            (
+                "zigbee2mqtt/air",
+                r#"{"absolute_humidity":8.5,"humidity":44}"#,
+                &["air absolute_humidity_kg_m3=0.0085 humidity_pct=44"],
+            ),
+        ],
+    );
+}
