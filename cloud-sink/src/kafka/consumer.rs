@@ -309,9 +309,9 @@ impl Poller {
         let generation = self.consumer.context().generation();
         let stalls = self.gate.stalls.load(Ordering::Acquire);
         let at = (generation, stalls);
-        // Partitions that came while others are paused are running: pause them as well.
-        let may_run = !pause && self.paused_at.1 == stalls && stalls == 0;
-        if pause == self.paused && (may_run || at == self.paused_at) {
+        // Partitions that came are as librdkafka left them: running where others are paused, or still paused
+        // from before they went.
+        if pause == self.paused && at == self.paused_at {
             return;
         }
         match self.pause_some(pause) {

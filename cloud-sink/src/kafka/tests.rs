@@ -213,6 +213,73 @@ async fn a_stalled_partition_waits_while_others_go_on_and_nothing_of_it_is_skipp
     end(started).await;
 }
 
+/// Goes on until partitions are to be taken, and lets go of those that are not this sink's any more.
+async fn begin_after_a_rebalance(started: &mut Started) {
+    loop {
+        match timeout(PATIENCE, started.events.recv()).await.unwrap() {
+            Some(Event::Taking {
+                partitions, answer, ..
+            }) => {
+                let taken = partitions.into_iter().map(|partition| Taken {
+                    reserved: None,
+                    partition,
+                    fence: 1,
+                    next: Some(0),
+                    mark: None,
+                });
+                return answer.send(taken.collect()).unwrap();
+            }
+            Some(Event::Revoked { done, .. }) => done.send(()).unwrap(),
+            Some(_) => {}
+            None => panic!("the consumer ended"),
+        }
+    }
+}
+
+/// librdkafka keeps a partition paused over a revocation: it would come back so, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_paused_when_it_went_is_read_when_it_comes_back() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 2, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    let settings = settings(&bootstrap);
+    let gates = [(); 2].map(|()| Arc::new(Gate::new(usize::MAX)));
+    let paused = async |partitions| {
+        let as_many = async {
+            while gates[0].paused_partitions() != partitions {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, as_many).await.unwrap();
+    };
+    gates[0].hold(true);
+    let mut first = start(&settings, &gates[0]);
+    begin_after_a_rebalance(&mut first).await;
+    paused(2).await;
+
+    let mut second = start(&settings, &gates[1]);
+    let gives = async {
+        while let Some(event) = first.events.recv().await {
+            if let Event::Revoked { done, .. } = event {
+                return done.send(()).unwrap();
+            }
+        }
+    };
+    tokio::join!(gives, begin_after_a_rebalance(&mut second));
+    paused(1).await;
+    gates[0].hold(false);
+    paused(0).await;
+    end(second).await;
+    begin_after_a_rebalance(&mut first).await;
+    produce_to(&bootstrap, 0, 1);
+    produce_to(&bootstrap, 1, 1);
+    let mut read = BTreeSet::new();
+    while read.len() < 2 {
+        read.insert(next(&mut first).await.at.partition.number);
+    }
+    end(first).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
     let cluster = MockCluster::new(1).unwrap();
