@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use harness::rig::{Rig, kafka::Foreign};
 use mongodb::bson::doc;
 use serde_json::Value as Json;
@@ -31,10 +31,10 @@ pub fn foreign(value: &[u8]) -> Foreign<'_> {
 fn list(rig: &Rig) -> Result<Vec<Json>> {
     let (done, said) = sink(rig, &["dead-letters", "list", "--format", "json"])?;
     ensure!(done, "{said}");
-    Ok(said
-        .lines()
+    said.lines()
         .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?)
+        .collect::<Result<_, _>>()
+        .with_context(|| said.clone())
 }
 
 #[test]

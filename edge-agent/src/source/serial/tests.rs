@@ -46,7 +46,7 @@ impl Rig {
         let agent = Agent {
             gateway: GatewayId::new("gw7").unwrap(),
             state_dir: PathBuf::new(),
-            shutdown_timeout: LONG,
+            shutdown_timeout: Duration::from_secs(5),
             meta: Metadata::default(),
         };
         let port = Port::new(&settings, &agent, intake, shutdown.clone()).unwrap();
