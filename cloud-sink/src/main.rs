@@ -1,7 +1,5 @@
 //! `cloud-sink`: arguments in, exit code out.
 
-use std::process::ExitCode;
-
 use clap::Parser;
 use cloud_sink::cli::{self, Cli};
 
@@ -11,21 +9,20 @@ use cloud_sink::cli::{self, Cli};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() {
     let Cli { command } = Cli::parse();
     let result = match cli::stop_on_signals() {
         Ok(stop) => cli::execute(command, stop).await,
         Err(error) => Err(error),
     };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            if tracing::dispatcher::has_been_set() {
-                tracing::error!(error = format!("{error:#}"), "stopped by an error");
-            } else {
-                eprintln!("cloud-sink: {error:#}");
-            }
-            ExitCode::from(cli::exit_code(&error))
+    let code = result.unwrap_or_else(|error| {
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(error = format!("{error:#}"), "stopped by an error");
+        } else {
+            eprintln!("cloud-sink: {error:#}");
         }
-    }
+        cli::exit_code(&error)
+    });
+    // Returning would end the runtime before the tasks that the MongoDB driver leaves behind, which panic then.
+    std::process::exit(code.into());
 }
