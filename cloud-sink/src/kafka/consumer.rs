@@ -276,8 +276,9 @@ impl Poller {
                 Some(Err(error)) => self.failed(error)?,
             }
             if let Some(error) = self.consumer.context().take_failure() {
-                // A pipeline that is ending answers no more.
-                if self.stop.load(Ordering::Acquire) {
+                // A pipeline that is ending answers no more, and says itself why it ends.
+                let is_alone = matches!(error, ConsumerError::Pipeline);
+                if is_alone || self.stop.load(Ordering::Acquire) {
                     break;
                 }
                 return Err(error);

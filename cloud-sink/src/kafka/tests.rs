@@ -307,6 +307,29 @@ async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_come_while_the_pipeline_ends_are_no_failure() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let gate = Arc::new(Gate::new(usize::MAX));
+    let links = Links::new(String::new(), String::new(), None);
+    let ended = CancellationToken::new();
+    let pulse = Pulses::new(Duration::from_secs(60)).watch("kafka");
+    let settings = settings(&cluster.bootstrap_servers());
+    let mut started = Consumer::start(&settings, gate, links, ended.clone(), pulse).unwrap();
+    let taking = timeout(PATIENCE, started.events.recv()).await.unwrap();
+    assert!(matches!(taking, Some(Event::Taking { .. })), "{taking:?}");
+    let Started {
+        consumer,
+        offsets,
+        messages,
+        events,
+    } = started;
+    drop((taking, offsets, messages, events));
+    timeout(PATIENCE, ended.cancelled()).await.unwrap();
+    consumer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_partition_is_not_read_while_others_are() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("readings", 2, 1).unwrap();
