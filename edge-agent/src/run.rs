@@ -20,7 +20,10 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use protocol::Topic;
-use protocol_host::supervisor::{self, Pulses, Silent, Watchdog};
+use protocol_host::{
+    config::document,
+    supervisor::{self, Pulses, Silent, Watchdog},
+};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -53,9 +56,6 @@ pub type Reread = Result<Config, Vec<Problem>>;
 
 /// Of this target no line is held back: somebody has asked, and waits for all of the answer.
 const EVERY: &str = "edge_agent::run::every";
-
-/// Mistakes of a configuration that are told one by one; of more only the number.
-const TOLD: usize = 50;
 
 /// Every part that runs, in the order of a reading's way.
 struct Pipeline {
@@ -369,12 +369,7 @@ fn lanes_to_drain(config: &Config, dir: &Path) -> anyhow::Result<Vec<String>> {
 
 /// Says everything that is wrong with a configuration that was read again.
 fn refuse(problems: &[Problem]) {
-    for problem in problems.iter().take(TOLD) {
-        let file = problem.file.display();
-        let at = problem.at.map(|(line, column)| format!("{line}:{column}"));
-        let (problem, fix) = (&*problem.message, problem.fix.as_deref());
-        error!(target: EVERY, %file, at, problem, fix, "mistake in the configuration");
-    }
+    document::tell(problems);
     let mistakes = problems.len();
     error!(
         target: EVERY,

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use protocol_host::config::document::Problem;
+use protocol_host::config::document::{self, Problem};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::spawn_blocking,
@@ -18,9 +18,6 @@ use crate::config::{Config, Secrets};
 
 /// Of this target no line is held back: somebody has asked, and waits for all of the answer.
 const EVERY: &str = "cloud_sink::cli::hangup::every";
-
-/// Mistakes that are told one by one; of more only the number.
-const TOLD: usize = 50;
 
 /// Answers each SIGHUP in the log, for as long as the process runs; what comes during an answer is one.
 ///
@@ -67,12 +64,7 @@ fn changed(running: &Config, wanted: &Config) -> Vec<&'static str> {
 }
 
 fn refuse(problems: &[Problem]) {
-    for problem in problems.iter().take(TOLD) {
-        let file = problem.file.display();
-        let at = problem.at.map(|(line, column)| format!("{line}:{column}"));
-        let (problem, fix) = (&*problem.message, problem.fix.as_deref());
-        error!(target: EVERY, %file, at, problem, fix, "mistake in the configuration");
-    }
+    document::tell(problems);
     let mistakes = problems.len();
     error!(
         target: EVERY,

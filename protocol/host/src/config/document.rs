@@ -16,6 +16,12 @@ use toml::{
     Spanned,
     de::{DeString, DeTable, DeValue},
 };
+use tracing::error;
+
+/// Of this target no line is held back: somebody has asked, and waits for all of the answer.
+const EVERY: &str = "protocol_host::config::document::every";
+/// Mistakes that are told one by one.
+const TOLD: usize = 50;
 
 /// A mistake in a configuration, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +36,16 @@ pub struct Problem {
     pub fix: Option<String>,
     /// What there should have been, where the rule is one that can be told so; for [`super::schema`].
     pub expected: Option<Box<Expected>>,
+}
+
+/// Tells the first of them in the log, a line each: of a configuration that was read while the process runs.
+pub fn tell(problems: &[Problem]) {
+    for problem in problems.iter().take(TOLD) {
+        let file = problem.file.display();
+        let at = problem.at.map(|(line, column)| format!("{line}:{column}"));
+        let (problem, fix) = (&*problem.message, problem.fix.as_deref());
+        error!(target: EVERY, %file, at, problem, fix, "mistake in the configuration");
+    }
 }
 
 /// What a rule takes, as far as a schema can say it.
