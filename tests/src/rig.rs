@@ -151,6 +151,19 @@ impl Rig {
         self.agent.configure(&self.agent_config(sources))
     }
 
+    /// From its next start the agent looks for Kafka at a port where nobody answers, and gathers a backlog. The
+    /// configuration as it was, to undo that.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn take_kafka_from_agent(&self) -> Result<String> {
+        let config = fs::read_to_string(self.agent.config_file())?;
+        let nowhere = format!("127.0.0.1:{}", crate::port::free()?);
+        self.agent
+            .configure(&config.replace(self.address(Kind::Kafka), &nowhere))?;
+        Ok(config)
+    }
+
     fn agent_config(&self, sources: &str) -> String {
         let Self { name, dir, .. } = self;
         let (kafka, mqtt) = (self.address(Kind::Kafka), self.address(Kind::Mosquitto));

@@ -42,16 +42,14 @@ fn produce_sized(bootstrap: &str, values: std::ops::Range<u32>, bytes: usize) {
 }
 
 fn start(settings: &Settings, gate: &Arc<Gate>) -> Started {
+    start_until(settings, gate, CancellationToken::new())
+}
+
+/// The same, with a word when the thread ends.
+fn start_until(settings: &Settings, gate: &Arc<Gate>, ended: CancellationToken) -> Started {
     let links = Links::new(String::new(), String::new(), None);
     let pulse = Pulses::new(Duration::from_secs(60)).watch("kafka");
-    Consumer::start(
-        settings,
-        gate.clone(),
-        links,
-        CancellationToken::new(),
-        pulse,
-    )
-    .unwrap()
+    Consumer::start(settings, gate.clone(), links, ended, pulse).unwrap()
 }
 
 /// As the pipeline does it: says where the partition goes on.
@@ -287,11 +285,8 @@ async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
     let bootstrap = cluster.bootstrap_servers();
     produce(&bootstrap, 0..1);
     let gate = Arc::new(Gate::new(usize::MAX));
-    let links = Links::new(String::new(), String::new(), None);
     let ended = CancellationToken::new();
-    let pulse = Pulses::new(Duration::from_secs(60)).watch("kafka");
-    let mut started =
-        Consumer::start(&settings(&bootstrap), gate, links, ended.clone(), pulse).unwrap();
+    let mut started = start_until(&settings(&bootstrap), &gate, ended.clone());
     begin(&mut started, None, None).await;
     next(&mut started).await;
     let Started {
@@ -311,11 +306,9 @@ async fn partitions_that_come_while_the_pipeline_ends_are_no_failure() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("readings", 1, 1).unwrap();
     let gate = Arc::new(Gate::new(usize::MAX));
-    let links = Links::new(String::new(), String::new(), None);
     let ended = CancellationToken::new();
-    let pulse = Pulses::new(Duration::from_secs(60)).watch("kafka");
     let settings = settings(&cluster.bootstrap_servers());
-    let mut started = Consumer::start(&settings, gate, links, ended.clone(), pulse).unwrap();
+    let mut started = start_until(&settings, &gate, ended.clone());
     let taking = timeout(PATIENCE, started.events.recv()).await.unwrap();
     assert!(matches!(taking, Some(Event::Taking { .. })), "{taking:?}");
     let Started {

@@ -6,7 +6,6 @@ use anyhow::{Context, Result, ensure};
 use harness::{
     chaos::rot,
     rig::{PATIENCE, Rig, line::Line},
-    service::Kind,
     wait,
 };
 
@@ -173,11 +172,7 @@ mode = "frames"
 fn a_card_cloned_into_two_gateways_costs_nothing_and_the_audit_names_the_fork() -> Result<()> {
     let mut rig = Rig::new(&[])?;
     rig.configure_agent(LINE)?;
-    let config = fs::read_to_string(rig.agent.config_file())?;
-    // A backlog: nobody answers at this port.
-    let nowhere = format!("127.0.0.1:{}", harness::port::free()?);
-    rig.agent
-        .configure(&config.replace(rig.address(Kind::Kafka), &nowhere))?;
+    let config = rig.take_kafka_from_agent()?;
     rig.agent.start()?;
     let mut line = rig.line("line")?;
     send(&mut line, "old", 1, 0..EACH)?;

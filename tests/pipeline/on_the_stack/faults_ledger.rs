@@ -14,7 +14,6 @@ use anyhow::{Context, Result, ensure};
 use harness::{
     process::said,
     rig::{PATIENCE, QUICK_TAKEOVER, Rig, line::Line},
-    service::Kind,
     wait,
 };
 use mongodb::bson::{DateTime, doc};
@@ -62,11 +61,7 @@ fn stored(rig: &Rig) -> Result<BTreeMap<(String, String), u32>> {
 fn a_renamed_gateway_and_the_card_of_a_dead_one_drain_under_their_own_names() -> Result<()> {
     let mut rig = Rig::new(&[])?;
     rig.configure_agent(LINE)?;
-    let config = fs::read_to_string(rig.agent.config_file())?;
-    // A backlog each: nobody answers at this port.
-    let nowhere = format!("127.0.0.1:{}", harness::port::free()?);
-    rig.agent
-        .configure(&config.replace(rig.address(Kind::Kafka), &nowhere))?;
+    let config = rig.take_kafka_from_agent()?;
     let name = |config: &str, name: &str| {
         let [old, new] = [rig.name(), name].map(|name| format!("gateway = \"{name}\""));
         config.replace(&old, &new)
