@@ -1,16 +1,73 @@
 //! `[kafka]`: the client as both daemons have it, and where readings go.
 
 use protocol::Topic;
-use protocol_host::config::kafka::{self, Daemon, Instead};
+use protocol_host::{
+    config::kafka::{self, Client, Daemon, Instead},
+    registry::Language,
+};
 
 use super::{
-    Kafka, Secrets, ValueFormat,
+    Secrets,
     document::{Mistake, Table},
     promises::breaks_promise,
     topics, value,
 };
 
 const DEFAULT_CONTROL_TOPIC: &str = "edge.control.v1";
+
+/// `[kafka]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kafka {
+    /// The cluster and its Schema Registry: `bootstrap`, `properties_file` and `properties`.
+    pub client: Client,
+    /// Where readings go unless a source says otherwise; required.
+    pub topic: Topic,
+    /// Compacted topic for facts; default `edge.control.v1`.
+    pub control_topic: Topic,
+    /// Form of the value where `[[topic]]` says nothing else: `json` (default), `avro`, `json-schema` or
+    /// `postcard`.
+    pub value: ValueFormat,
+}
+
+/// Form of a Kafka value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ValueFormat {
+    /// Readable, for everybody's tools.
+    #[default]
+    Json,
+    /// Compact.
+    Postcard,
+    /// By a schema of the registry's.
+    Avro,
+    /// As `Json`, behind the number of a JSON Schema of the registry's.
+    JsonSchema,
+}
+
+impl ValueFormat {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Json, Self::Avro, Self::JsonSchema, Self::Postcard];
+
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Postcard => "postcard",
+            Self::Avro => "avro",
+            Self::JsonSchema => "json-schema",
+        }
+    }
+
+    /// What the schema is written in, where there is one.
+    #[must_use]
+    pub const fn language(self) -> Option<Language> {
+        match self {
+            Self::Json | Self::Postcard => None,
+            Self::Avro => Some(Language::Avro),
+            Self::JsonSchema => Some(Language::Json),
+        }
+    }
+}
 
 /// The agent, to those who read its client's settings.
 pub const DAEMON: Daemon = Daemon {

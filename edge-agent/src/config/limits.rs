@@ -9,7 +9,7 @@ use toml::Table as Toml;
 use super::{
     Queue, WhenFull,
     document::{Mistake, Table, Value},
-    sections::{check_segments, policies},
+    queue::{check_segments, policies},
     value::{self, show_bytes, show_duration},
 };
 

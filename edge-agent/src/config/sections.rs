@@ -1,4 +1,4 @@
-//! The tables of the file, one function each, and the rules between them.
+//! The file as a whole: its tables in their order, `[agent]` and `[status]`, and the rules between the tables.
 //!
 //! A function returns `None` only when it has noted a problem, and only after it has read every key,
 //! so that each mistake is found whatever else is wrong.
@@ -12,14 +12,12 @@ use std::{
 use protocol::{GatewayId, Metadata};
 
 use super::{
-    Agent, Config, ModbusTcp, Mqtt, Queue, Secrets, Serial, Status, WhenFull,
+    Agent, Config, ModbusTcp, Mqtt, Queue, Secrets, Serial, Status,
     document::{Document, Mistake, Table},
-    kafka, process,
+    kafka, process, queue,
     sources::Sources,
     topics, value,
 };
-
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads the whole file; a configuration only when nothing is wrong.
 pub fn read(doc: &Document<'_>, secrets: Secrets) -> Option<Config> {
@@ -34,7 +32,7 @@ fn read_root(root: &Table<'_, '_>, secrets: Secrets) -> Option<Config> {
         .map(|table| agent(&table));
     let queue = root
         .table("queue")
-        .map_or_else(Queue::default, |table| queue(&table));
+        .map_or_else(Queue::default, |table| queue::read(&table));
     let kafka = root
         .section("kafka", "topic = \"telemetry.readings.v1\"")
         .map(|table| kafka::read(&table, secrets));
@@ -128,82 +126,6 @@ fn agent(table: &Table<'_, '_>) -> Option<Agent> {
         shutdown_timeout,
         meta,
     })
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self {
-            max_bytes: 2 << 30,
-            max_age: 30 * DAY,
-            min_free_bytes: 64 << 20,
-            when_full: WhenFull::DropOldest,
-            commit_every: Duration::from_millis(100),
-            segment_bytes: 8 << 20,
-            segment_age: Duration::from_secs(3600),
-        }
-    }
-}
-
-fn queue(table: &Table<'_, '_>) -> Queue {
-    let default = Queue::default();
-    let second = Duration::from_secs(1);
-    let queue = Queue {
-        max_bytes: table.or(
-            "max_bytes",
-            default.max_bytes,
-            value::bytes(1 << 20..=1 << 42),
-        ),
-        max_age: table.or(
-            "max_age",
-            default.max_age,
-            value::duration(second..=3650 * DAY),
-        ),
-        min_free_bytes: table.or(
-            "min_free_bytes",
-            default.min_free_bytes,
-            value::bytes(0..=1 << 40),
-        ),
-        when_full: table.or("when_full", default.when_full, value::one_of(policies())),
-        commit_every: table.or(
-            "commit_every",
-            default.commit_every,
-            value::duration(Duration::from_millis(1)..=10 * second),
-        ),
-        segment_bytes: table.or(
-            "segment_bytes",
-            default.segment_bytes,
-            value::bytes(1 << 16..=1 << 28),
-        ),
-        segment_age: table.or(
-            "segment_age",
-            default.segment_age,
-            value::duration(second..=30 * DAY),
-        ),
-    };
-    check_segments(table, queue.max_bytes, queue.segment_bytes);
-    queue
-}
-
-/// Words of `when_full`.
-pub fn policies() -> [(&'static str, WhenFull); 3] {
-    WhenFull::ALL.map(|policy| (policy.as_str(), policy))
-}
-
-/// Whole segments are dropped: with fewer than four, "full" would throw away most of the queue. However small
-/// it is set, a segment takes 1 MiB: what is remembered of the sources goes into each.
-pub fn check_segments(table: &Table<'_, '_>, max_bytes: u64, segment_bytes: u64) {
-    let segment = segment_bytes.max(1 << 20);
-    if max_bytes / 4 < segment {
-        let least = value::show_bytes(segment * 4);
-        let message = format!("must hold at least four segments, {least}");
-        let key = table.named("max_bytes");
-        let fix = if segment_bytes > 1 << 20 {
-            format!("raise {key} or lower queue.segment_bytes")
-        } else {
-            format!("raise {key}")
-        };
-        table.wrong("max_bytes", Mistake::fix(message, fix));
-    }
 }
 
 impl Default for Status {

@@ -2,14 +2,39 @@
 
 use std::collections::BTreeSet;
 
-use protocol::Topic;
+use protocol::{Topic, schema::Declaration};
 use protocol_host::config::{fields, registry};
 
 use super::{
-    Kafka, Queue, Schemas, Secrets, TopicSettings, ValueFormat,
+    Bounds, Kafka, Limits, Queue, Secrets, ValueFormat,
     document::{Mistake, Table, nearest},
     limits, value,
 };
+
+/// How schemas come into the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Schemas {
+    /// The agent registers what it needs; default false: `cloud-sink schema register` does.
+    pub auto_register: bool,
+    /// Readings are written by the newest schema of the subject, whatever `fields` says; default false.
+    pub use_latest: bool,
+}
+
+/// One of `[[topic]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicSettings {
+    /// One of the topics of this file; required, unique.
+    pub name: Topic,
+    /// Form of its values; default `kafka.value`.
+    pub value: Option<ValueFormat>,
+    /// What its readings are declared to have, in this file or one of its own; default nothing. What is not
+    /// declared is sent as well.
+    pub fields: Declaration,
+    /// Bounds of its lane.
+    pub bounds: Bounds,
+    /// What holds its lane back.
+    pub limits: Limits,
+}
 
 /// Reads `[registry]`: what both daemons have there into `kafka`, the rest is the agent's.
 pub fn registry(root: &Table<'_, '_>, kafka: Option<&mut Kafka>, secrets: Secrets) -> Schemas {
