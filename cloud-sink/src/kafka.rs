@@ -37,7 +37,7 @@ pub use scan::scan;
 pub use topics::{Retentions, Topics};
 
 use crate::{
-    checkpoint::Taken,
+    checkpoint::{Gap, Taken},
     message::{Message, Partition},
 };
 
@@ -71,25 +71,36 @@ pub enum Event {
         /// Dropped or sent to when everything of them is finished or discarded.
         done: SyncSender<()>,
     },
-    /// Offsets `from..to` are gone from the topic before they were read, or the topic was made anew
-    /// (`to` below `from`; then an assignment follows); consumption goes on at `to`.
-    Gap {
+    /// The topic was made anew; an assignment that begins at the gap's `to` follows.
+    Remade {
         /// Where.
         partition: Partition,
-        /// The next offset that should have been read.
-        from: i64,
-        /// The earliest there is.
-        to: i64,
+        /// From the old life to the new one.
+        gap: Gap,
     },
 }
 
-/// A record with the stamp of the assignment it was read in.
+/// What was read of a partition, in the order of its offsets, with the stamp of the assignment it was read in:
+/// compared with [`Event::Assigned`], older than its partition's is stale.
 #[derive(Debug)]
-pub struct Delivered {
-    /// Compared with [`Event::Assigned`]: older than its partition's is stale.
-    pub generation: u64,
-    /// The record.
-    pub message: Message,
+pub enum Delivered {
+    /// A record.
+    Record {
+        /// The stamp.
+        generation: u64,
+        /// The record.
+        message: Message,
+    },
+    /// Offsets that were gone before they were read. No [`Event`], for the loop looks for those first: ahead of
+    /// the records before it, a gap would make them look as if they had been read already.
+    Gap {
+        /// The stamp.
+        generation: u64,
+        /// Where.
+        partition: Partition,
+        /// What is passed over.
+        gap: Gap,
+    },
 }
 
 /// Bounds what is in memory between Kafka and MongoDB, in bytes, and holds Kafka back on demand.

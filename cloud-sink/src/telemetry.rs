@@ -15,8 +15,9 @@ use std::{
 use tracing::{error, info, warn};
 
 use crate::{
-    coverage::Missing, dead_letter::DeadLetter, decode::Reason, kafka::DeadLetterError,
-    latency::Latencies, message::Partition, store::readings::Entry, unread::Unread,
+    checkpoint::Gap, coverage::Missing, dead_letter::DeadLetter, decode::Reason,
+    kafka::DeadLetterError, latency::Latencies, message::Partition, store::readings::Entry,
+    unread::Unread,
 };
 
 pub use report::{report, watch_retention};
@@ -130,14 +131,15 @@ impl Telemetry {
     }
 
     /// Records were gone before they were read, or the topic was made anew.
-    pub fn gap(&self, partition: &Partition, from: i64, to: i64) {
+    pub fn gap(&self, partition: &Partition, gap: Gap) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
         let Partition { topic, number } = partition;
-        if from < to {
+        let Gap { from, to } = gap;
+        if gap.is_new_life() {
+            error!(%topic, partition = number, expected = from, earliest = to, "topic was made anew, reading it from its start");
+        } else {
             let missing = format_args!("{from}..{}", to - 1);
             error!(%topic, partition = number, %missing, n = to - from, "records gone before they were read");
-        } else {
-            error!(%topic, partition = number, expected = from, earliest = to, "topic was made anew, reading it from its start");
         }
     }
 

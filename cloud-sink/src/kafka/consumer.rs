@@ -23,6 +23,7 @@ use tracing::{debug, error, warn};
 
 use super::{Delivered, Event, Gate, Settings, consumer_config, rebalance::Context};
 use crate::{
+    checkpoint::Gap,
     link::{LinkKind, LinkState, Links},
     message::{Coordinates, Message, Partition},
 };
@@ -264,7 +265,7 @@ impl Poller {
                     let message = self.copy(&record);
                     self.gate.add(message.size());
                     let generation = self.consumer.context().generation();
-                    let delivered = Delivered {
+                    let delivered = Delivered::Record {
                         generation,
                         message,
                     };
@@ -454,8 +455,15 @@ impl Poller {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(to))?;
         self.consumer.incremental_unassign(&list)?;
-        // Before the first record of the new place, so that its offset is not taken for an old one.
-        self.consumer.context().restarted(partition, from, to);
+        // After what was read before the gap, and before the first record behind it. Without a pipeline whoever
+        // takes the partition next finds the same gap.
+        let gap = Delivered::Gap {
+            generation: self.consumer.context().generation(),
+            partition: partition.clone(),
+            gap: Gap { from, to },
+        };
+        drop(self.messages.send(gap));
+        self.consumer.context().restarted(partition, to);
         self.consumer.incremental_assign(&list)?;
         if self.paused {
             self.consumer.pause(&list)?;

@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use super::{ConsumerError, Event, Gate, Quiet, Settings, marks};
 use crate::{
-    checkpoint::{Gap, Taken},
+    checkpoint::Taken,
     link::{LinkKind, LinkState, Links},
     message::Partition,
 };
@@ -117,12 +117,7 @@ impl Context {
 
     /// Consumption goes on behind a gap. What was read before it is still in flight and counts: nobody can
     /// read it again.
-    pub(super) fn restarted(&self, partition: &Partition, from: i64, to: i64) {
-        self.send(Event::Gap {
-            partition: partition.clone(),
-            from,
-            to,
-        });
+    pub(super) fn restarted(&self, partition: &Partition, to: i64) {
         // Offsets go on growing, so what is in flight still counts. The new generation only says that the
         // partition has to be paused again if it was.
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -200,14 +195,13 @@ impl Context {
                 partition, next, ..
             } = taken;
             match remade.get(&partition) {
-                Some(&Gap { from, to }) => {
-                    let gap = Event::Gap {
+                Some(&gap) => {
+                    let remade = Event::Remade {
                         partition: partition.clone(),
-                        from,
-                        to,
+                        gap,
                     };
-                    self.send(gap);
-                    (partition, Some(to))
+                    self.send(remade);
+                    (partition, Some(gap.to))
                 }
                 None => (partition, next),
             }

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use super::{Destination, Pipeline, job::Job};
 use crate::{
+    checkpoint::Gap,
     clock,
     conservation::Settled,
     dead_letter::DeadLetter,
     decode::{self, Reason, Undecodable},
     kafka::Delivered,
-    message::Message,
+    message::{Message, Partition},
     store::{facts::FactEntry, readings::Entry},
 };
 
@@ -24,10 +25,17 @@ impl Pipeline {
     }
 
     fn take(&mut self, delivered: Delivered) {
-        let Delivered {
-            generation,
-            message,
-        } = delivered;
+        let (generation, message) = match delivered {
+            Delivered::Record {
+                generation,
+                message,
+            } => (generation, message),
+            Delivered::Gap {
+                generation,
+                partition,
+                gap,
+            } => return self.pass(&partition, gap, generation),
+        };
         if !self.assignments.take(&message.at, generation) {
             // Of a partition that went, or read twice: nothing of it was counted.
             self.ends.gate.release(message.size());
@@ -64,6 +72,18 @@ impl Pipeline {
                 self.bury(message, generation, cause);
             }
         }
+    }
+
+    /// Everything of the partition before the gap was taken; what is in it, nobody can take.
+    fn pass(&mut self, partition: &Partition, gap: Gap, generation: u64) {
+        if !self.assignments.is_current(partition, generation) {
+            // Whoever takes it next finds the same gap.
+            return;
+        }
+        self.telemetry.gap(partition, gap);
+        // Before the offset moves: the checkpoint that passes the gap carries its incident.
+        self.checkpoints.gap(partition, gap);
+        self.assignments.skip(partition, gap.to);
     }
 
     /// Reads a record, by its schema where it names one.

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{Destination, Pipeline, job::Job};
 use crate::{
-    checkpoint::{Gap, Progress, Taken, Written},
+    checkpoint::{Progress, Taken, Written},
     kafka::Event,
     lease::LEASE,
     message::Partition,
@@ -68,18 +68,9 @@ impl Pipeline {
                 let lag = self.ends.gate.lag();
                 self.telemetry.ready(self.assignments.len(), lag);
             }
-            Event::Gap {
-                partition,
-                from,
-                to,
-            } => {
-                self.telemetry.gap(&partition, from, to);
-                let gap = Gap { from, to };
-                // Before the offset moves: the checkpoint that passes the gap carries its incident.
+            Event::Remade { partition, gap } => {
+                self.telemetry.gap(&partition, gap);
                 self.checkpoints.gap(&partition, gap);
-                if !gap.is_new_life() {
-                    self.assignments.skip(&partition, to);
-                }
             }
             Event::Revoked {
                 partitions,

@@ -59,7 +59,9 @@ impl Writer {
         }
     }
 
-    /// Drops the oldest sealed segment that nobody reads, if `which` agrees.
+    /// Drops the oldest sealed segment that nobody reads, if `which` agrees. The one behind a sick segment stays
+    /// as long as that: it says where the sick one ends, and a start would take what a failed commit left behind
+    /// there for readings.
     pub(super) fn drop_segment(
         &mut self,
         reason: LossReason,
@@ -70,11 +72,15 @@ impl Writer {
             let mut state = self.lane.state();
             let newest = state.segments.keys().next_back().copied();
             let held = state.held;
+            let mut is_end_of_sick = false;
             let victim = state
                 .segments
                 .iter()
                 .find(|&(&number, info)| {
+                    let is_sick = matches!(info.life, Life::Sick(_));
+                    let is_end = std::mem::replace(&mut is_end_of_sick, is_sick);
                     Some(number) != newest
+                        && !is_end
                         && matches!(info.life, Life::Sealed | Life::Sick(_))
                         && held.is_none_or(|(from, to)| number < from || number > to)
                         && which(&info.summary)

@@ -79,11 +79,14 @@ pub(super) fn survey(
                 files::probe(path).map_err(io)?;
                 tracing::error!(segment = %dir.display(), reason, "queue segment quarantined");
                 survey.end_unknown |= Some(number) == newest && sealed.is_none();
+                // It is gone, but where the one before it ends is still known.
+                limit = sealed.as_ref().map_or(limit, |sealed| sealed.first_block);
                 survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));
                 files::quarantine_dir(&dir).map_err(io)?;
             }
             Ok(scanned) if scanned.summary.runs.is_empty() => {
                 drop(scanned);
+                limit = sealed.as_ref().map_or(limit, |sealed| sealed.first_block);
                 survey.gone.extend(sealed.into_iter().flat_map(|s| s.runs));
                 files::remove_dir(&dir).map_err(io)?;
             }

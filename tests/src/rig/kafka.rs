@@ -10,8 +10,8 @@ use protocol::{Record, control::Fact};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{
-        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
-        TopicReplication,
+        AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic,
+        ResourceSpecifier, TopicReplication,
     },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
@@ -180,14 +180,16 @@ impl Kafka {
         Ok(())
     }
 
-    /// Gives a topic these settings; its others go back to their defaults.
+    /// Gives a topic these settings; its others go back to their defaults. Returns once the broker goes by them:
+    /// the controller confirms a change before that.
     ///
     /// # Errors
     /// Kafka refuses.
     pub fn configure(&self, topic: &str, settings: &[(&str, &str)]) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.config().create()?;
         let options = AdminOptions::new().operation_timeout(Some(WITHIN));
-        let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        let resource = ResourceSpecifier::Topic(topic);
+        let mut change = AlterConfig::new(resource);
         for (name, value) in settings {
             change = change.set(name, value);
         }
@@ -197,7 +199,16 @@ impl Kafka {
         for result in runtime.block_on(admin.alter_configs([&change], &options))? {
             result.map_err(|(_, error)| anyhow::anyhow!("configure {topic}: {error}"))?;
         }
-        Ok(())
+        let wanted: BTreeMap<_, _> = settings.iter().copied().collect();
+        crate::wait::until_true("a changed topic", WITHIN, || {
+            let mut found = runtime.block_on(admin.describe_configs([&resource], &options))?;
+            let found = found.pop().context("no answer")?;
+            let entries = found.map_err(|error| anyhow::anyhow!("describe {topic}: {error}"))?;
+            let set = entries.entries.iter();
+            let set = set.filter(|entry| entry.source == ConfigSource::DynamicTopic);
+            let set = set.filter_map(|entry| Some((&*entry.name, entry.value.as_deref()?)));
+            Ok(set.collect::<BTreeMap<_, _>>() == wanted)
+        })
     }
 
     /// Gives a topic more partitions, so many in all.

@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, collections::BTreeSet, fs, io, os::unix::fs::FileExt, rc::Rc};
 
+use protocol::control::LossReason;
+
 use super::*;
 
 pub(super) fn failing(name: &'static str, times: u32) {
@@ -112,6 +114,49 @@ fn other_readings_after_a_failed_commit_never_get_its_identities() {
         );
         assert!(losses(rig).is_empty());
     }
+}
+
+/// A segment that failed ends where the next one begins. When that next one goes first, nothing says so any more.
+#[test]
+fn what_a_failed_commit_left_is_no_reading_though_the_segment_behind_it_is_to_be_dropped() {
+    let mut rig = Rig::new(settings());
+    rig.store(0..3);
+    assert_eq!(values(&rig.next(1)), [0], "the first segment is being read");
+    failing("append: durable", 1);
+    assert!(rig.commit(&[plain(3)]).is_err());
+    fault::set(None);
+    for values in [10..12, 20..22, 30..32] {
+        rig.store(values);
+        rig.writer().rotate();
+        rig.settle();
+    }
+    let mut dropped = 0;
+    while rig
+        .writer()
+        .drop_segment(LossReason::DropOldest, at(0), |_| true)
+        .unwrap()
+    {
+        dropped += 1;
+    }
+    assert_eq!(dropped, 1);
+    let mut killed = rig.killed();
+    assert_eq!(values(&killed.drain()), [0, 1, 2, 10, 11, 30, 31]);
+}
+
+#[test]
+fn what_a_failed_commit_left_is_no_reading_though_the_segment_behind_it_is_damaged() {
+    let mut rig = Rig::new(settings());
+    rig.store(0..3);
+    failing("append: durable", 1);
+    assert!(rig.commit(&[plain(3)]).is_err());
+    fault::set(None);
+    rig.store(10..12);
+    rig.writer().rotate();
+    rig.settle();
+    fs::write(segments(&rig)[1].join("db"), b"").unwrap();
+    let mut killed = rig.killed();
+    assert_eq!(values(&killed.drain()), [0, 1, 2]);
+    assert_eq!(losses(&killed).len(), 1);
 }
 
 /// Kills the process at every step of a life with commits, seals, reclaims and a failed commit, and
