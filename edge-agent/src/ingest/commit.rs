@@ -93,10 +93,11 @@ impl Lane {
                     if self.commit(&mut group, stop)?.is_break() {
                         break;
                     }
-                    batch.clear();
+                    batch.clear(now);
                 }
                 Next::Idle if closed => break,
                 Next::Idle => outside = self.wait(tick - now, &mut closed),
+                Next::Rest(until) => thread::sleep(until - now),
                 Next::Until(due) => outside = self.wait(due.min(tick) - now, &mut closed),
             }
         }

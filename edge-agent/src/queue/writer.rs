@@ -229,10 +229,10 @@ impl Writer {
         self.rotate_if_due();
         let (epoch, first) = self.numbers(fresh)?;
         let blocks = block::encode(epoch, first, now.wall, now.synced, fresh);
-        let numbered: Vec<(u64, Vec<u8>)> = (self.next_block..)
-            .zip(&blocks)
-            .map(|(number, (_, bytes))| (number, bytes.clone()))
-            .collect();
+        let (headers, numbered): (Vec<_>, Vec<_>) = (self.next_block..)
+            .zip(blocks)
+            .map(|(number, (header, bytes))| (header, (number, bytes)))
+            .unzip();
         let noted = plan.staged.noted();
         let notes = self.untold.notes(&self.memory, self.next_block, noted);
         let written = match self.append(&notes, &numbered) {
@@ -247,7 +247,7 @@ impl Writer {
         };
         let count = fresh.len() as u64;
         self.take_numbers(count);
-        self.publish(epoch, first + count - 1, count, &numbered, &blocks, written);
+        self.publish(epoch, first + count - 1, count, &headers, written);
         if self.head_synced.elapsed() >= HEAD_EVERY
             && let Err(error) = self.sync_head()
         {
@@ -263,12 +263,11 @@ impl Writer {
         epoch: Epoch,
         last: u64,
         count: u64,
-        numbered: &[(u64, Vec<u8>)],
-        blocks: &[(block::Header, Vec<u8>)],
+        headers: &[block::Header],
         written: u64,
     ) {
         let first_block = self.next_block;
-        self.next_block += blocks.len() as u64;
+        self.next_block += headers.len() as u64;
         let Some(active) = &mut self.active else {
             return;
         };
@@ -281,8 +280,8 @@ impl Writer {
             bytes: 0,
             life: Life::Active(Arc::clone(&active.segment)),
         });
-        for ((number, _), (header, _)) in numbered.iter().zip(blocks) {
-            info.summary.add(*number, header);
+        for (number, header) in (first_block..).zip(headers) {
+            info.summary.add(number, header);
         }
         info.remaining += count;
         info.bytes = active.segment.bytes();

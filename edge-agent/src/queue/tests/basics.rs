@@ -76,13 +76,13 @@ fn segments_are_sealed_by_size_and_reclaimed_when_read() {
         ..settings()
     });
     for start in 0..20 {
-        let batch: Vec<_> = (start * 200..(start + 1) * 200).map(plain).collect();
+        let batch: Vec<_> = (start * 400..(start + 1) * 400).map(plain).collect();
         rig.commit(&batch).unwrap();
     }
     rig.settle();
     let before = rig.lane.stat();
     assert!(before.segments > 3, "{before:?}");
-    assert_eq!(values(&rig.drain()), (0..4000).collect::<Vec<_>>());
+    assert_eq!(values(&rig.drain()), (0..8000).collect::<Vec<_>>());
     let after = rig.lane.stat();
     assert_eq!(after.segments, 1, "the newest stays, for what it remembers");
     let left = std::fs::read_dir(rig.lane_dir().join("segments")).unwrap();

@@ -38,6 +38,34 @@ fn numbers(segment: &Segment) -> Vec<u64> {
 }
 
 #[test]
+fn a_block_goes_to_the_disk_once() {
+    // Of one, some and many at a time, beside notes and behind what is inherited.
+    for size in [1, 3, 19, 70] {
+        let temp = temp_dir();
+        let segment = Segment::create(&temp.path().join("00000001")).unwrap();
+        let carry = vec![vec![7; BLOCK_BYTES]; 8];
+        let mut first = 1;
+        while first <= 700 {
+            let carry = if first == 1 { carry.as_slice() } else { &[] };
+            let some = blocks(first..first + size);
+            segment.append(carry, &[vec![1; 40]], &some).unwrap();
+            first += size;
+        }
+        let block_bytes = (first - 1) * BLOCK_BYTES as u64;
+        let written = segment.bytes();
+        assert!(written > block_bytes && written < block_bytes * 5 / 4, "{size}: {written}");
+        let found = segment.blocks(0, u64::MAX, usize::MAX).unwrap();
+        assert_eq!(found, blocks(1..first));
+        assert_eq!(segment.carry().unwrap(), carry);
+        drop(segment);
+        let segment = Segment::open_from_log(&temp.path().join("00000001")).unwrap();
+        assert_eq!(segment.blocks(0, u64::MAX, usize::MAX).unwrap(), found);
+        assert_eq!(segment.blocks(first - 1, u64::MAX, 9).unwrap(), found[found.len() - 1..]);
+        assert_eq!(segment.blocks(first, u64::MAX, 9).unwrap(), []);
+    }
+}
+
+#[test]
 fn what_the_store_overwrote_after_a_failed_read_is_put_back() {
     let temp = temp_dir();
     let dir = temp.path().join("00000001");
