@@ -56,6 +56,8 @@ const HANDFUL: usize = 500;
 const IDLE: Duration = Duration::from_millis(250);
 /// Between two tries while the disk takes nothing.
 const DISK_RETRY: Duration = Duration::from_millis(500);
+/// An uplink that settles nothing for so long stands still.
+const STILL: Duration = Duration::from_secs(5);
 /// Shortest and longest look for reports while nothing new comes.
 const NAP: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
@@ -139,6 +141,7 @@ pub fn start(
         links: around.links.clone(),
         quarantine: around.quarantine.clone(),
         nap: NAP.0,
+        moved: Instant::now(),
         pulse: around.pulses.watch(format!("forward {}", queue.name())),
     };
     Stage::spawn(&format!("forward {}", queue.name()), move |stop| {
@@ -154,6 +157,8 @@ struct Lane {
     links: Links,
     quarantine: Quarantine,
     nap: Duration,
+    /// When something was settled or taken, last.
+    moved: Instant,
     pulse: Pulse,
 }
 
@@ -177,6 +182,7 @@ impl Lane {
         match self.uplink.turn() {
             Order::Acknowledge { count, offsets } => {
                 self.nap = NAP.0;
+                self.moved = Instant::now();
                 let now = self.clock.now().queue();
                 let moved = self.reader.acknowledge(count, &offsets, now);
                 if let Err(error) = moved {
@@ -190,7 +196,12 @@ impl Lane {
                 }
                 self.reader.rewind();
             }
-            Order::Wait => self.uplink.wait(NAP.1),
+            Order::Wait => {
+                if self.moved.elapsed() >= STILL {
+                    self.reader.rest();
+                }
+                self.uplink.wait(NAP.1);
+            }
             Order::Held => {
                 // What was handed out and not sent goes back: while a lane is held back for hours its oldest
                 // readings must be free to grow too old, or to give way when the disk is full.
@@ -219,6 +230,7 @@ impl Lane {
                     return Ok(self.rest(stop));
                 }
                 self.nap = NAP.0;
+                self.moved = Instant::now();
                 self.uplink.take(entries);
             }
         }

@@ -5,6 +5,10 @@
 //! topic. Then everything unsettled is handed out again from the queue, to a new producer, in the old
 //! order. So order holds across every failure, and the only price is records that come twice.
 //!
+//! **A producer has to bring one record through before it gets many.** librdkafka keeps each record with its
+//! headers, ten times in small pieces, for as long as no broker answers: what a dead broker is given is memory,
+//! and helps nobody.
+//!
 //! What a failure means for the time after:
 //!
 //! | [`Failure`] | then |
@@ -24,6 +28,8 @@ use super::failure::Failure;
 
 /// Most records under way.
 pub const MAX_RECORDS: usize = 4000;
+/// Most records under way before a producer has brought one through.
+pub const TRIAL_RECORDS: usize = 250;
 /// No more records are sent while this many bytes are under way.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// librdkafka's default for `batch.size`.
@@ -70,6 +76,8 @@ pub struct Window {
     first: usize,
     bytes: usize,
     pace: Pace,
+    /// This producer has brought a record through.
+    proven: bool,
     full_batch_bytes: usize,
     failure: Option<Failure>,
     /// Until when a failure may wait for its cause.
@@ -102,6 +110,7 @@ impl Window {
             first: 0,
             bytes: 0,
             pace: Pace::Batches(full_batch_bytes),
+            proven: false,
             full_batch_bytes,
             failure: None,
             grace: None,
@@ -164,6 +173,7 @@ impl Window {
         self.records.clear();
         self.bytes = 0;
         self.first = 0;
+        self.proven = false;
     }
 
     /// What to do at `now`. Each call settles what it returns.
@@ -199,6 +209,7 @@ impl Window {
         let limit = match self.pace {
             _ if self.failure.is_some() || self.hold.is_some() => 0,
             _ if self.bytes >= MAX_BYTES => 0,
+            Pace::Batches(_) if !self.proven => TRIAL_RECORDS,
             Pace::Batches(_) => MAX_RECORDS,
             Pace::Singly { .. } => 1,
         };
@@ -224,6 +235,7 @@ impl Window {
             return None;
         }
         self.first = self.first.wrapping_add(count);
+        self.proven = true;
         self.failures = 0;
         self.pass(count);
         Some(Next::Acknowledge { count, offsets })

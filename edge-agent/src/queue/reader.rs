@@ -363,6 +363,12 @@ impl Reader {
         self.lane.state().held = from.zip(to);
     }
 
+    /// Closes the sealed segment that is read. Nothing is lost by it: the next [`Reader::next`] opens it again.
+    /// Open, it costs as much memory as it has bytes; so this is for an uplink that stands still.
+    pub fn rest(&mut self) {
+        self.open = None;
+    }
+
     /// Hands out again everything that is not forgotten: after a fatal producer error.
     pub fn rewind(&mut self) {
         self.handed.clear();

@@ -8,6 +8,7 @@ mod live;
 mod queue;
 mod serial;
 mod sink;
+mod small_box;
 mod wire;
 
 use anyhow::{Result, ensure};
@@ -55,6 +56,11 @@ pub const ALL: &[Row] = &[
         name: "backlog-rss",
         what: "memory with a backlog and a dead broker / without a backlog",
         run: backlog::backlog_rss,
+    },
+    Row {
+        name: "small-box",
+        what: "48 MB, a full queue and a dead broker (--full: 2 GiB, an hour): memory, and whether it lives",
+        run: small_box::small_box,
     },
     Row {
         name: "restart",

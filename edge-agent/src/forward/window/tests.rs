@@ -24,6 +24,13 @@ fn send(window: &mut Window, records: usize, bytes: usize) -> Vec<usize> {
         .collect()
 }
 
+/// Brings one record through.
+fn prove(window: &mut Window, now: Instant) {
+    let tickets = send(window, 1, 1);
+    window.delivered(tickets[0], 0, 0);
+    assert_eq!(window.next(now), acknowledge(1, &[(0, 0)]));
+}
+
 #[test]
 fn only_the_contiguous_prefix_is_acknowledged_with_the_highest_offset_per_partition() {
     let now = Instant::now();
@@ -51,7 +58,7 @@ fn only_the_contiguous_prefix_is_acknowledged_with_the_highest_offset_per_partit
         }
         let expected = match expected {
             Some((count, offsets)) => acknowledge(count, &offsets),
-            None => Next::Send(MAX_RECORDS - 3),
+            None => Next::Send(TRIAL_RECORDS - 3),
         };
         assert_eq!(window.next(now), expected, "{delivered:?}");
         if let Some((ticket, partition, offset)) = then {
@@ -78,12 +85,34 @@ fn tickets_may_wrap_around() {
 fn what_is_under_way_is_bounded_in_records_and_bytes() {
     let now = Instant::now();
     let mut window = Window::new(FULL_BATCH_BYTES);
+    prove(&mut window, now);
     assert_eq!(window.next(now), Next::Send(MAX_RECORDS));
     send(&mut window, MAX_RECORDS, 1);
     assert_eq!(window.next(now), Next::Full);
     let mut window = Window::new(FULL_BATCH_BYTES);
     send(&mut window, 1, MAX_BYTES);
     assert_eq!(window.next(now), Next::Full);
+}
+
+#[test]
+fn a_producer_gets_many_records_only_once_it_has_brought_one_through() {
+    let now = Instant::now();
+    let mut window = Window::new(FULL_BATCH_BYTES);
+    assert_eq!(window.next(now), Next::Send(TRIAL_RECORDS));
+    let tickets = send(&mut window, TRIAL_RECORDS, 100);
+    // However long: a broker that is dead is given no more.
+    let later = now + Duration::from_secs(3600);
+    assert_eq!(window.next(later), Next::Full);
+    window.delivered(tickets[0], 0, 7);
+    assert_eq!(window.next(later), acknowledge(1, &[(0, 7)]));
+    let room = MAX_RECORDS - TRIAL_RECORDS + 1;
+    assert_eq!(window.next(later), Next::Send(room));
+    // The next producer has not.
+    window.failed(Failure::Broken);
+    assert_eq!(window.next(later), restart(Failure::Broken));
+    window.restarted();
+    let later = later + BROKEN.1;
+    assert_eq!(window.next(later), Next::Send(TRIAL_RECORDS));
 }
 
 #[test]

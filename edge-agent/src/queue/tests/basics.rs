@@ -124,6 +124,26 @@ fn rewind_hands_out_again_what_is_not_acknowledged() {
 }
 
 #[test]
+fn a_rest_closes_the_segment_that_is_read_and_costs_nothing() {
+    let mut rig = Rig::new(settings());
+    let batch: Vec<_> = (0..2000).map(plain).collect();
+    rig.commit(&batch).unwrap();
+    let mut rig = rig.restarted();
+    rig.reader.rest();
+    let mut entries = rig.next(10);
+    assert!(rig.reader.open.is_some());
+    rig.reader.rest();
+    assert!(rig.reader.open.is_none());
+    rig.acknowledge(4);
+    // Once in the middle of what was read ahead, once before the next blocks.
+    entries.extend(rig.next(1000));
+    rig.reader.rest();
+    entries.extend(rig.next(2000));
+    assert_eq!(values(&entries), (0..2000).collect::<Vec<_>>());
+    assert!(rig.reader.open.is_some());
+}
+
+#[test]
 fn a_look_from_outside_sees_what_waits_and_disturbs_nothing() {
     let mut rig = Rig::new(config::Queue {
         segment_bytes: 32 << 10,

@@ -87,13 +87,24 @@ pub fn messages(topic: &str, from: u64, count: u64) -> Result<Vec<Message>> {
 
 /// Fills the lane `topic` in `dir` with readings `0..count`, and leaves it as a process does that ends.
 pub fn fill(dir: &Path, gateway: &str, topic: &str, count: u64) -> Result<()> {
+    fill_within(dir, gateway, topic, count, &settings())
+}
+
+/// The same with other settings: what does not fit below their bound goes, oldest first.
+pub fn fill_within(
+    dir: &Path,
+    gateway: &str,
+    topic: &str,
+    count: u64,
+    settings: &config::Queue,
+) -> Result<()> {
     fs::create_dir_all(dir)?;
     let (
         Opened {
             mut writer, reader, ..
         },
         conservation,
-    ) = open(dir, gateway, topic, &settings())?;
+    ) = open(dir, gateway, topic, settings)?;
     drop(reader);
     let mut from = 0;
     while from < count {
