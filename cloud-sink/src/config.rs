@@ -201,9 +201,9 @@ pub struct Batch {
     pub max_records: usize,
     /// Most bytes of an insert; default 4 MiB.
     pub max_bytes: usize,
-    /// Longest wait of a record for company; default 200 ms.
+    /// Longest wait of a record for company while a write is free; default 10 ms.
     pub max_wait: Duration,
-    /// Most bytes between Kafka and MongoDB, beside librdkafka's own; default 16 MiB. A record counts for
+    /// Most bytes between Kafka and MongoDB, beside librdkafka's own; default 8 MiB. A record counts for
     /// about three times what it is in Kafka.
     pub max_in_flight: usize,
 }

@@ -288,8 +288,8 @@ fn consumer_config(properties: &BTreeMap<String, String>, group: &str) -> Client
         .set("heartbeat.interval.ms", "1000")
         // What is fetched ahead, and what one answer may add to it: memory, beside the gate's. An answer
         // counts as it was sent: with zstd it becomes ten times as large here.
-        .set("queued.max.messages.kbytes", "4096")
-        .set("fetch.message.max.bytes", "131072")
+        .set("queued.max.messages.kbytes", "1024")
+        .set("fetch.message.max.bytes", "65536")
         // Not less: librdkafka refuses a `message.max.bytes` of the user's above it.
         .set("fetch.max.bytes", "4194304")
         // With enough fetched ahead a partition waits for so long, a second by default: at full rate that is

@@ -8,7 +8,9 @@ use cloud_sink::cli::{self, Cli};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
+/// The loop runs on the first thread; one more carries what runs beside it, and that takes half of what the loop
+/// does. Each further one keeps memory of its own for what the others allocate, and a machine may have dozens.
+#[tokio::main(worker_threads = 1)]
 async fn main() {
     let Cli { command } = Cli::parse();
     let result = match cli::stop_on_signals() {

@@ -3,7 +3,7 @@
 //! Key, value and headers are kept as they came, in one allocation: a record that turns out to be bad
 //! only at MongoDB must still reach the dead-letter topic byte for byte.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use protocol::GatewayId;
 
@@ -27,8 +27,12 @@ pub struct Coordinates {
     pub timestamp_ms: Option<i64>,
 }
 
-/// Where a part lies among a record's bytes.
-type Part = Range<usize>;
+/// Where a part lies among a record's bytes. Small, for a record has a dozen of them; Kafka has no record of 2 GiB.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    start: u32,
+    end: u32,
+}
 
 /// A record with its bytes.
 #[derive(Debug, Clone)]
@@ -39,6 +43,10 @@ pub struct Message {
     key: Option<Part>,
     value: Option<Part>,
     headers: Box<[(Part, Option<Part>)]>,
+}
+
+fn place(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 impl Message {
@@ -58,9 +66,10 @@ impl Message {
         // Thousands are in memory at once: neither too small at first nor too large at last.
         let mut bytes = Vec::with_capacity(all);
         let mut keep = |part: &[u8]| {
-            let start = bytes.len();
+            let start = place(bytes.len());
             bytes.extend_from_slice(part);
-            start..bytes.len()
+            let end = place(bytes.len());
+            Part { start, end }
         };
         let key = key.map(&mut keep);
         let value = value.map(&mut keep);
@@ -75,14 +84,15 @@ impl Message {
         }
     }
 
-    fn part(&self, part: &Part) -> &[u8] {
-        self.bytes.get(part.clone()).unwrap_or_default()
+    fn part(&self, Part { start, end }: Part) -> &[u8] {
+        let part = self.bytes.get(start as usize..end as usize);
+        part.unwrap_or_default()
     }
 
     /// The key, `None` where there is none.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        self.key.as_ref().map(|range| self.part(range))
+        self.key.map(|part| self.part(part))
     }
 
     /// The key, where it is the id of a gateway.
@@ -94,14 +104,14 @@ impl Message {
     /// The value, `None` for a tombstone.
     #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
-        self.value.as_ref().map(|range| self.part(range))
+        self.value.map(|part| self.part(part))
     }
 
     /// The headers in their order. A name is text, as Kafka demands.
     pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        self.headers.iter().map(|(name, value)| {
+        self.headers.iter().map(|&(name, value)| {
             let name = std::str::from_utf8(self.part(name)).unwrap_or_default();
-            (name, value.as_ref().map(|range| self.part(range)))
+            (name, value.map(|part| self.part(part)))
         })
     }
 

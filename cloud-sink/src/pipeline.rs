@@ -228,9 +228,8 @@ impl Pipeline {
     fn wake(&self) -> Instant {
         // While neither MongoDB nor a letter is waited for, a job's end is the next event.
         let idle = Instant::now() + PING;
-        let batches = self.readings.values().map(Batcher::due);
-        let others = [
-            self.facts.due(),
+        let all = [
+            self.batch_due(),
             self.next_question(),
             self.checkpoints.due(idle).filter(|_| self.outage.is_none()),
             self.owing_since.map(|since| since + TOO_LONG),
@@ -240,7 +239,7 @@ impl Pipeline {
             self.takeover.as_ref().map(|takeover| takeover.at),
             self.stopping,
         ];
-        batches.chain(others).flatten().min().unwrap_or(idle)
+        all.into_iter().flatten().min().unwrap_or(idle)
     }
 
     // ---- the end

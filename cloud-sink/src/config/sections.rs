@@ -280,8 +280,8 @@ impl Default for Batch {
         Self {
             max_records: 1000,
             max_bytes: 4 << 20,
-            max_wait: Duration::from_millis(200),
-            max_in_flight: 16 << 20,
+            max_wait: Duration::from_millis(10),
+            max_in_flight: 8 << 20,
         }
     }
 }

@@ -186,6 +186,32 @@ async fn a_record_waits_with_its_partition_while_the_registry_is_away() {
     assert_eq!(waiting(&mut bench), [3], "known for ever");
 }
 
+/// Inserts of a few documents, each waiting for the one before, were all that a server got that was too slow
+/// for them: it fell further behind the more often it was asked.
+#[tokio::test]
+async fn a_batch_that_is_due_grows_until_a_write_is_free() {
+    let mut bench = Bench::new(None).await;
+    bench.assign();
+    let later = Instant::now() + Duration::from_secs(120);
+    let pipeline = &mut bench.pipeline;
+    pipeline.writing = pipeline.pace.writes();
+    bench.take(0, b"{\"device\":\"p\",\"t\":1}");
+    bench.pipeline.collect_due(later);
+    bench.take(1, b"{\"device\":\"p\",\"t\":2}");
+    bench.pipeline.collect_due(later);
+    let pipeline = &mut bench.pipeline;
+    assert!(pipeline.waiting.is_empty());
+    assert_eq!(pipeline.batch_due(), None, "nothing to wake for");
+
+    pipeline.writing -= 1;
+    assert!(pipeline.batch_due().is_some());
+    pipeline.collect_due(later);
+    let Some(Job::Insert(_, entries)) = pipeline.waiting.pop_front() else {
+        panic!("both records go together");
+    };
+    assert_eq!(entries.len(), 2);
+}
+
 #[tokio::test]
 async fn records_that_wait_for_a_schema_go_with_their_partition() {
     let mut bench = Bench::new(Some(Arc::new(|_| Err("connection refused".into())))).await;

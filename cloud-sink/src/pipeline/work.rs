@@ -1,6 +1,6 @@
 //! Jobs: when they start, and what follows from how they ended.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     Pipeline,
@@ -18,9 +18,31 @@ use crate::{
 };
 
 impl Pipeline {
+    /// While all writes are under way, or MongoDB is away, a batch that is due goes on growing until it is
+    /// full: many small ones make a server that is slow slower.
+    fn has_free_write(&self) -> bool {
+        self.outage.is_none() && self.writing + self.waiting.len() < self.pace.writes()
+    }
+
+    /// When the next batch is due that may go.
+    pub(super) fn batch_due(&self) -> Option<Instant> {
+        let free = self.readings.iter();
+        let free = free.filter(|(collection, _)| {
+            !(self.series_under_way && self.ends.parts.series.has(collection))
+        });
+        let due = free.filter_map(|(_, batcher)| batcher.due());
+        let due = due.chain(self.facts.due()).min();
+        due.filter(|_| self.has_free_write())
+    }
+
     pub(super) fn collect_due(&mut self, now: Instant) {
+        if self.batch_due().is_none_or(|due| now < due) {
+            return;
+        }
+        let series = self.series_under_way.then_some(&self.ends.parts.series);
         for (collection, batcher) in &mut self.readings {
-            if let Some(entries) = batcher.take_due(now) {
+            let is_held = series.is_some_and(|series| series.has(collection));
+            if !is_held && let Some(entries) = batcher.take_due(now) {
                 self.waiting
                     .push_back(Job::Insert(collection.clone(), entries));
             }
@@ -32,7 +54,12 @@ impl Pipeline {
 
     /// Everything that is collected, full or not.
     pub(super) fn collect_all(&mut self) {
-        self.collect_due(Instant::now() + Duration::from_secs(60));
+        for (collection, batcher) in &mut self.readings {
+            let batch = batcher.take();
+            let job = batch.map(|entries| Job::Insert(collection.clone(), entries));
+            self.waiting.extend(job);
+        }
+        self.waiting.extend(self.facts.take().map(Job::Facts));
     }
 
     pub(super) fn start_jobs(&mut self, now: Instant) {
