@@ -151,6 +151,9 @@ pub enum DecodeError {
     /// JSON, but not an object.
     #[error("not a JSON object; a bare value needs preset = \"number\"")]
     NotAnObject,
+    /// Not CBOR, or not of what SenML is made of.
+    #[error("not CBOR at byte {0}")]
+    NotCbor(usize),
     /// Not `name=value`.
     #[error("no name=value at byte {0}")]
     NoPair(usize),
@@ -216,6 +219,7 @@ impl DecodeError {
             | Self::NoPair(_)
             | Self::NotAsPreset(_)
             | Self::NotProtobuf(_)
+            | Self::NotCbor(_)
             | Self::NotInflux(_)
             | Self::NoMatch
             | Self::Columns { .. } => Rejection::Malformed,

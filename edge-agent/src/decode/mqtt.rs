@@ -49,7 +49,7 @@ pub enum Preset {
     ThinEdge,
     /// Shelly, both generations.
     Shelly,
-    /// SenML in JSON, RFC 8428.
+    /// SenML in JSON or CBOR, RFC 8428.
     Senml,
     /// Eclipse Sparkplug B.
     SparkplugB,

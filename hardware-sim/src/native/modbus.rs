@@ -18,17 +18,21 @@ macro_rules! profiles {
 }
 
 /// Every profile the agent ships.
-const PROFILES: [(&str, &str); 18] = profiles![
+const PROFILES: [(&str, &str); 22] = profiles![
     "abb-b23",
     "ddsu666",
+    "deye-sg04lp3",
     "dtsu666",
     "em111",
     "em340",
+    "epever-tracer",
     "iem3155",
     "or-we-504",
     "or-we-514",
+    "pro380",
     "pzem-004t-v3",
     "pzem-017",
+    "renogy-rover",
     "sdm120",
     "sdm220",
     "sdm230",

@@ -218,7 +218,7 @@ fn number(topic: &str, field: Option<&str>, payload: &[u8]) -> Result<Outcome, D
 /// Where in the payload.
 fn place(error: &DecodeError, payload: &[u8]) -> usize {
     match error {
-        DecodeError::NotUtf8(at) | DecodeError::NoPair(at) => *at,
+        DecodeError::NotUtf8(at) | DecodeError::NoPair(at) | DecodeError::NotCbor(at) => *at,
         DecodeError::NotJson { line, column } => {
             let lines = payload.split(|byte| *byte == b'\n');
             let before: usize = lines

@@ -26,20 +26,33 @@ use serde::Deserialize;
 use super::map::{Kind, Map, Order, Point, Scale, Space};
 
 /// Every profile that comes with the agent.
-pub const BUILT_IN: [(&str, &str); 18] = [
+pub const BUILT_IN: [(&str, &str); 22] = [
     ("abb-b23", include_str!("../../profiles/abb-b23.toml")),
     ("ddsu666", include_str!("../../profiles/ddsu666.toml")),
+    (
+        "deye-sg04lp3",
+        include_str!("../../profiles/deye-sg04lp3.toml"),
+    ),
     ("dtsu666", include_str!("../../profiles/dtsu666.toml")),
     ("em111", include_str!("../../profiles/em111.toml")),
     ("em340", include_str!("../../profiles/em340.toml")),
+    (
+        "epever-tracer",
+        include_str!("../../profiles/epever-tracer.toml"),
+    ),
     ("iem3155", include_str!("../../profiles/iem3155.toml")),
     ("or-we-504", include_str!("../../profiles/or-we-504.toml")),
     ("or-we-514", include_str!("../../profiles/or-we-514.toml")),
+    ("pro380", include_str!("../../profiles/pro380.toml")),
     (
         "pzem-004t-v3",
         include_str!("../../profiles/pzem-004t-v3.toml"),
     ),
     ("pzem-017", include_str!("../../profiles/pzem-017.toml")),
+    (
+        "renogy-rover",
+        include_str!("../../profiles/renogy-rover.toml"),
+    ),
     ("sdm120", include_str!("../../profiles/sdm120.toml")),
     ("sdm220", include_str!("../../profiles/sdm220.toml")),
     ("sdm230", include_str!("../../profiles/sdm230.toml")),

@@ -1,4 +1,4 @@
-//! SenML in JSON: RFC 8428, with the units of RFC 8798 and the names of RFC 9039.
+//! SenML in JSON and CBOR: RFC 8428, with the units of RFC 8798 and the names of RFC 9039.
 //!
 //! A pack is a list of records. Base fields (`bn`, `bt`, `bu`, `bv`, `bs`) hold from their record on.
 //! `bn` + `n` is the name, `bt` + `t` the time: below 2^28 seconds it is relative to now, negative in the
@@ -13,6 +13,8 @@
 //!
 //! Refused as a whole, as the RFC demands: a version above 10, and a label that ends with `_`, which must
 //! be understood. In SenML `C` is the coulomb, `F` the farad, `S` the siemens, `H` the henry, `B` the bel.
+
+mod cbor;
 
 use std::borrow::Cow;
 
@@ -57,7 +59,15 @@ struct Group {
 /// # Errors
 /// Not a list of records, a version or a label this build does not know.
 pub fn decode(message: &Message<'_>) -> Result<Outcome, DecodeError> {
-    tree::read(message.payload, |pack| {
+    if cbor::is_pack(message.payload) {
+        let json = cbor::to_json(message.payload)?;
+        return pack(json.as_bytes(), message);
+    }
+    pack(message.payload, message)
+}
+
+fn pack(json: &[u8], message: &Message<'_>) -> Result<Outcome, DecodeError> {
+    tree::read(json, |pack| {
         // Some senders leave the list out around a single record.
         let single = [pack];
         let records = match &single {

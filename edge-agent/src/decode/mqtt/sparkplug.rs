@@ -23,8 +23,8 @@
 //! name, never guessed. Data that names its metrics and their types needs no birth.
 //!
 //! Null metrics say nothing; transient ones ask not to be stored; `bdSeq`, `Node Control/…` and
-//! `Device Control/…` are no measurements. Templates are flattened, `template_member`; data sets, files
-//! and arrays are rejected by name. A metric of a unit the catalogue knows is `quantity_unit`; the property
+//! `Device Control/…` are no measurements. Templates are flattened, `template_member`, their definitions say
+//! nothing; data sets, files and arrays are rejected by name. A compressed payload is unpacked. A metric of a unit the catalogue knows is `quantity_unit`; the property
 //! `engUnit` says it, by custom (Ignition, the compatibility kit), not by rule. Historical
 //! metrics are readings like others, at their own times: `is_historical` says no more. Birth values are readings: a node reports by exception, and a value that does not
 //! change would otherwise never be known.

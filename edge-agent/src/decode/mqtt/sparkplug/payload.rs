@@ -3,7 +3,14 @@
 //! Metrics stay bytes until each is looked at: one that is damaged takes no other along, and a megabyte
 //! of empty ones does not become a hundred megabytes of structs. Data sets and files are recognised and
 //! not opened.
+//!
+//! A payload whose `uuid` says so holds another one, compressed, in its `body` (Eclipse Tahu,
+//! `PayloadUtil`; the metric `algorithm` says `DEFLATE`, which is also what silence means, or `GZIP`). It is
+//! unpacked up to the size any payload may have, and once.
 
+use std::io::{self, Read};
+
+use flate2::read::{GzDecoder, ZlibDecoder};
 use prost::{Message, Oneof, bytes::Bytes};
 use protocol::{MAX_TEXT_BYTES, Value};
 
@@ -11,6 +18,9 @@ use crate::decode::{DecodeError, Problem, excerpt};
 
 /// Most metrics of one payload.
 pub(super) const MAX_METRICS: usize = 10_000;
+/// Most bytes of a payload that was compressed, as of any message.
+const MAX_EXPANDED: u64 = 1 << 20;
+const COMPRESSED: &str = "SPBV1.0_COMPRESSED";
 /// Deepest template in a template.
 pub(super) const MAX_TEMPLATES: usize = 4;
 
@@ -24,6 +34,8 @@ pub(super) struct Payload {
     pub seq: Option<u64>,
     #[prost(string, optional, tag = "4")]
     pub uuid: Option<String>,
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    pub body: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -92,17 +104,62 @@ pub(super) struct PropertyValue {
 
 /// Reads the frame of a payload, its metrics unopened.
 pub(super) fn read(bytes: &[u8]) -> Result<Payload, DecodeError> {
-    let payload = Payload::decode(Bytes::copy_from_slice(bytes))
-        .map_err(|error| DecodeError::NotProtobuf(excerpt(&error.to_string())))?;
-    if payload.uuid.as_deref() == Some("SPBV1.0_COMPRESSED") {
+    let outer = frame(Bytes::copy_from_slice(bytes))?;
+    if outer.uuid.as_deref() != Some(COMPRESSED) {
+        return Ok(outer);
+    }
+    let mut inner = frame(expand(&outer)?.into())?;
+    if inner.uuid.as_deref() == Some(COMPRESSED) {
         return Err(DecodeError::NotAsPreset(
-            "a compressed Sparkplug payload; switch the compression off at the edge node",
+            "a Sparkplug payload that was compressed twice",
         ));
     }
+    inner.seq = inner.seq.or(outer.seq);
+    Ok(inner)
+}
+
+fn frame(bytes: Bytes) -> Result<Payload, DecodeError> {
+    let payload = Payload::decode(bytes)
+        .map_err(|error| DecodeError::NotProtobuf(excerpt(&error.to_string())))?;
     if payload.metrics.len() > MAX_METRICS {
         return Err(DecodeError::TooManyMembers);
     }
     Ok(payload)
+}
+
+/// The bytes of the payload in a compressed one.
+fn expand(outer: &Payload) -> Result<Vec<u8>, DecodeError> {
+    let algorithm = outer
+        .metrics
+        .iter()
+        .filter_map(|bytes| Metric::decode(bytes.clone()).ok())
+        .find(|metric| metric.name.as_deref() == Some("algorithm"))
+        .and_then(|metric| match metric.value {
+            Some(Raw::Text(word)) => Some(word.to_ascii_uppercase()),
+            _ => None,
+        });
+    let body = outer.body.as_deref().unwrap_or_default();
+    match algorithm.as_deref() {
+        None | Some("DEFLATE") => all(ZlibDecoder::new(body)),
+        Some("GZIP") => all(GzDecoder::new(body)),
+        Some(_) => Err(DecodeError::NotAsPreset(
+            "a Sparkplug payload compressed by neither DEFLATE nor GZIP",
+        )),
+    }
+}
+
+fn all(compressed: impl Read) -> Result<Vec<u8>, DecodeError> {
+    let mut bytes = Vec::new();
+    let read: io::Result<usize> = compressed.take(MAX_EXPANDED + 1).read_to_end(&mut bytes);
+    match read {
+        Ok(len) if len as u64 <= MAX_EXPANDED => Ok(bytes),
+        Ok(_) => Err(DecodeError::NotAsPreset(
+            "a compressed Sparkplug payload of more than 1 MiB",
+        )),
+        Err(_) => Err(DecodeError::NotAsPreset(
+            "a compressed Sparkplug payload that is damaged",
+        )),
+    }
 }
 
 impl Metric {
@@ -136,7 +193,8 @@ pub(super) fn value(raw: &Raw, datatype: Option<u32>) -> Result<Option<Value>, P
         Raw::Text(text) => return Ok(Some(Value::Text(text.as_str().into()))),
         Raw::Bytes(_) => return Err(Problem::NotKept("an array, a file or bytes")),
         Raw::DataSet(_) => return Err(Problem::NotKept("a data set")),
-        Raw::Template(_) => return Err(Problem::NotKept("a template definition")),
+        // How instances look, which a birth has to tell.
+        Raw::Template(_) => return Ok(None),
     };
     // Signed ones are in two's complement, some senders extend the sign and some do not.
     #[expect(

@@ -1,5 +1,9 @@
-//! Sessions and payloads made after the specification (3.0.0, chapters 5 and 6); none was captured.
+//! Sessions and payloads made after the specification (3.0.0, chapters 5 and 6); what `foreign_payloads…`
+//! reads was encoded by others.
 
+use std::io::Write as _;
+
+use flate2::{Compression, write::ZlibEncoder};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -31,7 +35,7 @@ fn bytes(seq: u64, metrics: &[Metric]) -> Vec<u8> {
         timestamp: Some(SENT),
         metrics: metrics.iter().map(|m| m.encode_to_vec().into()).collect(),
         seq: Some(seq),
-        uuid: None,
+        ..Payload::default()
     };
     payload.encode_to_vec()
 }
@@ -357,15 +361,150 @@ fn topics_and_payloads_of_others_are_refused() {
         read[0].starts_with("error: not a Sparkplug B payload"),
         "{read:?}"
     );
-    let packed = Payload {
-        uuid: Some("SPBV1.0_COMPRESSED".into()),
-        ..Payload::default()
-    };
-    let read = host.tell("spBv1.0/plant/NDATA/press", &packed.encode_to_vec());
-    assert_eq!(
-        read,
-        ["error: a compressed Sparkplug payload; switch the compression off at the edge node"]
+}
+
+fn hex(digits: &str) -> Vec<u8> {
+    let digits: String = digits.split_whitespace().collect();
+    let pairs = (0..digits.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+/// Encoded by Eclipse Tahu for Python (its example's births), by the vectors of united-manufacturing-hub's
+/// benthos-umh, and by a service whose bytes were judged by Tahu's parser.
+#[test]
+fn foreign_payloads_say_what_their_senders_meant() {
+    let mut host = Told::default();
+    // A data set, the definition of a template and an instance of it, a null, a text.
+    let node = hex(
+        "0891a5f2cea03412120a0562645365711891a5f2cea0342004580012250a0c4e6f6465204d657472 \
+         69633010001891a5f2cea034200c7a0a68656c6c6f206e6f6465121b0a0c4e6f6465204d65747269 \
+         633110011891a5f2cea034200b7001121b0a0c4e6f6465204d65747269633310031891a5f2cea034 \
+         2003380112440a074461746153657410041891a5f2cea03420108a012d08031205496e7438731206 \
+         496e743136731206496e74333273180118021803220c0a0208000a0208010a020802124c0a145f74 \
+         797065735f2f437573746f6d5f4d6f746f7210051891a5f2cea034201392012812110a0452504d73 \
+         1891a5f2cea0342003500012110a04414d50731891a5f2cea03420035000280112560a0f4d795f43 \
+         7573746f6d5f4d6f746f7210061891a5f2cea034201392013712110a0452504d731891a5f2cea034 \
+         2003507b12120a04414d50731891a5f2cea034200350c803220c437573746f6d5f4d6f746f722800 \
+         1800",
     );
+    assert_eq!(
+        host.tell("spBv1.0/g/NBIRTH/e", &node),
+        [
+            "g/e up",
+            "g/e @2026-11-23T19:23:00.113Z my_custom_motor_amps=456 my_custom_motor_rpms=123 \
+             node_metric0=\"hello node\" node_metric1=true !DataSet: is a data set, which is not kept",
+        ]
+    );
+    let device = hex(
+        "0892a5f2cea034122f0a14696e7075742f446576696365204d657472696330100b1892a5f2cea034 \
+         200c7a0c68656c6c6f2064657669636512230a14696e7075742f446576696365204d657472696331 \
+         100c1892a5f2cea034200b700112240a156f75747075742f446576696365204d657472696332100d \
+         1892a5f2cea03420025010123b0a0e446576696365204d65747269633320094a220a07656e67556e \
+         69740a075175616c6974791207080c4203c2b0461205080318c00165cdcc92421801",
+    );
+    assert_eq!(
+        host.tell("spBv1.0/g/DBIRTH/e/d", &device),
+        [
+            "g/e/d up",
+            "g/e/d @2026-11-23T19:23:00.114Z device_metric3_c=23 input_device_metric0=\"hello device\" \
+             input_device_metric1=true output_device_metric2=16",
+        ]
+    );
+
+    let mut host = Told::default();
+    let node = hex(
+        "08d2e283b9fa32120d0a056264536571100120085858121c0a144e6f646520436f6e74726f6c2f52 \
+         6562697274681002200b7000121a0a0b54656d70657261747572651064200a690000000000803540 \
+         1800",
+    );
+    assert_eq!(
+        host.tell("spBv1.0/g/NBIRTH/e", &node),
+        ["g/e up", "g/e @2025-06-25T12:47:23.474Z temperature=21.5"]
+    );
+    let data = hex("08d2e283b9fa32120d1064200a6900000000008036401801");
+    assert_eq!(
+        host.tell("spBv1.0/g/NDATA/e", &data),
+        ["g/e @2025-06-25T12:47:23.474Z temperature=22.5"]
+    );
+    // Number 5 after 1: held, and the birth is asked for.
+    let gap = hex("08d2e283b9fa32120d1064200a690000000000003b401805");
+    assert_eq!(
+        host.tell("spBv1.0/g/NDATA/e", &gap),
+        ["ask spBv1.0/g/NCMD/e"]
+    );
+    assert_eq!(
+        host.tell("spBv1.0/g/NBIRTH/e", &node),
+        [
+            "g/e up",
+            "g/e @2025-06-25T12:47:23.474Z temperature=21.5",
+            "g/e @2025-06-25T12:47:23.474Z temperature=27",
+        ]
+    );
+    // Its session is 88 and the will's is 0: of an earlier one.
+    let will = hex("08d2e283b9fa32120d0a0562645365711000200858001800");
+    assert_eq!(host.tell("spBv1.0/g/NDEATH/e", &will), [""; 0]);
+
+    let will = hex("0880b2c7cc8b33120b0a05626453657120045803");
+    assert_eq!(host.tell("spBv1.0/g/NDEATH/other", &will), ["g/other down"]);
+}
+
+#[test]
+fn a_compressed_payload_is_read_and_unpacked_within_bounds() {
+    // zlib and gzip of one payload: `temperature` as a double, 21.5, number 3.
+    let zlib = hex(
+        "789ce398f165f6a1052642125cdc25a9b905a9458925a545a90a5c990c20d060ea20c10c00e2bf0a \
+         56",
+    );
+    let gzip = hex(
+        "1f8b0800000000000203e398f165f6a1052642125cdc25a9b905a9458925a545a90a5c990c20d060 \
+         ea20c10c00ae87f84623000000",
+    );
+    let packed = |algorithm: Option<&str>, body: &[u8]| {
+        let word = algorithm.map(|word| metric("algorithm", None, 12, Raw::Text(word.into())));
+        let payload = Payload {
+            metrics: word.iter().map(|m| m.encode_to_vec().into()).collect(),
+            uuid: Some("SPBV1.0_COMPRESSED".into()),
+            body: Some(body.to_vec().into()),
+            ..Payload::default()
+        };
+        payload.encode_to_vec()
+    };
+    let read = |payload: &[u8]| Told::default().tell("spBv1.0/g/NBIRTH/e", payload);
+    let expected = ["g/e up", "g/e @2026-11-23T11:59:59Z temperature=21.5"];
+    assert_eq!(read(&packed(None, &zlib)), expected);
+    assert_eq!(read(&packed(Some("DEFLATE"), &zlib)), expected);
+    assert_eq!(read(&packed(Some("GZIP"), &gzip)), expected);
+
+    let twice = {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&packed(None, &zlib)).unwrap();
+        encoder.finish().unwrap()
+    };
+    let bomb = {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&vec![0; 50 << 20]).unwrap();
+        encoder.finish().unwrap()
+    };
+    for (algorithm, body, expected) in [
+        (
+            Some("LZ4"),
+            &zlib[..],
+            "compressed by neither DEFLATE nor GZIP",
+        ),
+        (Some("GZIP"), &zlib, "that is damaged"),
+        (None, &zlib[..20], "that is damaged"),
+        (None, b"", "that is damaged"),
+        (None, &twice, "that was compressed twice"),
+        (None, &bomb, "of more than 1 MiB"),
+    ] {
+        let read = read(&packed(algorithm, body));
+        assert!(
+            read[0].starts_with("error: ") && read[0].ends_with(expected),
+            "{read:?}"
+        );
+    }
 }
 
 #[test]

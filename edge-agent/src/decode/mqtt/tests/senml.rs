@@ -2,6 +2,15 @@
 //! others are made after the text of RFC 8428, 4.4 and 4.5.
 
 use super::{Preset, check, read_as};
+use crate::decode::DecodeError;
+
+fn hex(digits: &str) -> Vec<u8> {
+    let digits: String = digits.split_whitespace().collect();
+    let pairs = (0..digits.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .collect()
+}
 
 fn read(payload: &str) -> Vec<String> {
     match read_as(Preset::Senml, None, "gw/senml", payload.as_bytes()) {
@@ -108,6 +117,38 @@ fn what_must_be_understood_refuses_the_pack_and_what_is_missing_its_record() {
     ] {
         assert_eq!(read(payload), [expected], "{payload}");
     }
+}
+
+#[test]
+fn a_pack_in_cbor_reads_as_its_json() {
+    // RFC 8428, section 6: the pack of 5.1.2 in its 140 bytes (the base name is shortened there).
+    let cbor = hex(
+        "87 a7 21 78 1b 75726e3a6465763a6f773a313065323037336130313038303036 3a 22 fb 41d303a15b001062 23 61 41 \
+         20 05 00 67 766f6c74616765 01 61 56 02 fb 405e066666666666 \
+         a3 00 67 63757272656e74 06 24 02 fb 3ff3333333333333 a3 00 67 63757272656e74 06 23 02 fb 3ff4cccccccccccd \
+         a3 00 67 63757272656e74 06 22 02 fb 3ff6666666666666 a3 00 67 63757272656e74 06 21 02 f9 3e00 \
+         a3 00 67 63757272656e74 06 20 02 fb 3ff999999999999a a3 00 67 63757272656e74 06 00 02 fb 3ffb333333333333",
+    );
+    let read = |payload: &[u8]| read_as(Preset::Senml, None, "gw/senml", payload);
+    let device = "urn:dev:ow:10e2073a0108006";
+    let said = [
+        "16.001Z current_a=1.7 voltage_v=120.1",
+        "11.001Z current_a=1.2",
+        "12.001Z current_a=1.3",
+        "13.001Z current_a=1.4",
+        "14.001Z current_a=1.5",
+        "15.001Z current_a=1.6",
+    ]
+    .map(|said| format!("{device} @2010-06-08T18:01:{said}"));
+    assert_eq!(read(&cbor).unwrap(), said);
+
+    let cut = read(&cbor[..cbor.len() - 1]).unwrap_err();
+    assert_eq!(cut, DecodeError::NotCbor(cbor.len() - 1));
+    // A label that must be understood, and a number that is none.
+    let refused = read(&hex("81 a3 00 61 61 02 01 62 785f 02"));
+    assert!(matches!(refused, Err(DecodeError::NotAsPreset(_))));
+    let nan = read(&hex("82 a2 00 61 61 02 f9 7e00 a2 00 61 62 02 fa 41ab3333"));
+    assert_eq!(nan.unwrap(), ["- b=21.4 !a: is not a finite number"]);
 }
 
 #[test]
