@@ -22,7 +22,7 @@
 //! set aside when it is damaged; what is missing is declared as an exact loss, and the queue goes on.
 //!
 //! One file a matter: `block` and `envelope` are the bytes of readings, `book` and `head` what must
-//! exist, `segment` (with `image` and `flush`) and `summary` what exists, `memory` what sources send again,
+//! exist, `segment` (with `caught`, `image` and `flush`) and `summary` what exists, `memory` what sources send again,
 //! `directory`, `survey` and `recover` the start, `writer` (with `active` and `room`) and `reader` (with
 //! `scan`) the two halves, `lane` what they share. From outside: `walk` reads, `inspect` and `verify`
 //! look, `rescue` brings a store elsewhere.
@@ -30,6 +30,7 @@
 mod active;
 mod block;
 mod book;
+mod caught;
 mod directory;
 mod envelope;
 mod fault;

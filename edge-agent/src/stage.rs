@@ -50,7 +50,7 @@ impl Stage {
         let asked = stop.clone();
         let handle = thread::Builder::new().name(name.into()).spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(|| body(asked)))
-                .unwrap_or_else(|panic| Err(format!("panicked: {}", text(&*panic))));
+                .unwrap_or_else(|panic| Err(format!("panicked: {}", said(&*panic))));
             // Nobody listens any more: the process is already going down.
             drop(tell.send(result));
         })?;
@@ -97,7 +97,8 @@ impl Stage {
     }
 }
 
-fn text(panic: &(dyn Any + Send)) -> &str {
+/// The words of a panic.
+pub(crate) fn said(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

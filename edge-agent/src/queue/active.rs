@@ -4,8 +4,8 @@ use std::{io, sync::Arc, thread, time::Instant};
 
 use super::{fault, files, lane::Life, seal, segment::Segment, writer::Writer};
 
-/// Stores that failed, of which nothing is ever given back: some 8 MiB each. Beyond, a new process is
-/// better.
+/// Stores that failed, of which nothing is ever given back: 8 MiB each at most, 6 MiB for sled's table of pages and
+/// what its cache holds. Beyond, a new process is better.
 pub(super) const MAX_LEAKED: u32 = 8;
 
 /// The segment that takes commits.

@@ -9,7 +9,7 @@
 //!   thread of ours (see flush);
 //! - an I/O error stays until the store is reopened, and the destructor of such a store may abort the
 //!   process: a sick handle is never dropped;
-//! - damage may panic instead of failing: every call is caught;
+//! - damage may panic instead of failing: every call is caught (see caught);
 //! - a damaged snapshot or `conf` blocks a log that is whole: both are dropped and made anew.
 //!
 //! ```text
@@ -28,7 +28,7 @@
 use std::{
     fs::{self, File},
     io,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
@@ -36,6 +36,7 @@ use std::{
 };
 
 use super::{
+    caught::{caught, quietly},
     fault::step,
     files,
     flush::{elsewhere, insisted},
@@ -72,14 +73,6 @@ pub enum SegmentError {
     /// segment.
     #[error("the store's threads have ended, a new process is needed")]
     Broken,
-}
-
-/// Whether sled works in this process; after a panic on one of its threads it does not, for good.
-static IS_BROKEN: AtomicBool = AtomicBool::new(false);
-
-/// Whether only a new process can open segments.
-pub fn is_broken() -> bool {
-    IS_BROKEN.load(Ordering::Acquire)
 }
 
 impl From<SegmentError> for io::Error {
@@ -387,13 +380,11 @@ impl Drop for Segment {
         let db = self.db.take();
         if *self.sick.get_mut() {
             std::mem::forget(db);
-        } else if caught(move || {
+        } else if let Err(error) = caught(move || {
             drop(db);
             Ok(())
-        })
-        .is_err()
-        {
-            tracing::warn!(segment = %self.dir.display(), "queue segment closed with a panic");
+        }) {
+            tracing::warn!(segment = %self.dir.display(), %error, "queue segment closed with a panic");
         }
     }
 }
@@ -415,9 +406,9 @@ fn flush(db: &sled::Db) -> sled::Result<()> {
     let done = insisted(|| {
         let db = db.clone();
         elsewhere(move || {
-            let done = catch_unwind(AssertUnwindSafe(|| db.flush()));
+            let done = quietly(|| db.flush());
             // It may be the last that has the store, which panics where its file cannot be synced.
-            drop(catch_unwind(AssertUnwindSafe(move || drop(db))));
+            drop(quietly(move || drop(db)));
             done
         })
     });
@@ -437,40 +428,4 @@ fn drop_derived(dir: &Path) -> io::Result<()> {
         }
     }
     files::sync_dir(dir)
-}
-
-/// Turns sled's errors and panics into ours.
-fn caught<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, SegmentError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(judged(error)).inspect_err(|error| {
-            if matches!(error, SegmentError::Broken) {
-                IS_BROKEN.store(true, Ordering::Release);
-            }
-        }),
-        Err(_) => Err(SegmentError::Damaged("the store panicked".into())),
-    }
-}
-
-/// What an error of sled's says of the segment.
-pub(super) fn judged(error: sled::Error) -> SegmentError {
-    match error {
-        sled::Error::Io(error) => match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::NotFound => {
-                SegmentError::Damaged(error.to_string())
-            }
-            // The card cannot read this place: damage like any other.
-            _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-                SegmentError::Damaged(error.to_string())
-            }
-            _ => SegmentError::Io(error),
-        },
-        // Its threads panic where a file that is closed cannot be synced.
-        sled::Error::ReportableBug(what)
-            if what.starts_with("IO thread") || what.starts_with("threadpool") =>
-        {
-            SegmentError::Broken
-        }
-        error => SegmentError::Damaged(error.to_string()),
-    }
 }

@@ -15,10 +15,10 @@ use super::{
     active::{Active, MAX_LEAKED},
     block::{self, MqttOrigin, Packed},
     book::{EpochEntry, MAX_EPOCHS},
+    caught,
     lane::{Info, Lane, Life},
     memory::{Memory, Staged},
     runs::Told,
-    segment,
     summary::Summary,
     untold::Untold,
 };
@@ -73,7 +73,7 @@ impl Writer {
     /// # Errors
     /// [`CommitError`]; then none of them was acknowledged.
     pub fn commit(&mut self, batch: &[Message], now: Now) -> Result<Vec<Outcome>, CommitError> {
-        if self.leaked >= MAX_LEAKED || segment::is_broken() {
+        if self.leaked >= MAX_LEAKED || caught::is_broken() {
             return Err(CommitError::Exhausted);
         }
         let mut plan = self.plan(batch);

@@ -78,8 +78,11 @@ const READY: Duration = Duration::from_secs(180);
 const DRAINED: Duration = Duration::from_secs(120);
 /// By when everything that an hour has stored can be read at once, on a machine that is busy with other things.
 const READABLE: Duration = Duration::from_secs(900);
-/// Stores on a disk that fails are never given back: eight of them, then the agent ends for a new start.
-const SICK: u64 = 64 << 20;
+/// What a store on a disk that fails takes with it for good: sled's table of pages, which is a node of 4 MiB and one of
+/// 2 MiB, and its page cache (`CACHE_BYTES` in the agent's `queue/segment.rs`).
+const SICK_STORE: u64 = (4 << 20) + (2 << 20) + (2 << 20);
+/// So many of them, and the agent ends for a new start (`MAX_LEAKED` in `queue/active.rs`).
+const SICK: u64 = 8 * SICK_STORE;
 /// What it says then, and where such a store holds readings that only a new process can read.
 const RENEWED: [&str; 2] = [
     "the store failed too often for one process",

@@ -4,9 +4,10 @@ use std::{cell::Cell, fs::File, os::unix::fs::FileExt, path::Path, task::Poll};
 
 use super::temp_dir;
 use crate::queue::{
+    caught::judged,
     flush::insisted,
     image::Image,
-    segment::{Segment, SegmentError, judged},
+    segment::{Segment, SegmentError},
 };
 
 const BLOCK_BYTES: usize = 6 * 1024;
