@@ -90,10 +90,12 @@ impl Batch {
             true => self.before.map_or(oldest, |before| before + APART),
             false => oldest + self.commit_every,
         };
-        match due {
-            due if full || now >= due => Next::Commit,
-            due if self.asks => Next::Rest(due),
-            due => Next::Until(due),
+        if full || now >= due {
+            Next::Commit
+        } else if self.asks {
+            Next::Rest(due)
+        } else {
+            Next::Until(due)
         }
     }
 
