@@ -194,9 +194,7 @@ impl FieldName {
     pub fn new(text: impl Into<Box<str>>) -> Result<Self, FieldError> {
         let text = text.into();
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        // Without a look at each byte whether to go on: there are a few, and they are.
-        let is_canonical = text.bytes().fold(true, |all, byte| all & allowed(byte));
-        if text.is_empty() || text.len() > Self::MAX_BYTES || !is_canonical {
+        if text.is_empty() || text.len() > Self::MAX_BYTES || !text.bytes().all(allowed) {
             return Err(FieldError::Name(excerpt(&text)));
         }
         Ok(Self(text))

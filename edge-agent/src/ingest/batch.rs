@@ -1,9 +1,8 @@
 //! When to commit: the decision, without threads or clocks.
 //!
 //! A message whose source waits for an answer is committed **at once**: the next group is whatever
-//! arrived during the commit before, so the group grows with the load. On a disk that is quicker than
-//! [`APART`] it is what arrived since that commit began plus so much: else a stream of readings would be thousands of
-//! commits a second, of a few readings each, and each writes whole pages. No source waits longer for a timer. Only messages that nobody can be told of wait, up to `commit_every`, to spare the disk; one
+//! arrived during the commit before, so the group grows with the load and no source ever waits for a
+//! timer. Only messages that nobody can be told of wait, up to `commit_every`, to spare the disk; one
 //! of them rides along with any message that cannot wait.
 
 use std::time::{Duration, Instant};
@@ -16,9 +15,6 @@ pub const MAX_READINGS: usize = 2000;
 /// Most bytes of one commit, unless a single message has more: half of what may be on the way, so that the next
 /// group can gather meanwhile.
 pub const MAX_BYTES: usize = BUDGET_BYTES as usize / 2;
-
-/// From the beginning of a commit to that of the next, at least, unless the group is full.
-pub const APART: Duration = Duration::from_millis(1);
 
 /// What the decision needs of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +34,6 @@ pub enum Next {
     Commit,
     /// Wait for more, but no longer than this.
     Until(Instant),
-    /// Let come what comes until then; nothing is looked at before.
-    Rest(Instant),
     /// There is nothing to commit.
     Idle,
 }
@@ -52,12 +46,10 @@ pub struct Batch {
     bytes: usize,
     asks: bool,
     oldest: Option<Instant>,
-    /// When the commit before began.
-    before: Option<Instant>,
 }
 
 impl Batch {
-    /// An empty group, the first.
+    /// An empty group.
     pub fn new(commit_every: Duration) -> Self {
         Self {
             commit_every,
@@ -65,7 +57,6 @@ impl Batch {
             bytes: 0,
             asks: false,
             oldest: None,
-            before: None,
         }
     }
 
@@ -90,23 +81,17 @@ impl Batch {
             return Next::Idle;
         };
         let full = more || self.readings >= MAX_READINGS || self.bytes >= MAX_BYTES;
-        let due = match self.asks {
-            true => self.before.map_or(oldest, |before| before + APART),
-            false => oldest + self.commit_every,
-        };
-        match due {
-            due if full || now >= due => Next::Commit,
-            due if self.asks => Next::Rest(due),
-            due => Next::Until(due),
+        let due = oldest + self.commit_every;
+        if self.asks || full || now >= due {
+            Next::Commit
+        } else {
+            Next::Until(due)
         }
     }
 
-    /// The group was committed, from `began` on.
-    pub fn clear(&mut self, began: Instant) {
-        *self = Self {
-            before: Some(began),
-            ..Self::new(self.commit_every)
-        };
+    /// The group was committed.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.commit_every);
     }
 }
 
@@ -202,27 +187,8 @@ mod tests {
         assert!(batch.fits(weight(400, 1000, true)));
         assert!(!batch.fits(weight(401, 1000, true)));
         assert!(!batch.fits(weight(1, MAX_BYTES, true)));
-        batch.clear(now);
+        batch.clear();
         assert!(batch.fits(huge));
         assert_eq!(batch.next(now, false), Next::Idle);
-    }
-
-    #[test]
-    fn commits_begin_a_little_apart_unless_the_group_is_full() {
-        let start = Instant::now();
-        let at = |us| start + Duration::from_micros(us);
-        let asks = weight(1, 100, true);
-        for (case, pushed, now, more, expected) in [
-            ("right behind", asks, 300, false, Next::Rest(start + APART)),
-            ("a little later", asks, 1000, false, Next::Commit),
-            ("long after", asks, 90_000, false, Next::Commit),
-            ("full", weight(1000, 100, true), 300, false, Next::Commit),
-            ("no room for the next", asks, 300, true, Next::Commit),
-        ] {
-            let mut batch = Batch::new(EVERY);
-            batch.clear(start);
-            batch.push(at(now), pushed);
-            assert_eq!(batch.next(at(now), more), expected, "{case}");
-        }
     }
 }

@@ -93,11 +93,10 @@ impl Lane {
                     if self.commit(&mut group, stop)?.is_break() {
                         break;
                     }
-                    batch.clear(now);
+                    batch.clear();
                 }
                 Next::Idle if closed => break,
                 Next::Idle => outside = self.wait(tick - now, &mut closed),
-                Next::Rest(until) => thread::sleep(until - now),
                 Next::Until(due) => outside = self.wait(due.min(tick) - now, &mut closed),
             }
         }

@@ -54,14 +54,20 @@ fn a_block_goes_to_the_disk_once() {
         }
         let block_bytes = (first - 1) * BLOCK_BYTES as u64;
         let written = segment.bytes();
-        assert!(written > block_bytes && written < block_bytes * 5 / 4, "{size}: {written}");
+        assert!(
+            written > block_bytes && written < block_bytes * 5 / 4,
+            "{size}: {written}"
+        );
         let found = segment.blocks(0, u64::MAX, usize::MAX).unwrap();
         assert_eq!(found, blocks(1..first));
         assert_eq!(segment.carry().unwrap(), carry);
         drop(segment);
         let segment = Segment::open_from_log(&temp.path().join("00000001")).unwrap();
         assert_eq!(segment.blocks(0, u64::MAX, usize::MAX).unwrap(), found);
-        assert_eq!(segment.blocks(first - 1, u64::MAX, 9).unwrap(), found[found.len() - 1..]);
+        assert_eq!(
+            segment.blocks(first - 1, u64::MAX, 9).unwrap(),
+            found[found.len() - 1..]
+        );
         assert_eq!(segment.blocks(first, u64::MAX, 9).unwrap(), []);
     }
 }
