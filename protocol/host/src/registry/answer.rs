@@ -61,7 +61,7 @@ pub enum Error {
         said: String,
     },
     /// It is somewhere else.
-    #[error("schema registry {url} is not here: it names {to}")]
+    #[error("{url} answers like no schema registry: it sends to {to}")]
     Moved {
         /// Where it should be.
         url: String,
@@ -364,7 +364,7 @@ mod tests {
             ("/login#hunter2", "/login"),
         ] {
             let error = moved("http://r", location);
-            let said = format!("schema registry http://r is not here: it names {expected}");
+            let said = format!("http://r answers like no schema registry: it sends to {expected}");
             assert_eq!(error.to_string(), said);
             assert!(!error.is_transient());
         }

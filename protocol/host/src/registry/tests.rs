@@ -129,9 +129,9 @@ fn a_redirection_is_not_followed_but_told() {
     let (url, asked) = server(vec![(307, "")]);
     let error = client(&url, ONCE).latest("t").unwrap_err();
     assert!(
-        error
-            .to_string()
-            .ends_with("/sub/api is not here: it names http://127.0.0.1:1/elsewhere"),
+        error.to_string().ends_with(
+            "/sub/api answers like no schema registry: it sends to http://127.0.0.1:1/elsewhere"
+        ),
         "{error}"
     );
     assert_eq!(asked.join().unwrap().len(), 1);
