@@ -237,7 +237,7 @@ const MAX_MESSAGE_BYTES: &str = "16777216";
 
 /// Properties that carry the sink's promises: setting them otherwise is refused by the configuration.
 /// The second member is the reason, for people.
-pub const FIXED_CONSUMER: [(&str, &str, &str); 7] = [
+pub const FIXED_CONSUMER: [(&str, &str, &str); 8] = [
     (
         "enable.auto.offset.store",
         "false",
@@ -257,6 +257,11 @@ pub const FIXED_CONSUMER: [(&str, &str, &str); 7] = [
         "partition.assignment.strategy",
         "cooperative-sticky",
         "all sinks of a group must use the same",
+    ),
+    (
+        "group.protocol",
+        "classic",
+        "partitions are handed over one by one, by that protocol",
     ),
     (
         "enable.partition.eof",

@@ -200,7 +200,9 @@ fn registry(config: &Config) -> anyhow::Result<Option<Ask>> {
     Ok(Some(Arc::new(move |id| match registry.schema(id.0) {
         Ok(schema) => Ok(Some(schema)),
         // Of the schema itself, or of one that it refers to.
-        Err(Error::UnknownId { .. } | Error::UnknownSubject { .. }) => Ok(None),
+        Err(Error::UnknownId { .. } | Error::UnknownSubject { .. } | Error::TooMuch { .. }) => {
+            Ok(None)
+        }
         Err(error) => Err(format!("{error}; {}", error.remedy())),
     })))
 }

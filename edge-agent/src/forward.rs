@@ -17,6 +17,7 @@ mod polled;
 mod producer;
 mod record;
 pub mod schema;
+mod stall;
 mod uplink;
 mod window;
 

@@ -73,16 +73,22 @@ pub async fn topics(command: Command) -> Ended {
         );
         return Ok(1);
     }
+    let mut ended = 0;
     for (wanted, plan) in &plans {
         for change in &plan.changes {
             if let Err(error) = admin.make(&wanted.name, change).await {
                 println!("{}   FAIL {change}", wanted.name);
-                return Ok(unavailable(&error, &config));
+                ended = unavailable(&error, &config);
+                // Of the other topics it is told as well what is not allowed; anything else would fail there again.
+                if matches!(error, AdminError::Denied { .. }) {
+                    break;
+                }
+                return Ok(ended);
             }
             println!("{}   done {change}", wanted.name);
         }
     }
-    Ok(0)
+    Ok(ended)
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints its answer")]

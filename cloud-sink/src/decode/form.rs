@@ -69,7 +69,8 @@ impl<'a> Form<'a> {
                 match first {
                     Some(0) => "first byte 0, and no schema id behind it".into(),
                     Some(byte) => {
-                        format!("no content type, and first byte {byte:#04x} is not '{{'")
+                        let form = content_type.unwrap_or("none");
+                        format!("content type {form}, and first byte {byte:#04x} is not '{{'")
                     }
                     None => "only white space".into(),
                 },

@@ -33,11 +33,12 @@ impl Schema {
         }
     }
 
-    /// The registry has no such id, or not all that it refers to.
+    /// The registry has no such id, or not all that it refers to, or more than is read.
     #[must_use]
     pub fn missing(id: SchemaId) -> Self {
-        let detail =
-            format!("the registry has no schema with id {id}, or not all that it refers to");
+        let detail = format!(
+            "the registry has no schema with id {id}, or not all that it refers to, or more than is read"
+        );
         Self::Unknown(Undecodable::new(Reason::SchemaUnknown, detail))
     }
 }

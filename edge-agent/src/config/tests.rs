@@ -378,6 +378,22 @@ fn mistakes_in_the_properties_file_are_placed_in_it() {
             "sasl.jaas.config=x\n",
             ":1:1: sasl.jaas.config does not end in ;",
         ),
+        (
+            "bootstrap.servers=h:1\nsecurity.protocol=SASL_SSL\n",
+            ":2:1: security.protocol is SASL_SSL, and sasl.mechanisms is missing",
+        ),
+        (
+            "bootstrap.servers=h:1\nsecurity.protocol=sasl_ssl\nsasl.mechanism=plain\n",
+            ":3:1: sasl.mechanisms must be PLAIN, SCRAM-SHA-256, ",
+        ),
+        (
+            "bootstrap.servers=h:1\nsecurity.protocol=SASL_SSL\nsasl.mechanisms=PLAIN\nsasl.username=K\nsasl.password=\n",
+            ":5:1: sasl.password is empty",
+        ),
+        (
+            "bootstrap.servers=h:1\nsecurity.protocol=SASL_SSL\nsasl.mechanisms=PLAIN\nsasl.password=S\n",
+            ":3:1: sasl.mechanisms is PLAIN, and sasl.username is missing",
+        ),
     ] {
         fs::write(&file, content).unwrap();
         let problems = lines(&read(&text).unwrap_err());
@@ -389,6 +405,23 @@ fn mistakes_in_the_properties_file_are_placed_in_it() {
         );
         assert!(problems.starts_with(&expected), "{expected}\n{problems}");
     }
+}
+
+#[test]
+fn a_login_may_stand_half_in_the_file_and_half_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, secret) = (
+        dir.path().join("client.properties"),
+        dir.path().join("secret"),
+    );
+    let content = "bootstrap.servers=h:1\nsecurity.protocol=SASL_SSL\nsasl.mechanisms=PLAIN\nsasl.username=K\nsasl.password=\n";
+    fs::write(&file, content).unwrap();
+    fs::write(&secret, "S").unwrap();
+    let config = config(&format!(
+        "[agent]\ngateway = \"gw7\"\n[kafka]\nproperties_file = {file:?}\ntopic = \"t\"\n\
+         properties = {{ \"sasl.password\" = {{ file = {secret:?} }} }}\n"
+    ));
+    assert_eq!(config.kafka.client.shown()["sasl.username"], "K");
 }
 
 #[test]
@@ -423,8 +456,9 @@ fn librdkafka_knows_every_name_in_the_list_and_has_no_name_for_two() {
             Err(error) => !error.to_string().contains("No such"),
         };
         assert!(known, "{name}");
-        let canonical = names::librdkafkas(name).unwrap_or_else(|mistake| panic!("{mistake:?}"));
-        assert_eq!(names::librdkafkas(canonical), Ok(canonical));
+        let canonical =
+            names::in_configuration(name).unwrap_or_else(|mistake| panic!("{mistake:?}"));
+        assert_eq!(names::in_configuration(canonical), Ok(canonical));
     }
 }
 

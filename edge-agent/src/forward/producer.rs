@@ -90,6 +90,8 @@ pub enum Event {
     Wire {
         /// After compression, with Kafka's protocol, without TLS and TCP.
         bytes: u64,
+        /// Whether there is a connection.
+        connected: bool,
     },
 }
 
@@ -345,9 +347,10 @@ impl ClientContext for Context {
             Err(error) => return debug!(%error, "statistics of librdkafka's not understood"),
         };
         let bytes = statistics.tx_bytes.saturating_add(statistics.rx_bytes);
-        self.tell(Event::Wire { bytes });
         let mut brokers = statistics.brokers.values();
-        if self.trusts_connection && brokers.any(|broker| broker.state == "UP") {
+        let connected = brokers.any(|broker| broker.state == "UP");
+        self.tell(Event::Wire { bytes, connected });
+        if self.trusts_connection && connected {
             self.up();
         }
     }

@@ -409,6 +409,23 @@ fn a_fatal_error_gives_a_new_producer_and_the_same_order() {
     assert!(rig.counters.restarts.load(Ordering::Relaxed) > 0);
 }
 
+/// As one does that goes on to ask a leader of before its topic was made again.
+#[test]
+fn a_producer_that_is_refused_for_ever_by_whom_it_takes_for_the_leader_is_replaced() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION as NOT_LEADER;
+    let quickly = [("socket.timeout.ms", "1000")];
+    let mut rig = Rig::limited(500, config::Limits::default(), &quickly);
+    rig.fail(&[NOT_LEADER; 10_000]);
+    rig.until("a new producer", |rig| {
+        rig.counters.restarts.load(Ordering::Relaxed) > 0
+    });
+    assert_eq!(rig.entries.len(), 500);
+    rig.cluster.clear_request_errors(RDKafkaApiKey::Produce);
+    rig.drain();
+    assert_eq!(first_seen(&rig.topic(500)), (0..500).collect::<Vec<_>>());
+    assert_eq!(rig.link(), LinkState::Up);
+}
+
 #[test]
 fn a_topic_that_does_not_exist_holds_everything_until_it_is_made() {
     let mut rig = Rig::without_topic(500, config::Limits::default(), &[]);

@@ -19,6 +19,7 @@ use super::{
     producer::{Event, Sent, Session, full_batch_bytes, tuning},
     record,
     schema::Schemas,
+    stall::Stall,
     window::{Next, Window},
 };
 use crate::{
@@ -67,6 +68,7 @@ pub struct Uplink {
     /// Settings of this lane's producers, before those of all.
     tuning: Vec<(&'static str, String)>,
     window: Window,
+    stall: Stall,
     session: Option<Session>,
     /// Handed out by the queue, but not taken by the producer yet.
     waiting: VecDeque<Entry>,
@@ -101,6 +103,7 @@ impl Uplink {
         Self {
             window: Window::new(full_batch_bytes(&kafka.client.properties)),
             tuning: tuning(&kafka.client.properties, limits),
+            stall: Stall::new(&kafka.client.properties),
             kafka,
             schemas: around.schemas.clone(),
             topic,
@@ -205,9 +208,28 @@ impl Uplink {
                 ticket,
                 partition,
                 offset,
-            } => self.window.delivered(ticket, partition, offset),
+            } => {
+                self.window.delivered(ticket, partition, offset);
+                self.stall.over();
+            }
             Event::Failed { failure, reason } => self.failed(failure, reason),
-            Event::Wire { bytes } => self.limiter.measured(bytes),
+            Event::Wire { bytes, connected } => {
+                self.limiter.measured(bytes);
+                self.look_for_stall(connected);
+            }
+        }
+    }
+
+    fn look_for_stall(&mut self, connected: bool) {
+        if !connected || self.window.len() == 0 {
+            return self.stall.over();
+        }
+        if let Some(stood) = self.stall.goes_on(Instant::now()) {
+            let reason = format!(
+                "connected, and nothing got through for {} s",
+                stood.as_secs()
+            );
+            self.failed(Failure::Broken, reason);
         }
     }
 
@@ -232,6 +254,7 @@ impl Uplink {
         // Dropping it purges what it still has; those reports mean nothing any more. Before the link is
         // reported down, for until it is gone its statistics may call the link up.
         self.session = None;
+        self.stall.over();
         self.limiter.restarted();
         let (topic, reason) = (&self.topic, &self.reason);
         Counters::add(&self.counters.resent, again as u64);

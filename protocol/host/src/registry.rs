@@ -3,12 +3,13 @@
 //! The client is `ureq`: it blocks, which is what a thread of the agent, a command and a blocking task of
 //! the sink want, and brings ten crates, none of them a TLS library (it shares OpenSSL with librdkafka and
 //! rumqttc). hyper, which both daemons carry for their status pages, would have been two crates and,
-//! written here, the connection, the pool, the time-outs, proxies and redirects; the crate made for
+//! written here, the connection, the pool, the time-outs and proxies; the crate made for
 //! registries would have been eighty.
 //!
 //! - The base URL may have a path, which questions are appended to.
 //! - What the registry has said of an id or of a schema in a subject is true for ever and kept in memory;
 //!   [`known`] keeps it on disk. What is newest in a subject is asked anew each time.
+//! - A redirection is not followed but told: the key belongs to the host it was given for.
 //! - A failure is an [`Error`] by what can be done about it. Neither key nor secret is ever in one.
 //! - Transient failures are tried again after the pauses the caller gave; who has a loop of its own gives
 //!   none.
@@ -32,7 +33,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use answer::{Asked, judge, transport};
+use answer::{Asked, judge, moved, transport};
 pub use answer::{Error, excerpt};
 pub use schema::{Language, Registered, Schema, Standing, Verdict, declared};
 pub use tls::SettingsError;
@@ -57,6 +58,7 @@ pub struct Registry {
     agent: Agent,
     url: String,
     user: Option<String>,
+    password: Option<String>,
     /// The header, which is as secret as the password.
     authorization: Option<String>,
     pauses: &'static [Duration],
@@ -82,6 +84,8 @@ impl Registry {
         let config = Agent::config_builder()
             .tls_config(tls::config(settings)?)
             .http_status_as_error(false)
+            // Followed, it would be without the key, perhaps without TLS, and a POST may become a GET.
+            .max_redirects(0)
             .timeout_global(Some(settings.timeout))
             .user_agent(concat!("edge-pipeline/", env!("CARGO_PKG_VERSION")))
             .accept("application/vnd.schemaregistry.v1+json, application/json")
@@ -97,6 +101,7 @@ impl Registry {
             agent: config.new_agent(),
             url: settings.url.trim_end_matches('/').to_owned(),
             user: settings.username.clone(),
+            password: settings.password.clone(),
             authorization,
             pauses,
             by_id: Mutex::default(),
@@ -135,7 +140,9 @@ impl Registry {
                 return Err(self.odd("a reference without subject and version"));
             };
             if depth == 0 || into.len() >= MAX_REFERENCES {
-                return Err(self.odd("a schema with more references than are followed"));
+                return Err(Error::TooMuch {
+                    what: "a schema with more references than are followed",
+                });
             }
             let path = format!("/subjects/{}/versions/{version}", encoded(subject));
             let found = self.ask(&path, None, &Asked::Subject(subject))?;
@@ -305,9 +312,33 @@ impl Registry {
         };
         let mut response = answered.map_err(|error| unreachable(&error))?;
         let status = response.status().as_u16();
+        if let Some(to) = response
+            .headers()
+            .get("location")
+            .filter(|_| (300..400).contains(&status))
+        {
+            return Err(moved(&self.url, &String::from_utf8_lossy(to.as_bytes())));
+        }
         let body = response.body_mut().with_config().limit(MAX_ANSWER);
-        let body = body.read_to_vec().map_err(|error| unreachable(&error))?;
-        judge(status, &body, asked, &self.url, self.user.as_deref())
+        let body = body.read_to_vec().map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(_) => Error::TooMuch {
+                what: "larger than 4 MiB",
+            },
+            error => unreachable(&error),
+        })?;
+        let token = self
+            .authorization
+            .as_deref()
+            .and_then(|header| header.strip_prefix("Basic "));
+        let secrets = [self.password.as_deref(), token].map(Option::unwrap_or_default);
+        judge(
+            status,
+            &body,
+            asked,
+            &self.url,
+            self.user.as_deref(),
+            &secrets,
+        )
     }
 
     fn odd(&self, what: &str) -> Error {

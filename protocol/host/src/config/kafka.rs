@@ -3,6 +3,8 @@
 //!
 //! `properties` goes before `bootstrap`, which goes before `properties_file`.
 
+mod login;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -108,7 +110,7 @@ fn setting(
     name: &str,
     value: &Value<'_>,
 ) -> Result<(&'static str, Setting), Mistake> {
-    let name = names::librdkafkas(name)?;
+    let name = names::in_configuration(name)?;
     read_setting(daemon, name, value).map(|setting| (name, setting))
 }
 
@@ -154,6 +156,21 @@ enum Origin {
     File(PathBuf, usize),
 }
 
+/// Notes a mistake in a setting where it stands.
+fn note(table: &Table<'_, '_>, origin: &Origin, name: &str, mistake: Mistake) {
+    match origin {
+        Origin::Here(at) => {
+            let name = format!("kafka.properties.{name}");
+            table.doc().note(at.clone(), mistake.of(&name));
+        }
+        Origin::File(file, line) => {
+            table
+                .doc()
+                .add(properties::problem(file, *line, name, mistake));
+        }
+    }
+}
+
 /// The settings gathered so far.
 #[derive(Default)]
 struct Gathered {
@@ -161,6 +178,8 @@ struct Gathered {
     secrets: BTreeSet<String>,
     /// Some place could not be read, so what is missing may stand there.
     is_partial: bool,
+    /// Something of `properties` could not be read, so a login may be among it.
+    has_unread: bool,
     registry: Option<registry::Settings>,
     allow_plaintext: bool,
 }
@@ -194,6 +213,7 @@ pub fn read(table: &Table<'_, '_>, secrets: Secrets, daemon: &Daemon) -> Client 
         allow_plaintext: gathered.allow_plaintext,
     };
     gathered.ask_for_tls(table);
+    gathered.ask_for_login(table);
     gathered.ask_librdkafka(table, &client.properties, daemon);
     client
 }
@@ -265,9 +285,12 @@ impl Gathered {
         let Some(inner) = table.table("properties") else {
             return;
         };
-        for (given, (at, (name, setting))) in
-            inner.entries(|name, value| setting(daemon, name, value))
-        {
+        let entries = inner.entries(|name, value| {
+            let read = setting(daemon, name, value);
+            self.has_unread |= read.is_err();
+            read
+        });
+        for (given, (at, (name, setting))) in entries {
             let text = match (setting, secrets) {
                 (Setting::Plain(text), _) => text,
                 (Setting::Secret(_), Secrets::Leave) => {
@@ -279,7 +302,7 @@ impl Gathered {
                     secret.read().unwrap_or_else(|error| {
                         let message = format!("kafka.properties.{given} cannot be had: {error}");
                         table.doc().note(at.clone(), Mistake::new(message));
-                        String::new()
+                        HIDDEN.to_owned()
                     })
                 }
             };
@@ -313,9 +336,21 @@ impl Gathered {
                 };
                 table.doc().note(at.clone(), mistake.of(key));
             }
-            Origin::File(file, line) => {
-                let problem = properties::problem(file, *line, "bootstrap.servers", mistake);
-                table.doc().add(problem);
+            Origin::File(..) => note(table, origin, "bootstrap.servers", mistake),
+        }
+    }
+
+    fn ask_for_login(&self, table: &Table<'_, '_>) {
+        if self.is_partial || self.has_unread {
+            return;
+        }
+        let found = login::mistakes(|name| {
+            let setting = self.settings.get(name);
+            setting.map(|(_, value)| value.as_str())
+        });
+        for (name, mistake) in found {
+            if let Some((origin, _)) = self.settings.get(name) {
+                note(table, origin, name, mistake);
             }
         }
     }
@@ -333,14 +368,7 @@ impl Gathered {
         while let Err(error) = (daemon.verify)(&left) {
             let mistake = Mistake::new(format!("is refused by librdkafka: {}", error.reason));
             match self.settings.get(&error.key) {
-                Some((Origin::Here(at), _)) => {
-                    let name = format!("kafka.properties.{}", &error.key);
-                    table.doc().note(at.clone(), mistake.of(&name));
-                }
-                Some((Origin::File(file, line), _)) => {
-                    let problem = properties::problem(file, *line, &error.key, mistake);
-                    table.doc().add(problem);
-                }
+                Some((origin, _)) => note(table, origin, &error.key, mistake),
                 None => table.doc().note(table.span(), mistake.of(&error.key)),
             }
             if left.remove(&error.key).is_none() {

@@ -1,19 +1,22 @@
-//! `client.properties`, unchanged from Confluent's console: the form for librdkafka, and the one for Java.
+//! `client.properties`, unchanged from Confluent's console: the form for librdkafka, and those for Java and
+//! for Spring, whose names begin with [`SPRING`].
 //!
-//! One `name=value` a line; a `\` at the end of a line carries on in the next, as in Java's files. Java
+//! One `name=value` a line, or `name: value` as Java lets it; a `\` at the end of a line carries on in the next, as in Java's files. Java
 //! would also resolve `\` within a value, librdkafka's tools would not, and secrets are full of characters
 //! that would mean something: so a `\` there is refused instead of guessed at. (The libraries that read
 //! this format resolve them, and so change a secret in silence.)
 //!
 //! Everything leaves here under one name of librdkafka's: [`names`] translates Java's and both sides'
 //! aliases, [`jaas`] takes user and password out of `sasl.jaas.config`, [`registry`] what is the Schema
-//! Registry's. A name that nobody knows is a mistake: it would be a setting somebody believes in.
+//! Registry's. A name that nobody knows is a mistake: it would be a setting somebody believes in. What looks like
+//! no name is not repeated: people name the file that holds nothing but a key and its secret.
 
 mod jaas;
 pub mod names;
 mod registry;
+mod template;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use super::{
     document::{Mistake, Problem},
@@ -52,7 +55,10 @@ pub fn read(file: &Path, daemon: &Daemon) -> Result<Properties, Vec<Problem>> {
         Ok(text) => parse(file, &text, daemon),
         Err(error) => {
             let message = format!("cannot be read: {error}");
-            let fix = "check kafka.properties_file, and that the service may read it";
+            let fix = match error.kind() {
+                io::ErrorKind::InvalidData => "save the file as UTF-8",
+                _ => "check kafka.properties_file, and that the service may read it",
+            };
             Err(vec![Mistake::fix(message, fix).at(file, None)])
         }
     }
@@ -69,19 +75,23 @@ fn parse(file: &Path, text: &str, daemon: &Daemon) -> Result<Properties, Vec<Pro
     // Windows' editors begin a file with a byte order mark, which nobody sees.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, text) in logical_lines(text) {
-        let Some((name, value)) = text.split_once('=') else {
-            let mistake = Mistake::new("is not of the form name=value");
+        let (name, value) = text.split_once(['=', ':']).unwrap_or_default();
+        let (name, value) = (name.trim(), value.trim());
+        if !is_name(name) {
+            let mistake = Mistake::fix(
+                "is not of the form name=value",
+                "write one setting a line as Confluent's console shows them, such as security.protocol=SASL_SSL",
+            );
             problems.push(problem(file, line, "the line", mistake));
             continue;
-        };
+        }
         let placed = Placed {
             line,
-            name: name.trim().to_owned(),
-            value: value.trim().to_owned(),
+            name: name.to_owned(),
+            value: value.to_owned(),
         };
-        let name = placed.name.clone();
         if let Err(mistake) = read.take(placed, daemon) {
-            problems.push(problem(file, line, &name, mistake));
+            problems.push(problem(file, line, name, mistake));
         }
     }
     if problems.is_empty() {
@@ -89,6 +99,16 @@ fn parse(file: &Path, text: &str, daemon: &Daemon) -> Result<Properties, Vec<Pro
     } else {
         Err(problems)
     }
+}
+
+/// What Spring's settings for every client begin with.
+const SPRING: &str = "spring.kafka.properties.";
+
+/// Whether it may be repeated. Secrets in front of a `=` are longer or have other letters.
+fn is_name(name: &str) -> bool {
+    let longest = if name.contains('.') { 100 } else { 24 };
+    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    !name.is_empty() && name.len() <= longest && name.chars().all(letter)
 }
 
 /// Lines joined where one ends in `\`, with the number of the first; without comments and empty ones.
@@ -114,8 +134,11 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
 
 impl Properties {
     fn take(&mut self, placed: Placed, daemon: &Daemon) -> Result<(), Mistake> {
-        let registrys = registry::NAMES.iter().find(|name| **name == placed.name);
-        if let Some(mistake) = placeholder(&placed.value) {
+        let name = placed.name.strip_prefix(SPRING).unwrap_or(&placed.name);
+        let registrys = registry::NAMES.iter().find(|known| **known == name);
+        if let Some(mistake) =
+            placeholder(&placed.value).or_else(|| template::left_in(&placed.value))
+        {
             return Err(match registrys {
                 Some(_) => mistake.or("or remove the line where no Schema Registry is used"),
                 None => mistake,
@@ -123,11 +146,10 @@ impl Properties {
         }
         if placed.value.contains('\\') {
             let message = "holds a \\, which Java and librdkafka read differently";
-            let fix = format!(
-                "set it in the TOML file, under kafka.properties: \"{}\" = {{ file = \"/path\" }}",
-                placed.name
-            );
-            return Err(Mistake::fix(message, fix));
+            return Err(Mistake::fix(message, names::without_file(name)));
+        }
+        if let Some(mistake) = template::decorated(name, &placed.value) {
+            return Err(mistake);
         }
         if let Some(&name) = registrys {
             return match self.registry.insert(registry::canonical(name), placed) {
@@ -135,11 +157,14 @@ impl Properties {
                 None => Ok(()),
             };
         }
-        match names::meaning(&placed.name, &placed.value, daemon) {
+        match names::meaning(name, &placed.value, daemon) {
             Meaning::Setting(name) => self.set(name, placed),
             Meaning::Jaas => {
                 let login = jaas::read(&placed.value)?;
                 for (name, value) in login.settings() {
+                    if let Some(mistake) = template::left_in(&value) {
+                        return Err(mistake);
+                    }
                     let placed = Placed {
                         value,
                         ..placed.clone()
@@ -154,7 +179,7 @@ impl Properties {
     }
 
     fn set(&mut self, name: &str, placed: Placed) -> Result<(), Mistake> {
-        let value = names::value(name, &placed.value);
+        let value = names::value(name, &placed.value)?;
         let placed = Placed {
             value: value.unwrap_or(placed.value),
             ..placed

@@ -248,7 +248,7 @@ pub(super) fn check_url(url: &str, example: &str, login: &str) -> Result<(), Mis
     if url.contains(',') {
         return Err(Mistake::fix("names several registries", "name one"));
     }
-    if url.contains(['?', '#', ' ']) {
+    if url.contains(['?', '#', ' ', '<', '>', '\\']) {
         return Err(Mistake::fix("is more than a host and a path", example));
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::remedy;
+use crate::{config::kafka::HIDDEN, remedy};
 
 /// Longest text of the registry's that is repeated, in bytes.
 const MAX_SAID: usize = 500;
@@ -60,6 +60,20 @@ pub enum Error {
         /// What it says.
         said: String,
     },
+    /// It is somewhere else.
+    #[error("{url} answers like no schema registry: it sends to {to}")]
+    Moved {
+        /// Where it should be.
+        url: String,
+        /// Where it says it is.
+        to: String,
+    },
+    /// It has an answer, which is beyond what is read.
+    #[error("the registry's answer is more than is read: {what}")]
+    TooMuch {
+        /// In which way.
+        what: &'static str,
+    },
     /// This is not how a registry answers.
     #[error("{url} answers like no schema registry, with status {status}: {said}")]
     Odd {
@@ -103,7 +117,14 @@ impl Error {
                 "cloud-sink schema diff shows what has changed; take it back, or write to another topic"
                     .to_owned()
             }
-            Self::Invalid { .. } => "report it, with cloud-sink schema show".to_owned(),
+            Self::Invalid { .. } => "where the subject holds schemas of another language than value says, write to another topic; \
+                 else report it, with cloud-sink schema show"
+                .to_owned(),
+            Self::Moved { .. } => {
+                "write schema.registry.url as it is after the redirection; a login page there wants a key"
+                    .to_owned()
+            }
+            Self::TooMuch { .. } => "write by a schema that is smaller".to_owned(),
             Self::Odd { .. } => "check schema.registry.url: Confluent's API is at its root, Apicurio's at /apis/ccompat/v7"
                 .to_owned(),
         }
@@ -119,20 +140,25 @@ pub enum Asked<'a> {
     Subject(&'a str),
 }
 
-/// The answer, or what it means that there is none.
+/// The answer, or what it means that there is none. `secrets` are not repeated, should the registry do so.
 pub fn judge(
     status: u16,
     body: &[u8],
     asked: &Asked<'_>,
     url: &str,
     user: Option<&str>,
+    secrets: &[&str],
 ) -> Result<Value, Error> {
     let text = String::from_utf8_lossy(body);
     let answer: Option<Value> = serde_json::from_str(&text).ok();
     let said = answer
         .as_ref()
         .and_then(|answer| answer["message"].as_str());
-    let said = excerpt(said.unwrap_or(&text));
+    let mut said = said.unwrap_or(&text).to_owned();
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        said = said.replace(secret, HIDDEN);
+    }
+    let said = excerpt(&said);
     let code = answer
         .as_ref()
         .and_then(|answer| answer["error_code"].as_u64());
@@ -171,6 +197,20 @@ pub fn judge(
     }
 }
 
+/// Where a redirection leads, without what may be secret in it.
+pub fn moved(url: &str, location: &str) -> Error {
+    let plain = location.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = match plain.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), plain),
+    };
+    let rest = rest.rsplit('@').next().unwrap_or_default();
+    Error::Moved {
+        url: url.to_owned(),
+        to: excerpt(&format!("{scheme}{rest}")),
+    }
+}
+
 /// The beginning of a text of the registry's, in one line.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
@@ -205,7 +245,14 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str, asked: &Asked<'_>) -> Result<Value, Error> {
-        judge(status, body.as_bytes(), asked, "https://r", Some("KEY"))
+        judge(
+            status,
+            body.as_bytes(),
+            asked,
+            "https://r",
+            Some("KEY"),
+            &["hunter2", ""],
+        )
     }
 
     #[test]
@@ -292,6 +339,35 @@ mod tests {
             assert!(!got.remedy().is_empty());
         }
         assert_eq!(answer(200, r#"{"id":3}"#, &id).unwrap()["id"], 3);
+    }
+
+    #[test]
+    fn a_registry_that_repeats_the_secret_is_not_repeated() {
+        for (status, body) in [
+            (401, r#"{"message":"no user KEY:hunter2 here"}"#),
+            (500, "KEY:hunter2@r failed"),
+            (200, "<p>hunter2"),
+        ] {
+            let error = answer(status, body, &Asked::Id(7)).unwrap_err().to_string();
+            assert!(
+                error.contains(HIDDEN) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn where_a_redirection_leads_is_told_without_a_login_or_a_query() {
+        for (location, expected) in [
+            ("https://r/apis/ccompat/v7/", "https://r/apis/ccompat/v7/"),
+            ("https://K:hunter2@r?token=hunter2", "https://r"),
+            ("/login#hunter2", "/login"),
+        ] {
+            let error = moved("http://r", location);
+            let said = format!("http://r answers like no schema registry: it sends to {expected}");
+            assert_eq!(error.to_string(), said);
+            assert!(!error.is_transient());
+        }
     }
 
     #[test]

@@ -28,7 +28,12 @@ fn server(answers: Vec<(u16, &'static str)>) -> (String, JoinHandle<Vec<String>>
             let mut sent = vec![0; length];
             reader.read_exact(&mut sent).unwrap();
             let head_back = format!(
-                "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                "HTTP/1.1 {status} X\r\n{}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+                if status == 307 {
+                    "location: http://127.0.0.1:1/elsewhere\r\n"
+                } else {
+                    ""
+                },
                 body.len()
             );
             reader.get_mut().write_all(head_back.as_bytes()).unwrap();
@@ -117,6 +122,19 @@ fn only_what_waiting_may_help_is_tried_again() {
     assert!(matches!(error, Error::Unauthorised { .. }), "{error}");
     assert_eq!(asked.join().unwrap().len(), 3);
     assert!(!error.to_string().contains("cret"));
+}
+
+#[test]
+fn a_redirection_is_not_followed_but_told() {
+    let (url, asked) = server(vec![(307, "")]);
+    let error = client(&url, ONCE).latest("t").unwrap_err();
+    assert!(
+        error.to_string().ends_with(
+            "/sub/api answers like no schema registry: it sends to http://127.0.0.1:1/elsewhere"
+        ),
+        "{error}"
+    );
+    assert_eq!(asked.join().unwrap().len(), 1);
 }
 
 #[test]

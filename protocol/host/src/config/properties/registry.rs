@@ -38,7 +38,14 @@ pub fn read(
     allow_plaintext: bool,
 ) -> Result<Option<Settings>, (Placed, Mistake)> {
     let Some(url) = lines.get(URL) else {
-        return Ok(None);
+        return match lines.get(USER_INFO) {
+            Some(info) => {
+                let message = "is a key of the Schema Registry, and schema.registry.url is missing";
+                let fix = "write schema.registry.url=https://psrc-….confluent.cloud, or remove the line where no Schema Registry is used";
+                Err((info.clone(), Mistake::fix(message, fix)))
+            }
+            None => Ok(None),
+        };
     };
     let (example, key) = (
         "schema.registry.url=https://host",

@@ -101,6 +101,115 @@ fn a_file_saved_on_windows_says_the_same() {
 }
 
 #[test]
+fn what_spring_and_javas_own_writer_make_of_it_says_the_same() {
+    let spring = |line: &str| match line {
+        "" => String::new(),
+        line if line.starts_with('#') => line.to_owned(),
+        line => format!("spring.kafka.properties.{line}"),
+    };
+    let springs: Vec<String> = JAVAS.lines().map(spring).collect();
+    let springs = springs.join("\n");
+    let colons = JAVAS.replacen('=', ": ", 3);
+    for text in [&springs, &colons] {
+        assert_eq!(settings(text), settings(JAVAS), "{text}");
+        assert!(matches!(parsed(text).registry(None, false), Ok(Some(_))));
+    }
+    // As Confluent's command line names a cluster.
+    let cluster = "bootstrap.servers=SASL_SSL://pkc-1:9092,SASL_SSL://pkc-2:9092";
+    assert_eq!(
+        parsed(cluster).kafka["bootstrap.servers"].value,
+        "pkc-1:9092,pkc-2:9092"
+    );
+}
+
+#[test]
+fn what_is_left_of_a_template_or_put_around_a_value_is_told() {
+    for (line, expected) in [
+        (
+            "sasl.username=<API_KEY>",
+            "sasl.username still holds a placeholder",
+        ),
+        (
+            "sasl.password=${CLUSTER_API_SECRET}",
+            "sasl.password still holds a placeholder",
+        ),
+        (
+            "bootstrap.servers=<bootstrap url>:9092",
+            "bootstrap.servers still holds",
+        ),
+        (
+            "schema.registry.url=https://<SR ENDPOINT>",
+            "or remove the line where no Schema Registry",
+        ),
+        (
+            "basic.auth.user.info=<SR_KEY>:hunter2",
+            "basic.auth.user.info still holds",
+        ),
+        (
+            "sasl.jaas.config=PlainLoginModule required username='<KEY>' password='hunter2';",
+            "sasl.jaas.config still holds a placeholder",
+        ),
+        ("sasl.password=\"hunter2\"", "stands in quotation marks"),
+        ("sasl.username=hunter2 # mine", "is followed by a comment"),
+        ("sasl.password=hunter\x002", "holds a control character"),
+        (
+            "bootstrap.servers=https://pkc-1:443",
+            "is a list of hosts, not a url",
+        ),
+        (
+            "schema.registry.url=https\\://h",
+            "fix: write the value without it",
+        ),
+        ("basic.auth.user.info=K\\:hunter2", "under [registry]"),
+        (
+            "spring.kafka.bootstrap-servers=h:1",
+            "as Kafka's own clients know it",
+        ),
+        (
+            "use.latest.version=true",
+            "is for Java clients\n  fix: write use_latest under [registry]",
+        ),
+        (
+            "schema.registry.ssl.truststore.password=hunter2",
+            "write ca, certificate and key",
+        ),
+    ] {
+        let said = refused(line);
+        assert!(said.contains(expected), "{line}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    for value in ["a<b>c", "<", "$a{b}", "\"", "#x", "x#y", "a/b+<c>=="] {
+        let text = format!("sasl.password={value}");
+        assert_eq!(parsed(&text).kafka["sasl.password"].value, value);
+    }
+}
+
+/// The file that the console downloads when a key is made, and what else is no list of settings.
+#[test]
+fn what_is_no_setting_is_not_repeated() {
+    let key = "=== Confluent Cloud API key ===\n\nAPI key:\nABCDEFGHIJ\n\nAPI secret:\ncfltHunter2/b+c==\n";
+    for text in [
+        key,
+        "[default]",
+        "{\"sasl.password\":\"Hunter2\"}",
+        "Hunter2:x",
+        "hunter2hunter2hunter2hunter2==",
+    ] {
+        let Err(problems) = parse(Path::new("f"), text, &DAEMON) else {
+            panic!("accepted: {text}");
+        };
+        for problem in problems {
+            let said = problem.to_string();
+            assert!(
+                said.contains("the line is not of the form name=value\n  fix: "),
+                "{said}"
+            );
+            assert!(!said.to_lowercase().contains("hunter2"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn the_registry_is_picked_out() {
     assert!(matches!(
         parsed(LIBRDKAFKAS).registry(None, false),
@@ -173,6 +282,11 @@ fn what_is_wrong_about_the_registry_is_told_without_the_secret() {
             "schema.registry.url=https://h\nbasic.auth.credentials.source=USER_INFO",
             "basic.auth.credentials.source",
             "basic.auth.user.info is missing",
+        ),
+        (
+            "basic.auth.user.info=K:hunter2",
+            "basic.auth.user.info",
+            "schema.registry.url is missing",
         ),
         (
             "schema.registry.url=https://h\nbasic.auth.credentials.source=URL",
