@@ -214,12 +214,22 @@ fn a_kill_between_any_two_steps_loses_and_doubles_nothing() {
     fault::set(None);
     let seen = crashes.borrow();
     for step in [
+        "append: before batch",
+        "append: before flush",
+        "append: before fdatasync",
         "append: durable",
+        "head: before write",
+        "head: before fdatasync",
         "head: durable",
+        "remove: before rename",
         "remove: renamed",
+        "remove: before delete",
+        "segment: create",
+        "segment: before its name",
         "segment: created",
         "seal: closed",
         "seal: reopened",
+        "replace: written",
         "replace: renamed",
         "seal: written",
     ] {
