@@ -35,6 +35,15 @@ pub fn decode(
     Ok(members.finish())
 }
 
+/// What separates the columns of a table whose first line this is: what is configured, unless only another
+/// of the usual ones is there.
+pub(crate) fn separator(header: &[u8], configured: u8) -> u8 {
+    let columns = |separator| record(header, separator).map_or(0, |record| record.len());
+    let all = [configured, b';', b'\t', b'|'];
+    let several = all.into_iter().find(|separator| columns(*separator) > 1);
+    several.unwrap_or(configured)
+}
+
 /// The names in the first line of a table.
 ///
 /// # Errors

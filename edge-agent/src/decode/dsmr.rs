@@ -56,12 +56,18 @@ pub(crate) struct Dsmr {
 
 impl Cut for Dsmr {
     fn next(&mut self, held: &[u8], end: bool, out: &mut Vec<Decoded>) -> Step {
+        let looked = std::mem::take(&mut self.looked);
         match held.iter().position(|&b| b == b'/') {
             Some(0) => {}
-            Some(at) => return between(&held[..at]),
-            None => return between(held),
+            at => {
+                let step = between(&held[..at.unwrap_or(held.len())]);
+                if let Step::Noise(len) | Step::Blank(len) = step {
+                    self.looked = looked.saturating_sub(len);
+                }
+                return step;
+            }
         }
-        let from = std::mem::take(&mut self.looked).clamp(1, held.len());
+        let from = looked.clamp(1, held.len());
         for at in from..held.len() {
             if held[at - 1] != b'\n' {
                 continue;
@@ -82,9 +88,13 @@ impl Cut for Dsmr {
             }
         }
         if held.len() >= MAX_HELD {
+            // What was looked through is not looked through again for the next `/` in it.
+            self.looked = held.len() - 1;
             return Step::Reject(1, Fault::TooLong);
         }
-        self.looked = held.len();
+        if !end {
+            self.looked = held.len();
+        }
         Step::Wait
     }
 }

@@ -1,4 +1,4 @@
-//! NMEA 0183: GGA, RMC, VTG, GSA, GSV, GLL and ZDA of any talker, joined to one reading per epoch.
+//! NMEA 0183: GGA, GNS, RMC, VTG, GSA, GSV, GLL and ZDA of any talker, joined to one reading per epoch.
 //!
 //! Source: NMEA 0183 V4.11 as described in u-blox "M8 receiver description incl. protocol specification"
 //! (UBX-13003221, chapter 31) and gpsd's "NMEA revealed" (gpsd.gitlab.io/gpsd/NMEA.html).
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! # One epoch, one reading
-//! A receiver says what it knows of one moment in several sentences. GGA, RMC, GLL and ZDA carry the
+//! A receiver says what it knows of one moment in several sentences. GGA, GNS, RMC, GLL and ZDA carry the
 //! time of day; the others belong to the epoch they stand in. A new epoch begins with another time of
 //! day, or with a sentence of a kind that the epoch already has (GSA and GSV, of which there is one per
 //! constellation, apart). So the last epoch is complete when the next begins, or the line falls silent.
@@ -19,7 +19,8 @@
 //! 7 decimals (1 cm). `fix_valid` is false as soon as one sentence says so (status V, quality 0, mode N or
 //! "no fix"); coordinates are kept then if the receiver sends any, marked by it, and left out if they are none
 //! (`8960.0000,N` of a receiver that knows nothing). A sentence without its
-//! checksum is rejected; another kind of sentence, proprietary ones included, is none of ours.
+//! checksum is rejected; another kind of sentence, proprietary ones included, is none of ours. Nor is what a
+//! multiplexer puts in front of one, a TAG block (`\s:rx1,c:1795435199*0E\`), as long as its checksum agrees.
 //!
 //! Written by hand: the `nmea` crate (0.8) takes chrono, nom and heapless along, holds 32-bit floats for
 //! height, speed and course, joins by sentence kinds that have to be announced, and has no place in the stream.
@@ -68,6 +69,7 @@ struct Epoch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Gga,
+    Gns,
     Rmc,
     Vtg,
     Gsa,
@@ -78,6 +80,11 @@ enum Kind {
 
 impl Cut for Nmea {
     fn next(&mut self, held: &[u8], end: bool, out: &mut Vec<Decoded>) -> Step {
+        if held.first() == Some(&b'\\')
+            && let Some(step) = tag_block(held, end)
+        {
+            return step;
+        }
         match held.iter().position(|b| matches!(b, b'$' | b'!')) {
             Some(0) => {}
             Some(at) => return quiet(&held[..at]),
@@ -110,6 +117,20 @@ impl Cut for Nmea {
     fn flush(&mut self, out: &mut Vec<Decoded>) {
         let epoch = std::mem::take(&mut self.epoch);
         out.extend(epoch.finish(&mut self.dated));
+    }
+}
+
+/// A whole TAG block; `None` for what is none.
+fn tag_block(held: &[u8], end: bool) -> Option<Step> {
+    let bound = held.len().min(MAX_SENTENCE);
+    let stop = |b: &u8| matches!(b, b'\\' | b'\r' | b'\n');
+    match held[1..bound].iter().position(stop) {
+        Some(at) if held[at + 1] == b'\\' => {
+            let closed = checked(&held[..=at]).is_ok();
+            closed.then_some(Step::Blank(at + 2))
+        }
+        None if !end && held.len() < MAX_SENTENCE => Some(Step::Wait),
+        _ => None,
     }
 }
 
@@ -179,6 +200,7 @@ impl Kind {
         }
         let kind = match &[a, b, c] {
             b"GGA" => Self::Gga,
+            b"GNS" => Self::Gns,
             b"RMC" => Self::Rmc,
             b"VTG" => Self::Vtg,
             b"GSA" => Self::Gsa,
@@ -200,6 +222,7 @@ impl Kind {
         let f = |index: usize| fields.get(index).map_or("", |field| field.trim());
         match self {
             Self::Gga => !matches!(f(6), "" | "0"),
+            Self::Gns => f(6).bytes().any(|mode| mode != b'N'),
             Self::Rmc => f(2) == "A",
             Self::Gll => f(6) == "A",
             Self::Vtg | Self::Gsa | Self::Gsv | Self::Zda => false,
@@ -208,7 +231,7 @@ impl Kind {
 
     fn time<'a>(self, fields: &[&'a str]) -> Option<&'a str> {
         match self {
-            Self::Gga | Self::Rmc | Self::Zda => fields.get(1).copied(),
+            Self::Gga | Self::Gns | Self::Rmc | Self::Zda => fields.get(1).copied(),
             Self::Gll => fields.get(5).copied(),
             Self::Vtg | Self::Gsa | Self::Gsv => None,
         }
@@ -239,6 +262,16 @@ impl Epoch {
                 self.number("altitude_m", f(9));
                 self.number("geoid_separation_m", f(11));
                 self.number("correction_age_s", f(13));
+            }
+            Kind::Gns => {
+                // A letter for each constellation.
+                self.valid_if(f(6), f(6).bytes().any(|mode| mode != b'N'));
+                self.position(f(2), f(3), f(4), f(5));
+                self.number("satellites_used", f(7));
+                self.number("hdop", f(8));
+                self.number("altitude_m", f(9));
+                self.number("geoid_separation_m", f(10));
+                self.number("correction_age_s", f(11));
             }
             Kind::Rmc => {
                 self.valid_if(f(2), f(2) == "A");

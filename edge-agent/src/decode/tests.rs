@@ -500,6 +500,26 @@ fn pieces(stream: &mut super::stream::Stream, text: &[u8]) -> (Vec<String>, Vec<
 }
 
 #[test]
+fn the_first_line_of_a_table_shows_what_separates_its_columns() {
+    for (table, expected) in [
+        ("\u{feff}t;h\r\n21,5;40\r\n", "h=Float(40.0) t=Float(21.5)"),
+        ("t\th\n21.5\t40\n", "h=Float(40.0) t=Float(21.5)"),
+        ("t|h\n21.5|40\n", "h=Float(40.0) t=Float(21.5)"),
+        ("\"a;b\",h\n21.5,40\n", "a_b=Float(21.5) h=Float(40.0)"),
+        ("t\n21.5\n", "t=Float(21.5)"),
+    ] {
+        let mut csv = "csv".parse::<super::preset::Preset>().unwrap().stream();
+        let (readings, faults) = pieces(&mut csv, table.as_bytes());
+        assert!(faults.is_empty(), "{table:?}: {faults:?}");
+        let [reading] = &readings[..] else {
+            panic!("{table:?}: {readings:?}");
+        };
+        let (_, fields) = reading.split_once(' ').unwrap();
+        assert_eq!(fields, expected, "{table:?}");
+    }
+}
+
+#[test]
 fn a_table_names_its_columns_in_its_first_line_whatever_stands_in_front() {
     let mut csv = "csv".parse::<super::preset::Preset>().unwrap().stream();
     let table = "\u{feff}temp_c,\"hum, pct\",note\n21.5,45,\"a \"\"b\"\"\"\ntemp_c,\"hum, pct\",note\n1,2\n-1,nan,\n";

@@ -41,8 +41,9 @@ impl Text {
 
     fn line(&mut self, bytes: &[u8], out: &mut Vec<Decoded>) -> Result<(), DecodeError> {
         if let LineFormat::Csv { separator, columns } = &mut self.format {
-            // The first line of a table without columns names them.
+            // The first line of a table without columns names them, and shows what is between them.
             if columns.is_empty() {
+                *separator = csv::separator(bytes, *separator);
                 *columns = csv::names(bytes, *separator)?;
                 return Ok(());
             }

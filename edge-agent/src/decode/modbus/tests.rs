@@ -351,6 +351,24 @@ fn meters_of_others_are_read_from_their_captures() {
 }
 
 #[test]
+fn charge_controllers_of_others_are_read_from_their_captures() {
+    // Comments in two people's drivers: an EPEVER LS1024B at night, and a Tracer with 26.89 V on its panel.
+    let controllers = hex(
+        "01 04 31 00 00 0f be f2 01 04 1e 00 67 00 00 00 00 00 00 04 fe 00 00 00 00 00 00 04 fe \
+         00 00 00 00 00 00 04 fe 00 00 00 00 af ba \
+         01 04 31 00 00 01 3f 36 01 04 02 0a 81 7f f0",
+    );
+    assert_eq!(
+        clean("modbus:epever-tracer", &controllers),
+        [
+            "epever-tracer-1 battery_charging_power_w=0 load_current_a=0 load_voltage_v=12.78 \
+             pv_current_a=0 pv_power_w=0 pv_voltage_v=1.03",
+            "epever-tracer-1 pv_voltage_v=26.89",
+        ]
+    );
+}
+
+#[test]
 fn a_reply_about_registers_without_a_field_is_no_reading_and_nothing_wrong() {
     // github.com/syssi/esphome-solax-x1-mini/issues/20: an inverter asks an SDM230 what it is, and a second
     // one that is not there.

@@ -115,6 +115,45 @@ fn receivers_without_a_fix_still_have_one_reading_an_epoch() {
 }
 
 #[test]
+fn a_fix_of_several_constellations_is_read() {
+    // gpsd, "NMEA revealed", GNS: the shares of two constellations stand behind the whole.
+    let capture = [
+        "GNGNS,122310.7,3722.425671,N,12258.856215,W,DA,14,0.9,1005.543,6.5,,,V",
+        "GPGNS,122310.7,,,,,,7,,,,5.2,23,V",
+        "GLGNS,122310.7,,,,,,7,,,,3.0,23,V",
+        "GNGNS,122311.7,,,,,NN,00,99.99,,,,,V",
+    ]
+    .map(said)
+    .concat();
+    assert_eq!(
+        clean("nmea", capture.as_bytes()),
+        [
+            "altitude_m=1005.543 correction_age_s=5.2 fix_valid=true geoid_separation_m=6.5 hdop=0.9 \
+             latitude_deg=37.3737612 longitude_deg=-122.9809369 satellites_used=14",
+            "fix_valid=false hdop=99.99 satellites_used=0",
+        ]
+    );
+}
+
+#[test]
+fn what_a_multiplexer_puts_in_front_of_a_sentence_is_passed_by() {
+    // NMEA 0183 V4.10, 7.9 TAG blocks.
+    let tag = |text: &str| {
+        let sum = text.bytes().fold(0, |sum, b| sum ^ b);
+        format!("\\{text}*{sum:02X}\\")
+    };
+    let gll = said("GPGLL,4916.45,N,12311.12,W,225444,A");
+    let capture = [tag("s:rx1,c:1795435199") + &gll, tag("g:1-2-12,n:2") + &gll].concat();
+    assert_eq!(clean("nmea", capture.as_bytes()).len(), 2);
+    // Damaged, and one that never closes.
+    for bad in ["\\s:rx1*00\\", "\\s:rx1*38"] {
+        let capture = format!("{gll}{bad}{gll}");
+        let (readings, rejected) = mixed("nmea", capture.as_bytes());
+        assert_eq!((readings.len(), rejected.len()), (2, 1), "{bad}");
+    }
+}
+
+#[test]
 fn damaged_sentences_are_named_and_others_untouched() {
     let good = said("GPGLL,4916.45,N,12311.12,W,225444,A");
     let bad = good.replace("4916", "4917");
