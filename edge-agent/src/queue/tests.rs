@@ -14,6 +14,7 @@ mod properties;
 mod repeats;
 mod rescue;
 mod segments;
+mod torn;
 
 use std::{
     collections::BTreeMap,

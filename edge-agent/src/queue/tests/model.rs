@@ -21,7 +21,11 @@ use protocol::{
     control::{Fact, Loss},
 };
 
-use super::{broker::Broker, *};
+use super::{
+    broker::Broker,
+    torn::{Durable, UNSYNCED},
+    *,
+};
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -70,15 +74,22 @@ enum Disk {
     IsLeftAt {
         step: u8,
     },
+    /// Its power is cut at a step: what is not synced is there or not, sector by sector.
+    IsTornAt {
+        step: u8,
+        seed: u64,
+    },
 }
 
 fn disk() -> impl Strategy<Value = Disk> {
     let step = 0..STEPS.len() as u8;
+    let unsynced = 0..UNSYNCED.len() as u8;
     prop_oneof![
         6 => Just(Disk::Works),
         1 => (step.clone(), 1..4_u8).prop_map(|(step, times)| Disk::Fails { step, times }),
         1 => step.clone().prop_map(|step| Disk::FailsForGood { step }),
         1 => step.prop_map(|step| Disk::IsLeftAt { step }),
+        2 => (unsynced, any::<u64>()).prop_map(|(step, seed)| Disk::IsTornAt { step, seed }),
     ]
 }
 
@@ -229,20 +240,33 @@ impl Model {
             Disk::Fails { step, times } => (STEPS[usize::from(step)], times),
             Disk::FailsForGood { step } => (STEPS[usize::from(step)], 1),
             Disk::IsLeftAt { step } => (STEPS[usize::from(step)], 0),
+            Disk::IsTornAt { step, .. } => (UNSYNCED[usize::from(step)], 0),
         };
         // No other thread changes what is copied.
         self.rig.settle();
         let left = Rc::new(RefCell::new(None));
         if !step.is_empty() {
-            let is_left = matches!(disk, Disk::IsLeftAt { .. });
+            let is_left = matches!(disk, Disk::IsLeftAt { .. } | Disk::IsTornAt { .. });
             let (dir, left, mut times) = (self.rig.dir.clone(), Rc::clone(&left), times);
+            let mut durable = match *disk {
+                Disk::IsTornAt { seed, .. } => Some((Durable::of(&dir), seed)),
+                _ => None,
+            };
             fault::set(Some(Box::new(move |name| {
+                if let Some((durable, _)) = &mut durable
+                    && !UNSYNCED.contains(&name)
+                {
+                    *durable = Durable::of(&dir);
+                }
                 if name != step {
                     return Ok(());
                 }
                 if is_left && left.borrow().is_none() {
                     let temp = temp_dir();
-                    copy(&dir, temp.path());
+                    match &durable {
+                        Some((durable, seed)) => durable.torn(&dir, temp.path(), *seed),
+                        None => copy(&dir, temp.path()),
+                    }
                     *left.borrow_mut() = Some(temp);
                 }
                 if times > 0 {
