@@ -34,6 +34,7 @@ mod on_the_stack {
     mod config_schema;
     mod confluent;
     mod confluent_page;
+    mod faults_certificates;
     mod faults_clock;
     mod faults_devices;
     mod faults_fleet;

@@ -264,6 +264,21 @@ impl Process {
         })
     }
 
+    /// Time for which it had a processor so far, in steps of 10 ms.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.identity.pid))?;
+        // The name, which may be anything, is in parentheses.
+        let (_, fields) = stat
+            .rsplit_once(')')
+            .context("no name in the process stat")?;
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks = ticks.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     /// Bytes of memory it had at most so far.
     ///
     /// # Errors

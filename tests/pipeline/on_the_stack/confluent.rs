@@ -37,7 +37,7 @@ fn grants(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn grant(kafka: &Service, command: &str) -> Result<()> {
+pub(super) fn grant(kafka: &Service, command: &str) -> Result<()> {
     kafka.acls(&command.split(' ').collect::<Vec<_>>())
 }
 
@@ -50,7 +50,7 @@ fn take_away(kafka: &Service, command: &str) -> Result<()> {
 }
 
 /// As Confluent's console shows it for Java.
-fn javas(kafka: &Service, user: &str) -> Result<String> {
+pub(super) fn javas(kafka: &Service, user: &str) -> Result<String> {
     Ok(format!(
         "# Required connection configs for Kafka producer, consumer, and admin\n\
          bootstrap.servers={}\nsecurity.protocol=SASL_SSL\n\
@@ -111,7 +111,7 @@ fn give_what_is_named(kafka: &Service, program: &str, config: &Path) -> Result<B
 }
 
 /// Both daemons on doors with TLS, by these files.
-fn secure(rig: &mut Rig, agents: &str, sinks: &str) -> Result<()> {
+pub(super) fn secure(rig: &mut Rig, agents: &str, sinks: &str) -> Result<()> {
     let (sink, agent) = (
         rig.dir().join("sink.properties"),
         rig.dir().join("agent.properties"),

@@ -295,5 +295,16 @@ fn what_a_silent_gateway_may_still_have_is_unverifiable_since_its_last_sign() ->
     );
     let text = audit(&rig, &[])?.text;
     ensure!(text.contains("silent, unverifiable since"), "{text}");
+
+    // A window that reaches back to its last sign has it, and one that begins later has not.
+    for (window, code, unverifiable) in [("1h", 1, 10), ("5m", 0, 0)] {
+        let audit = audit(&rig, &["--since", window, "--format", "json"])?;
+        let found = sum(&audit.json()?, "unverifiable");
+        ensure!(
+            (audit.code, found) == (Some(code), unverifiable),
+            "{window}: {}",
+            audit.text
+        );
+    }
     rig.done()
 }

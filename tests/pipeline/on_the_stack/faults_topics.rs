@@ -1,5 +1,7 @@
 //! Topics that do not take what they are given, or are not there.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use harness::{
     chaos::dice::Dice,
@@ -162,5 +164,14 @@ fn what_retention_deleted_unread_is_recorded_exactly_and_the_sink_goes_on() -> R
         Ok(sums == [80, 40, 40, 0, 0] && audit.code == Some(0))
     });
     told.with_context(|| last)?;
+    // Which readings, and not only how many.
+    let told = audit::audit(&rig, &["--full"])?.text;
+    let of_one_run = rig.documents.readings_by_id()?;
+    let runs: BTreeSet<&str> = of_one_run
+        .iter()
+        .filter_map(|document| document.get_str("_id").ok()?.split(':').nth(1))
+        .collect();
+    ensure!(runs.len() == 1, "{runs:?}");
+    ensure!(told.contains("   20..59   40"), "{told}");
     rig.done()
 }

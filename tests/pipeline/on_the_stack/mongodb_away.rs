@@ -94,12 +94,30 @@ fn what_cannot_be_a_document_becomes_a_dead_letter_and_the_rest_goes_on() -> Res
         "{} dead letters",
         letters.len()
     );
+    let originals = rig.kafka.read_all(rig.kafka.readings())?;
     for letter in &letters {
-        let original = dead.iter().any(|dead| dead.value == letter.value);
-        ensure!(original, "a dead letter was altered: {letter:?}");
-        let topic = letter.header("edge_dead_topic").context("its origin")?;
-        ensure!(topic == rig.kafka.readings().as_bytes(), "{letter:?}");
-        letter.header("edge_dead_reason").context("its reason")?;
+        let original = originals.iter().find(|one| one.value == letter.value);
+        let original = original.with_context(|| format!("altered: {letter:?}"))?;
+        for (name, value) in [
+            ("edge_dead_topic", rig.kafka.readings().to_owned()),
+            ("edge_dead_partition", original.partition.to_string()),
+            ("edge_dead_offset", original.offset.to_string()),
+        ] {
+            ensure!(
+                letter.header(name) == Some(value.as_bytes()),
+                "{name}: {letter:?}"
+            );
+        }
+        for name in [
+            "edge_dead_reason",
+            "edge_dead_detail",
+            "edge_dead_timestamp",
+        ] {
+            ensure!(
+                letter.header(name).is_some_and(|said| !said.is_empty()),
+                "{name}: {letter:?}"
+            );
+        }
     }
     let newer = letters.iter().find(|letter| letter.value == b"{\"v\": 9}");
     let reason = newer.and_then(|letter| letter.header("edge_dead_reason"));

@@ -391,6 +391,61 @@ fn a_missing_or_empty_file_is_survived_or_declared() {
     }
 }
 
+/// Kills the process at every step of setting a damaged segment aside, found by the reader or by a start, and starts
+/// again on what each kill leaves.
+#[test]
+fn a_kill_at_any_step_of_a_quarantine_declares_what_the_damage_took_and_no_more() {
+    for at_start in [false, true] {
+        let (mut rig, committed) = five_segments();
+        // What is sealed is opened when it is read, before anything is acknowledged; the newest, by a start.
+        let victim = &segments(&rig)[if at_start { 4 } else { 0 }];
+        fs::remove_file(victim.join("db")).unwrap();
+        let crashed = temp_dir();
+        copy(&rig.dir, crashed.path());
+        let left = Rc::new(RefCell::new(Vec::new()));
+        let hook = {
+            let (dir, left) = (crashed.path().to_owned(), Rc::clone(&left));
+            move |step| {
+                let temp = temp_dir();
+                copy(&dir, temp.path());
+                left.borrow_mut().push((step, temp));
+                Ok(())
+            }
+        };
+        if !at_start {
+            rig = Rig::at(crashed.path(), rig.settings.clone());
+        }
+        fault::set(Some(Box::new(hook)));
+        if at_start {
+            rig = Rig::at(crashed.path(), rig.settings.clone());
+        } else {
+            assert!(!rig.next(1).is_empty());
+            rig.reader.rewind();
+        }
+        fault::set(None);
+        let there = present_or_declared(&mut rig, committed, "uninterrupted");
+        assert!(there < committed as usize && there > 0);
+        let left = left.take();
+        for step in [
+            "quarantine: before rename",
+            "quarantine: renamed",
+            "head: durable",
+        ] {
+            let seen = left.iter().any(|(at, _)| *at == step);
+            assert!(seen, "{step} never happened, at a start: {at_start}");
+        }
+        for (step, temp) in left {
+            let what = format!("killed at {step}, at a start: {at_start}");
+            let mut again = Rig::at(temp.path(), rig.settings.clone());
+            assert_eq!(
+                present_or_declared(&mut again, committed, &what),
+                there,
+                "{what}"
+            );
+        }
+    }
+}
+
 #[test]
 fn damage_found_while_reading_is_declared_and_passed_at_once() {
     let (mut rig, committed) = five_segments();
