@@ -126,7 +126,7 @@ mod tests {
     fn room_is_told_in_readings_and_in_time_as_far_as_the_rate_is_known() {
         const GIB: u64 = 1 << 30;
         let queue = Queue::default();
-        let hours = |n| Some(Duration::from_secs(n * 3600));
+        let hours = |n: u64| Some(Duration::from_secs(n * 3600));
         let stat = |readings, bytes| Stat {
             readings,
             stored: readings,

@@ -320,7 +320,12 @@ fn what_a_port_is_refused_for_comes_with_the_remedy() {
         ("/dev/null", "this is no serial line"),
         ("/dev/not-there", "is it plugged in?"),
     ] {
-        let refused = open(std::path::Path::new(path), 9600, Framing::default(), false);
+        let refused = open(
+            std::path::Path::new(path),
+            9600,
+            config::Framing::default(),
+            false,
+        );
         let said = refused.unwrap_err().to_string();
         assert!(said.contains(remedy), "{path}: {said}");
     }
@@ -332,7 +337,7 @@ fn a_port_that_went_with_its_device_is_told_at_once_as_the_next_opening_would() 
     let port = rig.path.clone();
     drop(device);
     std::fs::remove_file(&port).unwrap();
-    let opened = open(&port, 115_200, Framing::default(), false);
+    let opened = open(&port, 115_200, config::Framing::default(), false);
     let expected = opened.unwrap_err().to_string();
     assert_eq!(
         explained(ErrorKind::NotFound.into(), NO_SUCH_FILE).to_string(),
