@@ -34,17 +34,30 @@ pub mod exit {
 
 /// Writes readings from Kafka to MongoDB, each exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "cloud-sink", version, about)]
+#[command(name = "cloud-sink", version, about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, or the answer is no (audit, plan, diff), 2 wrong usage, \
+69 a peer is unavailable, 78 wrong configuration";
+
+const ENVIRONMENT: &str = "Environment:
+  RUST_LOG  levels of the log, such as info or cloud_sink=debug";
+
+const AUDITS: &str = "Examples:
+  cloud-sink audit --since 24h   what the last day had to bring
+  cloud-sink audit --full        count the documents themselves; reads each collection once
+
+Exit codes: 0 nothing is unexplained, 1 something is missing, doubled or not as declared, 69 a peer is unavailable";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Consume until told to stop
+    /// Write what Kafka has to MongoDB until SIGTERM; a second signal ends at once; SIGHUP checks the configuration
+    #[command(after_help = ENVIRONMENT)]
     Run {
         /// Where the configuration is.
         #[command(flatten)]
@@ -53,7 +66,7 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         log: log::Format,
     },
-    /// Find every mistake of the configuration
+    /// Find every mistake of the configuration; nobody outside is asked, but with --online
     Check {
         /// Where the configuration is.
         #[command(flatten)]
@@ -72,6 +85,7 @@ pub enum Command {
         dry_run: bool,
     },
     /// Account for every reading: nothing is missing, or exactly what is, and why
+    #[command(after_help = AUDITS)]
     Audit {
         /// Where the configuration is.
         #[command(flatten)]
@@ -133,7 +147,11 @@ pub enum Show {
 #[derive(Debug, Clone, Args)]
 pub struct File {
     /// Configuration file
-    #[arg(short, long, default_value = "/etc/cloud-sink/cloud-sink.toml")]
+    #[arg(short, long, value_name = "FILE")]
+    #[arg(
+        default_value = "/etc/cloud-sink/cloud-sink.toml",
+        env = "CLOUD_SINK_CONFIG"
+    )]
     config: PathBuf,
 }
 

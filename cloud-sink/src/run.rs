@@ -275,3 +275,20 @@ fn limits(config: &Config) -> Limits {
         max_wait: config.batch.max_wait,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::WATCHDOG;
+
+    #[test]
+    fn a_process_without_systemd_is_watched_as_the_unit_has_it() {
+        const UNIT: &str = include_str!(
+            "../../packaging/cloud-sink/root/usr/lib/systemd/system/cloud-sink.service"
+        );
+        let spans: Vec<jiff::SignedDuration> = UNIT
+            .lines()
+            .filter_map(|line| line.strip_prefix("WatchdogSec=")?.parse().ok())
+            .collect();
+        assert_eq!(spans, [jiff::SignedDuration::try_from(WATCHDOG).unwrap()]);
+    }
+}

@@ -41,7 +41,7 @@ const PAGE: Parts = Parts {
     title: "cloud-sink",
     body: include_str!("status/page.html"),
     script: include_str!("status/page.js"),
-    script_sha256: "TNZy/nYrRjUgIMR/zQ8Rxyxr4HkU0x2Tgp4JMZBD2i8=",
+    script_sha256: "Sdss9QUIXR0mOxyCmPiqUz/mGH0XZvQYlaQV7V7F5hw=",
 };
 
 /// What is served.

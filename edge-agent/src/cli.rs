@@ -31,21 +31,36 @@ pub struct Cli {
 const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 69 a peer is unavailable, 78 wrong configuration";
 
+const PROBES: &str = "Examples:
+  edge-agent probe meter -n 1            one reading of the source that is called meter
+  edge-agent probe house --for 600       what a broker sends within ten minutes";
+
+const MONITORS: &str = "Examples:
+  edge-agent monitor /dev/ttyUSB0 -n 3   three frames, each byte explained
+  edge-agent monitor heard.bin           the same of what was recorded";
+
+const DECODES: &str = "Examples:
+  edge-agent decode --as nmea gps.log
+  mosquitto_sub -C 1 -t tele/plug/SENSOR | edge-agent decode --as tasmota --topic tele/plug/SENSOR -";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Read, queue and forward until SIGTERM; a second signal ends at once; SIGHUP reads the configuration again
     Run(run::Arguments),
-    /// Find every mistake in the configuration; nobody outside is asked, but Kafka with --online
+    /// Find every mistake in the configuration; nobody outside is asked, but with --online
     Check(check::Arguments),
+    #[command(after_help = PROBES)]
     /// Read one source, show raw bytes, values and what would be sent; send nothing
     Probe(probe::Arguments),
+    #[command(after_help = MONITORS)]
     /// Show our serial frames byte by byte, and why one is rejected
     Monitor(monitor::Arguments),
     /// Look for devices
     #[command(subcommand)]
     Scan(scan::Command),
-    /// Show what would be read from bytes in a file
+    #[command(after_help = DECODES)]
+    /// Show what would be read from bytes in a file; asks nobody
     Decode(decode::Arguments),
     /// Print a configuration
     #[command(subcommand)]

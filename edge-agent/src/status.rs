@@ -50,7 +50,7 @@ const PAGE: Parts = Parts {
     title: "edge-agent",
     body: include_str!("status/page.html"),
     script: include_str!("status/page.js"),
-    script_sha256: "mOA0+JrFguNQCVtJmuHv7Uxku8uCEyYAXuiih+Lu8/s=",
+    script_sha256: "k7wY/WDG1VnRc94OplIal3WQ27RtxWXMNPAl14pLeZY=",
 };
 
 /// A lane, as far as it is shown.

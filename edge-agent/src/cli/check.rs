@@ -1,6 +1,7 @@
 //! `edge-agent check`: every mistake in one run, and what the configuration amounts to.
 
 mod online;
+mod room;
 mod sources;
 
 use std::fmt::Write;
@@ -43,6 +44,7 @@ pub fn check(arguments: &Arguments) -> Result<(), Exit> {
     describe(&config, &path.to_string(), &mut report.text)
         .map_err(|error| Exit::Failed(error.into()))?;
     if arguments.online {
+        room::look(&config, &mut report);
         sources::ask(&config, &mut report)?;
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()

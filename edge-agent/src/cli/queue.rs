@@ -4,6 +4,7 @@
 mod store;
 
 use std::{
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -108,7 +109,7 @@ impl Which {
                 (dir, Some(config))
             }
         };
-        let on_disk = inspect::lanes(&dir).with_context(|| unreadable(&dir))?;
+        let on_disk = inspect::lanes(&dir).map_err(|error| no_lanes(&dir, &error))?;
         let names = match &self.lane {
             None => on_disk,
             Some(lane) if on_disk.contains(lane) => vec![lane.clone()],
@@ -123,6 +124,25 @@ impl Which {
 
 fn unreadable(path: &Path) -> String {
     format!("queue {} cannot be read", path.display())
+}
+
+/// Why there is no list of lanes, and what to do about it.
+fn no_lanes(dir: &Path, error: &io::Error) -> anyhow::Error {
+    let remedy = match error.kind() {
+        ErrorKind::NotFound => {
+            "; the agent makes it when it first runs: is agent.state_dir the one of the agent that ran? \
+             another directory is named by --dir"
+        }
+        ErrorKind::PermissionDenied => "; run this as root, or as the user of the agent",
+        _ => "",
+    };
+    anyhow::anyhow!("{}: {error}{remedy}", unreadable(dir))
+}
+
+/// `1 segment`, `12 345 readings`
+pub(super) fn counted(number: u64, one: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {one}{s}", grouped(number))
 }
 
 fn stat(arguments: &Which) -> Result<(), Exit> {
@@ -161,7 +181,7 @@ fn stat(arguments: &Which) -> Result<(), Exit> {
 
 /// `readings  waiting 1 204 331 readings  ·  oldest 2 d 03:11  ·  118 MiB of 2 GiB`
 fn stat_line(lane: &str, stat: &Stat, now: Timestamp) -> String {
-    let mut line = format!("{lane}  waiting {} readings", grouped(stat.readings));
+    let mut line = format!("{lane}  waiting {}", counted(stat.readings, "reading"));
     if let Some(oldest) = stat.oldest_committed {
         let age = u64::try_from(now.as_micros() - oldest).unwrap_or(0);
         line += &format!("  ·  oldest {}", show_age(Duration::from_micros(age)));
@@ -179,7 +199,7 @@ fn stat_line(lane: &str, stat: &Stat, now: Timestamp) -> String {
 }
 
 /// `1 204 331`
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -202,7 +222,7 @@ fn show_age(age: Duration) -> String {
 }
 
 /// `118 MiB`
-fn rounded(bytes: u64) -> String {
+pub(super) fn rounded(bytes: u64) -> String {
     match bytes {
         0..0x400 => format!("{bytes} B"),
         0x400..0x10_0000 => format!("{} KiB", bytes >> 10),
@@ -282,6 +302,28 @@ mod tests {
             stat_line("readings", &stat, now),
             "readings  waiting 1 204 331 readings  ·  oldest 2 d 03:11  ·  118 MiB of 2.0 GiB"
         );
+    }
+
+    #[test]
+    fn a_queue_that_is_not_there_is_told_with_the_remedy() {
+        let gone = io::Error::from(ErrorKind::NotFound);
+        let said = no_lanes(Path::new("/q"), &gone).to_string();
+        assert!(said.starts_with("queue /q cannot be read: "), "{said}");
+        assert!(
+            said.ends_with("another directory is named by --dir"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        for (number, text) in [
+            (0, "0 segments"),
+            (1, "1 segment"),
+            (2000, "2 000 segments"),
+        ] {
+            assert_eq!(counted(number, "segment"), text);
+        }
     }
 
     #[test]

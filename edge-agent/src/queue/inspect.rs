@@ -53,6 +53,14 @@ pub fn bytes(dir: &Path) -> u64 {
     files::dir_bytes(dir)
 }
 
+/// Bytes that the agent may still take from the file system of a directory.
+///
+/// # Errors
+/// The directory is not there, or the system does not tell.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    files::free_bytes(dir)
+}
+
 /// How full a lane is, as of the head's last write (a second ago at most).
 ///
 /// # Errors

@@ -159,3 +159,15 @@ async fn a_full_queue_that_blocks_its_sources_does_not_keep_it_from_an_orderly_e
     shutdown.cancel();
     running.await.unwrap().unwrap();
 }
+
+#[test]
+fn a_process_without_systemd_is_watched_as_the_unit_has_it() {
+    const UNIT: &str = include_str!(
+        "../../../packaging/edge-agent/root/usr/lib/systemd/system/edge-agent.service"
+    );
+    let spans: Vec<jiff::SignedDuration> = UNIT
+        .lines()
+        .filter_map(|line| line.strip_prefix("WatchdogSec=")?.parse().ok())
+        .collect();
+    assert_eq!(spans, [jiff::SignedDuration::try_from(WATCHDOG).unwrap()]);
+}

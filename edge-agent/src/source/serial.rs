@@ -44,6 +44,8 @@ use session::{Session, Step};
 
 /// What is said of a line that gives nothing any more.
 const UNPLUGGED: &str = "device is gone";
+/// What the system says of a port that is not there.
+const NO_SUCH_FILE: &str = "No such file or directory";
 
 /// Sleep in a read while receipts are outstanding: how late an acknowledgement may be.
 const WAITING: Duration = Duration::from_millis(4);
@@ -80,13 +82,30 @@ impl Port {
     pub(super) fn run(self) -> Result<(), SourceError> {
         let open = || self.open().map_err(|error| error.to_string());
         keep(&self.intake, &self.shutdown, open, |port| {
-            match &self.settings.mode {
+            let end = match &self.settings.mode {
                 SerialMode::Frames => self.frames(port),
                 SerialMode::Lines(lines) => self.lines(port, lines),
                 SerialMode::Device(device) => self.device(port, device),
                 SerialMode::Polled(polled) => self.polled(port, polled),
+            };
+            match end {
+                End::Gone(why) => End::Gone(self.why_gone(why)),
+                end => end,
             }
         })
+    }
+
+    /// A device that was unplugged takes its port along, a moment later: said at once, that is one line in the log;
+    /// said when the port is opened anew, it would be a second one for the same.
+    fn why_gone(&self, why: String) -> String {
+        let until = Instant::now() + IDLE;
+        while Instant::now() < until && !self.shutdown.is_cancelled() {
+            if matches!(self.settings.port.try_exists(), Ok(false)) {
+                return explained(ErrorKind::NotFound.into(), NO_SUCH_FILE).to_string();
+            }
+            thread::sleep(IDLE / 20);
+        }
+        why
     }
 
     /// `mode = "modbus" | "mh-z19"`.
@@ -411,16 +430,22 @@ pub(super) fn open(
         })
         .timeout(IDLE)
         .open_native()
-        .map_err(|error| explained(error.into()))
+        .map_err(|error| {
+            let text = error.to_string();
+            explained(error.into(), &text)
+        })
 }
 
 /// What the system says of a port that it does not open, and what to do about it.
-fn explained(error: io::Error) -> io::Error {
-    let text = error.to_string();
+fn explained(error: io::Error, text: &str) -> io::Error {
     let remedy = match error.kind() {
         // Before its kind, which is that of a port that is not there.
         _ if text.contains("exclusive lock") => {
             "another process has it open, perhaps the agent itself; one line has one reader"
+        }
+        // ENOTTY, in words of 1979.
+        _ if text == "Not a typewriter" => {
+            "this is no serial line; edge-agent scan serial lists what is"
         }
         io::ErrorKind::NotFound => "is it plugged in? edge-agent scan serial lists what is",
         io::ErrorKind::PermissionDenied => {

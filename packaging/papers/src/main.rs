@@ -61,7 +61,22 @@ fn folder(root: &Path, name: &str) -> Result<PathBuf> {
 
 /// A page for every command.
 fn manual(command: Command, folder: &Path) -> Result<()> {
-    Ok(clap_mangen::generate_to(command, folder)?)
+    let version = command.get_version().unwrap_or_default();
+    let program = format!("{} {version}", command.get_name());
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    page(command, folder, &program)
+}
+
+/// The page of a command names the program it is of, and its version, at the foot.
+fn page(command: Command, folder: &Path, program: &str) -> Result<()> {
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        page(sub.clone(), folder, program)?;
+    }
+    clap_mangen::Man::new(command)
+        .source(program)
+        .generate_to(folder)?;
+    Ok(())
 }
 
 fn completions(mut command: Command, package: &str, share: &Path) -> Result<()> {

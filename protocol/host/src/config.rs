@@ -13,6 +13,7 @@ pub mod properties;
 pub mod registry;
 pub mod schema;
 pub mod show;
+mod syntax;
 pub mod value;
 
 /// Whether secrets are needed, or only what is said of them.

@@ -1,13 +1,15 @@
-//! Log lines on stderr: logfmt on a pipe, colours on a terminal, JSON by flag.
+//! Log lines on stderr: logfmt on a pipe, colours on a terminal, JSON by flag; where stderr is systemd's journal,
+//! entries with a priority and fields.
 
 mod incidents;
+mod journal;
 mod line;
 mod repeats;
 
 use std::{
     fmt,
     io::{self, IsTerminal},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -15,7 +17,7 @@ use tracing::{Event, Level, Subscriber, callsite::Identifier};
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::LevelFilter,
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer, writer::BoxMakeWriter},
     layer::SubscriberExt,
     registry::{LookupSpan, Registry},
     util::SubscriberInitExt,
@@ -24,6 +26,7 @@ use tracing_subscriber::{
 pub use self::incidents::{Incident, recent};
 use self::{
     incidents::Incidents,
+    journal::Journal,
     line::{Form, Line},
     repeats::{Heard, Repeats},
 };
@@ -41,16 +44,25 @@ pub enum Format {
 /// Starts logging. `RUST_LOG` chooses levels; the default is `info`.
 pub fn start(format: Format) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let journal = match format {
+        Format::Json => None,
+        Format::Text => Journal::of_stderr(),
+    };
     let form = match format {
         Format::Json => Form::Json,
+        Format::Text if journal.is_some() => Form::Journal,
         Format::Text if io::stderr().is_terminal() => Form::Terminal,
         Format::Text => Form::Logfmt,
     };
     // The journal has times of its own.
-    let timed = form == Form::Json || std::env::var_os("JOURNAL_STREAM").is_none();
+    let timed = form != Form::Journal;
+    let out = match journal {
+        Some(journal) => BoxMakeWriter::new(Arc::new(journal)),
+        None => BoxMakeWriter::new(io::stderr),
+    };
     let layer = tracing_subscriber::fmt::layer()
         .event_format(Lines::new(form, timed))
-        .with_writer(io::stderr)
+        .with_writer(out)
         .with_filter(filter);
     // Fails only when a test has started logging before.
     if Registry::default()

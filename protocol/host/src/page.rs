@@ -15,7 +15,7 @@
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
-const STYLE_SHA256: &str = "GrknZAtwWt7zIIJ95wzSSzz36EsplZZ6AKwqj/8bfvA=";
+const STYLE_SHA256: &str = "mzjh/Jtjte/bmtDUlWqo0azBaZI9QIDjD00DBLgE0rM=";
 
 /// A daemon's own part.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use protocol::{GatewayId, control::Fact, record};
 use serde_json::{Value as Json, json};
 
-use super::{Format, Which, grouped, unreadable};
+use super::{Format, Which, counted, grouped, unreadable};
 use crate::{
     cli::{ConfigFile, Exit, print},
     clock::Clock,
@@ -101,10 +101,10 @@ fn report_text(lane: &str, seen: &Verified) -> String {
         "DAMAGED"
     };
     let mut text = format!(
-        "{lane}  {verdict}  {} segments, {} blocks, {} readings, {} waiting\n",
-        seen.segments,
-        seen.blocks,
-        grouped(seen.readings),
+        "{lane}  {verdict}  {}, {}, {}, {} waiting\n",
+        counted(seen.segments, "segment"),
+        counted(seen.blocks, "block"),
+        counted(seen.readings, "reading"),
         grouped(seen.waiting),
     );
     for loss in &seen.losses {
@@ -116,7 +116,10 @@ fn report_text(lane: &str, seen: &Verified) -> String {
         );
     }
     if seen.quarantined > 0 {
-        text += &format!("  set aside: {} segments (*.bad)\n", seen.quarantined);
+        text += &format!(
+            "  set aside: {} (*.bad)\n",
+            counted(seen.quarantined, "segment")
+        );
     }
     for wrong in &seen.wrong {
         text += "  wrong: ";
@@ -251,8 +254,8 @@ pub fn import(arguments: &ImportArguments) -> Result<(), Exit> {
         let waiting = seen.stat.readings;
         print(&match arguments.format {
             Format::Text => format!(
-                "{lane}  imported, {} readings waiting; edge-agent sends them from its next start on\n",
-                grouped(waiting)
+                "{lane}  imported, {} waiting; edge-agent sends them from its next start on\n",
+                counted(waiting, "reading")
             ),
             Format::Json => format!("{}\n", json!({ "lane": lane, "readings": waiting })),
         })?;
@@ -334,7 +337,7 @@ mod tests {
             report_text("readings", &damaged()),
             "readings  DAMAGED  3 segments, 20 blocks, 12 345 readings, 1 000 waiting
   declared lost: 1f3a9c04d2be 5 to ?, unreadable, 1970-01-01T00:00:00Z
-  set aside: 1 segments (*.bad)
+  set aside: 1 segment (*.bad)
   wrong: segment 2: readings 1f3a9c04d2be 0 to 4: not there\n"
         );
         let json = report_json("readings", &damaged()).unwrap();

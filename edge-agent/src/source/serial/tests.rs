@@ -315,6 +315,38 @@ fn a_device_that_is_unplugged_and_plugged_again_goes_on_and_gets_no_old_ack() {
 }
 
 #[test]
+fn what_a_port_is_refused_for_comes_with_the_remedy() {
+    for (path, remedy) in [
+        ("/dev/null", "this is no serial line"),
+        ("/dev/not-there", "is it plugged in?"),
+    ] {
+        let refused = open(
+            std::path::Path::new(path),
+            9600,
+            config::Framing::default(),
+            false,
+        );
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains(remedy), "{path}: {said}");
+    }
+}
+
+#[test]
+fn a_port_that_went_with_its_device_is_told_at_once_as_the_next_opening_would() {
+    let (rig, device) = Rig::new(SerialMode::Frames);
+    let port = rig.path.clone();
+    drop(device);
+    std::fs::remove_file(&port).unwrap();
+    let opened = open(&port, 115_200, config::Framing::default(), false);
+    let expected = opened.unwrap_err().to_string();
+    assert_eq!(
+        explained(ErrorKind::NotFound.into(), NO_SUCH_FILE).to_string(),
+        expected
+    );
+    rig.end();
+}
+
+#[test]
 fn shutdown_waits_for_the_receipts_of_what_was_taken() {
     let (rig, mut device) = Rig::new(SerialMode::Frames);
     device.greet(7);

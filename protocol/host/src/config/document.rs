@@ -18,6 +18,8 @@ use toml::{
 };
 use tracing::error;
 
+use super::syntax;
+
 /// Of this target no line is held back: somebody has asked, and waits for all of the answer.
 const EVERY: &str = "protocol_host::config::document::every";
 /// Mistakes that are told one by one.
@@ -162,11 +164,18 @@ impl Mistake {
 /// # Errors
 /// It cannot be read.
 pub fn read(file: &Path, program: &str) -> Result<String, Vec<Problem>> {
-    fs::read_to_string(file).map_err(|error| {
+    let bytes = fs::read(file).map_err(|error| {
         let message = format!("cannot be read: {error}");
         let fix =
             format!("name the file with -c; `{program} config sample` prints one to start from");
         vec![Mistake::fix(message, fix).at(file, None)]
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
+        let at = Document::new(file, &before).place(before.len());
+        let mistake = Mistake::fix("is no text in UTF-8", "save the file as UTF-8");
+        vec![mistake.at(file, Some(at))]
     })
 }
 
@@ -178,6 +187,8 @@ pub struct Document<'t> {
     file: &'t Path,
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
+    /// Where the text is no TOML: what was read there all the same is nobody's mistake.
+    broken: RefCell<BTreeSet<(usize, usize)>>,
     asked: RefCell<BTreeSet<String>>,
 }
 
@@ -188,6 +199,7 @@ impl<'t> Document<'t> {
             file,
             text,
             problems: RefCell::default(),
+            broken: RefCell::default(),
             asked: RefCell::default(),
         }
     }
@@ -197,14 +209,24 @@ impl<'t> Document<'t> {
         let (root, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
             let at = error.span().unwrap_or_default();
-            self.note(at, Mistake::new(error.message().replace('\n', ", ")));
+            let message = error.message().replace('\n', ", ");
+            let mistake = match syntax::remedy(self.text, at.start, &message) {
+                Some(fix) => Mistake::fix(message, fix),
+                None => Mistake::new(message),
+            };
+            let at = self.place(at.start);
+            self.add(mistake.at(self.file, Some(at)));
+            self.broken.borrow_mut().insert(at);
         }
         root
     }
 
     /// Notes a mistake.
     pub fn note(&self, at: Range<usize>, mistake: Mistake) {
-        self.add(mistake.at(self.file, Some(self.place(at.start))));
+        let at = self.place(at.start);
+        if !self.broken.borrow().contains(&at) {
+            self.add(mistake.at(self.file, Some(at)));
+        }
     }
 
     /// Adds a problem that lies elsewhere, in a file this one names.
@@ -460,10 +482,16 @@ impl Drop for Table<'_, '_> {
     }
 }
 
-/// The word that was probably meant.
+/// The word that was probably meant; large letters are no other word.
 pub fn nearest<'w>(given: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let given = given.to_lowercase();
     known
-        .map(|word| (strsim::damerau_levenshtein(given, word), word))
+        .map(|word| {
+            (
+                strsim::damerau_levenshtein(&given, &word.to_lowercase()),
+                word,
+            )
+        })
         .filter(|(distance, word)| *distance <= 1 + word.len() / 4)
         .min()
         .map(|(_, word)| word)
@@ -474,7 +502,7 @@ pub fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number",
+        DeValue::Float(_) => "a number with a decimal point",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",

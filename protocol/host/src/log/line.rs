@@ -32,12 +32,16 @@ pub enum Form {
     Json,
     /// For eyes, with colours.
     Terminal,
+    /// An entry of the journal: the line as logfmt, and each pair as a field of its own.
+    Journal,
 }
 
 /// A line being written.
 pub struct Line {
     form: Form,
     written: String,
+    /// What the journal gets beside the line.
+    fields: String,
     cut: bool,
 }
 
@@ -47,9 +51,15 @@ impl Line {
         let mut line = Self {
             form,
             written: String::with_capacity(256),
+            fields: String::new(),
             cut: false,
         };
         match form {
+            Form::Journal => {
+                line.fields = format!("PRIORITY={}\n", priority(level));
+                let level = level.as_str().to_ascii_lowercase();
+                line.written = format!("level={level}");
+            }
             Form::Logfmt | Form::Json => {
                 if let Some(time) = time {
                     line.text("ts", &format!("{time:.3}"));
@@ -77,6 +87,7 @@ impl Line {
         Self {
             form: Form::Logfmt,
             written: String::new(),
+            fields: String::new(),
             cut: false,
         }
     }
@@ -87,31 +98,58 @@ impl Line {
         self.cut |= shown.len() < value.len();
         let value = match self.form {
             Form::Terminal if name == "msg" => shown.to_owned(),
-            Form::Logfmt | Form::Terminal if !needs_quotes(shown) => shown.to_owned(),
+            Form::Logfmt | Form::Terminal | Form::Journal if !needs_quotes(shown) => {
+                shown.to_owned()
+            }
             // JSON's quotes are logfmt's as well.
             _ => serde_json::Value::from(shown).to_string(),
         };
-        self.pair(name, &value);
+        if self.pair(name, &value) && self.form == Form::Journal {
+            self.field(name, shown);
+        }
     }
 
     /// Adds a number or a truth value.
     pub fn bare(&mut self, name: &str, value: &dyn Display) {
-        self.pair(name, &value.to_string());
+        let value = value.to_string();
+        if self.pair(name, &value) && self.form == Form::Journal {
+            self.field(name, &value);
+        }
     }
 
-    fn pair(&mut self, name: &str, value: &str) {
+    /// A field of the journal's: its names have no other letters, and a line that ends inside of a value would
+    /// begin another field.
+    fn field(&mut self, name: &str, value: &str) {
+        let letter = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_uppercase()
+            } else {
+                '_'
+            }
+        };
+        self.fields.push_str("F_");
+        self.fields.extend(name.chars().map(letter));
+        self.fields.push('=');
+        self.fields
+            .extend(value.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        self.fields.push('\n');
+    }
+
+    /// Whether there was room.
+    fn pair(&mut self, name: &str, value: &str) -> bool {
         let pair = match (self.form, name) {
             (Form::Json, _) if self.written.is_empty() => format!("{{\"{name}\":{value}"),
             (Form::Json, _) => format!(",\"{name}\":{value}"),
             (Form::Logfmt, _) if self.written.is_empty() => format!("{name}={value}"),
             (Form::Terminal, "msg") => format!(" \x1b[1m{value}\x1b[0m"),
-            (Form::Logfmt | Form::Terminal, _) => format!(" {name}={value}"),
+            (Form::Logfmt | Form::Terminal | Form::Journal, _) => format!(" {name}={value}"),
         };
         if self.written.len() + pair.len() + RESERVE > MAX_LINE {
             self.cut = true;
-        } else {
-            self.written.push_str(&pair);
+            return false;
         }
+        self.written.push_str(&pair);
+        true
     }
 
     /// The line with its end.
@@ -122,8 +160,20 @@ impl Line {
         self.written.push_str(match self.form {
             Form::Json => "}\n",
             Form::Logfmt | Form::Terminal => "\n",
+            // An empty line ends an entry.
+            Form::Journal => return format!("{}MESSAGE={}\n\n", self.fields, self.written),
         });
         self.written
+    }
+}
+
+/// As syslog counts.
+const fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
     }
 }
 
@@ -164,7 +214,7 @@ impl Visit for Line {
         match self.form {
             // JSON has no infinities.
             Form::Json => self.bare(named(field), &serde_json::Value::from(value)),
-            Form::Logfmt | Form::Terminal => self.bare(named(field), &value),
+            Form::Logfmt | Form::Terminal | Form::Journal => self.bare(named(field), &value),
         }
     }
 

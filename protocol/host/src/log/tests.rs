@@ -49,6 +49,17 @@ fn one_of_each() {
 }
 
 #[test]
+fn an_entry_of_the_journal_has_the_priority_and_each_field_beside_the_line() {
+    assert_eq!(
+        written(Form::Journal, one_of_each),
+        "PRIORITY=3\nF_MSG=dead letter\nF_REASON=no value\nF_DEVICE=gw7/meter-1\nF_P99=0.5\nF_LOST=false\n\
+         MESSAGE=level=error msg=\"dead letter\" reason=\"no value\" device=gw7/meter-1 p99=0.5 lost=false\n\n\
+         PRIORITY=4\nF_MSG=mongodb away\nF_REASON=a \"b\" c=d\nF_RETRY_IN=2s\n\
+         MESSAGE=level=warn msg=\"mongodb away\" reason=\"a \\\"b\\\"\\nc=d\" retry_in=2s\n\n"
+    );
+}
+
+#[test]
 fn a_line_is_logfmt_with_level_text_and_fields_in_their_order() {
     assert_eq!(
         written(Form::Logfmt, one_of_each),

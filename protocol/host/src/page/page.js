@@ -41,7 +41,9 @@ function tr(name, ...cells) {
 const td = (kind, ...children) => make("td", kind, ...children);
 const badge = (kind, text) => make("span", `badge ${kind}`, text);
 const count = (number) => (number == null ? "–" : Math.round(number).toLocaleString("en").replaceAll(",", "\u202f"));
-const plain = (number) => Number(number.toPrecision(6)).toString();
+// Six digits, but all of those in front of the point and two behind it: a meter counts millions of watt hours.
+const digits = (number) => Math.min(17, Math.max(6, Math.ceil(Math.log10(Math.abs(number) + 1)) + 2));
+const plain = (number) => Number(number.toPrecision(digits(number))).toString();
 
 function rate(perSecond) {
   if (perSecond == null) return "–";
