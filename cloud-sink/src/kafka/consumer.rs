@@ -39,6 +39,8 @@ const FULL: Duration = Duration::from_millis(500);
 const LEAVE: Duration = Duration::from_secs(30);
 /// Questions to the broker outside of a callback.
 const ASK: Duration = Duration::from_secs(10);
+/// Between two tries to find out where a partition that was refused goes on.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Why the consumer ended.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +165,7 @@ impl Consumer {
             paused: false,
             paused_at: (0, 0),
             full_since: None,
+            refused_at: None,
         };
         let thread = thread::Builder::new()
             .name("kafka".into())
@@ -245,6 +248,8 @@ struct Poller {
     /// The generation, and the stalls, that the partitions were last paused for.
     paused_at: (u64, u64),
     full_since: Option<Instant>,
+    /// Some partition was refused its offset and is not known to go on yet; when to look.
+    refused_at: Option<Instant>,
 }
 
 impl Poller {
@@ -258,6 +263,9 @@ impl Poller {
             self.pause_or_resume();
             if self.gate.must_begin_again() {
                 self.begin_again()?;
+            }
+            if self.refused_at.is_some_and(|at| at <= Instant::now()) {
+                self.skip_gaps()?;
             }
             match self.consumer.poll(POLL) {
                 None => {}
@@ -385,14 +393,18 @@ impl Poller {
         }
     }
 
-    /// Records expired before they were read: every partition that stands before what there is goes on at the
-    /// earliest, and the pipeline hears of it. Or a topic ends before what was read: it is another one.
+    /// A partition was refused its offset, which one is not said, and stands still until it is told where to go
+    /// on. Records expired before they were read: it goes on at the earliest, and the pipeline hears of it. Or
+    /// its topic ends before what was read: that is another one. Or a new leader was behind for a moment: it
+    /// goes on where it is.
     fn skip_gaps(&mut self) -> Result<(), ConsumerError> {
         let mut is_remade = false;
+        self.refused_at = Some(Instant::now() + AGAIN);
         let (Ok(assigned), Ok(positions)) = (self.consumer.assignment(), self.consumer.position())
         else {
             return Ok(());
         };
+        self.refused_at = None;
         for element in assigned.elements() {
             self.pulse.beat();
             let partition = Partition {
@@ -412,13 +424,14 @@ impl Poller {
                 self.consumer
                     .fetch_watermarks(&partition.topic, partition.number, ASK);
             match watermarks {
-                Ok((low, _)) if from < low => {
-                    if let Err(error) = self.restart(&partition, from, low) {
-                        error!(%error, topic = %partition.topic, partition = partition.number, "partition not restarted after a gap");
-                    }
+                Ok((_, high)) if from > high => is_remade = true,
+                Ok((low, _)) => self
+                    .restart(&partition, from, from.max(low))
+                    .map_err(ConsumerError::Start)?,
+                Err(error) => {
+                    debug!(%error, "watermarks not read");
+                    self.refused_at = Some(Instant::now() + AGAIN);
                 }
-                Ok((_, high)) => is_remade |= from > high,
-                Err(error) => debug!(%error, "watermarks not read"),
             }
         }
         if is_remade {
@@ -447,6 +460,7 @@ impl Poller {
         self.offsets.go_to(Arc::clone(&successor));
         self.consumer = successor;
         (self.paused, self.paused_at) = (false, (0, 0));
+        self.refused_at = None;
         self.pulse.beat();
         subscribe(&self.consumer)
     }
@@ -455,14 +469,16 @@ impl Poller {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(to))?;
         self.consumer.incremental_unassign(&list)?;
-        // After what was read before the gap, and before the first record behind it. Without a pipeline whoever
-        // takes the partition next finds the same gap.
-        let gap = Delivered::Gap {
-            generation: self.consumer.context().generation(),
-            partition: partition.clone(),
-            gap: Gap { from, to },
-        };
-        drop(self.messages.send(gap));
+        if from < to {
+            // After what was read before the gap, and before the first record behind it. Without a pipeline
+            // whoever takes the partition next finds the same gap.
+            let gap = Delivered::Gap {
+                generation: self.consumer.context().generation(),
+                partition: partition.clone(),
+                gap: Gap { from, to },
+            };
+            drop(self.messages.send(gap));
+        }
         self.consumer.context().restarted(partition, to);
         self.consumer.incremental_assign(&list)?;
         if self.paused {

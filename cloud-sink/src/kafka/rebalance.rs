@@ -115,8 +115,8 @@ impl Context {
         started.get(partition).copied().flatten()
     }
 
-    /// Consumption goes on behind a gap. What was read before it is still in flight and counts: nobody can
-    /// read it again.
+    /// Consumption of a partition begins again, at `to`. What was read before is still in flight and counts:
+    /// behind a gap nobody can read it again.
     pub(super) fn restarted(&self, partition: &Partition, to: i64) {
         // Offsets go on growing, so what is in flight still counts. The new generation only says that the
         // partition has to be paused again if it was.

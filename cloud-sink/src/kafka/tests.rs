@@ -6,6 +6,7 @@ use protocol_host::supervisor::Pulses;
 use rdkafka::{
     mocking::MockCluster,
     producer::{BaseProducer, BaseRecord, Producer as _},
+    types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -409,6 +410,32 @@ async fn a_gap_does_not_make_stale_what_was_read_before_it() {
     // No second assignment: it would begin another life, and what was read before it would be stale.
     assert!(second.events.try_recv().is_err());
     end(second).await;
+}
+
+/// librdkafka reads a partition no more that was refused its offset, until it is told where. A leader that was
+/// behind for a moment, or brokers that could not be asked at that moment, left it standing still for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_refused_its_offset_for_a_moment_is_read_on() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    produce(&bootstrap, 0..10);
+    let gate = Arc::new(Gate::new(usize::MAX));
+    let mut started = start(&settings(&bootstrap), &gate);
+    begin(&mut started, None, None).await;
+    for offset in 0..10 {
+        assert_eq!(next(&mut started).await.at.offset, offset);
+    }
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE];
+    cluster.request_errors(RDKafkaApiKey::Fetch, &refused);
+    // The first question after it is not answered either.
+    let silent = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_REQUEST];
+    cluster.request_errors(RDKafkaApiKey::ListOffsets, &silent);
+    produce(&bootstrap, 10..20);
+    for offset in 10..20 {
+        assert_eq!(next(&mut started).await.at.offset, offset);
+    }
+    end(started).await;
 }
 
 #[test]

@@ -45,8 +45,8 @@ static CLIENTS: AtomicU32 = AtomicU32::new(0);
 /// Messages that are acknowledged with another.
 #[derive(Default)]
 struct Waiting {
-    /// Not understood yet.
-    held: Vec<Answer>,
+    /// Not understood yet, with the filter of their subscription, in the order of arrival.
+    held: Vec<(String, Answer)>,
     /// By the token of the one whose receipt counts for them.
     followers: HashMap<u64, Vec<u64>>,
 }
@@ -82,24 +82,29 @@ impl Link {
     }
 
     /// Leaves a message unacknowledged until it is understood.
-    pub(super) fn hold(&self, answer: Option<Answer>) {
+    pub(super) fn hold(&self, filter: &str, answer: Option<Answer>) {
+        let answer = answer.map(|answer| (filter.to_owned(), answer));
         self.waiting().held.extend(answer);
     }
 
     /// Acknowledges what is held, though it is in memory only: acknowledgements go out in order, so for
     /// ever the window would be full and the message they wait for could not come. Whether there was any.
     pub(super) fn give_way(&self) -> bool {
-        let held = self.released();
+        let held = mem::take(&mut self.waiting().held);
         if held.is_empty() {
             return false;
         }
-        self.done(held.into_iter().map(|answer| answer.token));
+        self.done(held.into_iter().map(|(_, answer)| answer.token));
         true
     }
 
-    /// All that was held, in the order of arrival.
-    pub(super) fn released(&self) -> Vec<Answer> {
-        mem::take(&mut self.waiting().held)
+    /// All of one subscription that was held, in the order of arrival.
+    pub(super) fn released(&self, filter: &str) -> Vec<Answer> {
+        let mut waiting = self.waiting();
+        let held = mem::take(&mut waiting.held).into_iter();
+        let (released, held): (Vec<_>, Vec<_>) = held.partition(|(of, _)| of == filter);
+        waiting.held = held;
+        released.into_iter().map(|(_, answer)| answer).collect()
     }
 
     /// One answer whose receipt counts for all of them.

@@ -158,13 +158,17 @@ impl Route {
             readings: vec![decoded],
             ..Outcome::default()
         };
+        // What its topic says first: an error behind the decoder would lose what that held for this message.
+        let field = captures.field_name()?;
+        let device = captures.device_id()?.or_else(|| self.device.clone());
+        let meta = decode::merge(&self.meta, captures.meta)?;
         let outcome = match &self.reader {
             Reader::Json(roles) => single(decode::json::decode(message.payload, roles)?),
             Reader::Paths(roles, fields) => {
                 single(mqtt::paths::decode(message.payload, roles, fields)?)
             }
             Reader::Number => {
-                let field = captures.field_name()?.or_else(|| self.field.clone());
+                let field = field.or_else(|| self.field.clone());
                 let field = field.ok_or(DecodeError::FieldName)?;
                 single(decode::number::decode(message.payload, &field)?)
             }
@@ -178,8 +182,8 @@ impl Route {
         };
         Ok(Routed {
             outcome,
-            device: captures.device_id()?.or_else(|| self.device.clone()),
-            meta: decode::merge(&self.meta, captures.meta)?,
+            device,
+            meta,
         })
     }
 
@@ -203,6 +207,13 @@ impl Route {
             Reader::Devices(decoder) => Some(decoder),
             _ => None,
         }
+    }
+
+    /// How many messages of this subscription wait for another to be understood.
+    #[must_use]
+    pub fn holding(&self) -> usize {
+        self.decoder()
+            .map_or(0, |decoder| unpoisoned(decoder).holding())
     }
 
     /// Whether retained messages of this subscription tell who is there.
@@ -241,13 +252,6 @@ impl Routes {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.0.iter()
-    }
-
-    /// How many messages wait for another to be understood.
-    #[must_use]
-    pub fn holding(&self) -> usize {
-        let decoders = self.0.iter().filter_map(Route::decoder);
-        decoders.map(|decoder| unpoisoned(decoder).holding()).sum()
     }
 
     /// The connection broke.

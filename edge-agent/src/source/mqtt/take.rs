@@ -64,12 +64,13 @@ impl Broker {
         route.keep_properties(properties, &mut routed.meta);
         self.note(&mut routed, &publish.payload, link);
         if routed.outcome.held {
-            link.hold(answer);
+            link.hold(&route.filter, answer);
             return Ok(());
         }
         let mut answers: Vec<Answer> = answer.into_iter().collect();
-        if self.routes.holding() == 0 {
-            answers.splice(0..0, link.released());
+        // Only of this subscription: its lane is the one that the receipt is of.
+        if route.holding() == 0 {
+            answers.splice(0..0, link.released(&route.filter));
         }
         if is_state || routed.is_empty() {
             self.intake.counters.skipped();

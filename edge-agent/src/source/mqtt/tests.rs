@@ -32,7 +32,8 @@ struct Rig {
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), SourceError>>,
     listener: TcpListener,
-    filter: &'static str,
+    /// The last one, and how many there are.
+    filter: (&'static str, usize),
 }
 
 impl Rig {
@@ -40,25 +41,43 @@ impl Rig {
         Self::with(max_inflight, MqttPreset::Json, "plant/{device}", "plant/+").await
     }
 
+    /// Each of the templates, with blanks between them, is a subscription with a lane of its own.
     async fn with(
         max_inflight: u16,
         preset: MqttPreset,
-        template: &str,
+        templates: &str,
         filter: &'static str,
     ) -> Self {
-        Self::telling(max_inflight, preset, template, filter, None).await
+        Self::telling(max_inflight, preset, templates, filter, None).await
     }
 
     async fn telling(
         max_inflight: u16,
         preset: MqttPreset,
-        template: &str,
+        templates: &str,
         filter: &'static str,
         status_topic: Option<String>,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (intake, far) = Far::new(LinkKind::Mqtt);
         let shutdown = CancellationToken::new();
+        let subscription = |(at, template): (usize, &str)| Subscription {
+            topic: template.into(),
+            preset,
+            roles: Roles::default(),
+            fields: Vec::new(),
+            timezone: None,
+            qos: 1,
+            retained: false,
+            device: None,
+            field: None,
+            share: None,
+            user_properties: Vec::new(),
+            kafka_topic: Topic::new(format!("t{at}")).unwrap(),
+            meta: Metadata::default(),
+        };
+        let subscribe: Vec<_> = templates.split(' ').enumerate().map(subscription).collect();
+        let filter = (filter, subscribe.len());
         let settings = Mqtt {
             name: "house".into(),
             url: MqttUrl {
@@ -78,21 +97,7 @@ impl Rig {
             max_packet_bytes: 1000,
             max_inflight,
             status_topic,
-            subscribe: vec![Subscription {
-                topic: template.into(),
-                preset,
-                roles: Roles::default(),
-                fields: Vec::new(),
-                timezone: None,
-                qos: 1,
-                retained: false,
-                device: None,
-                field: None,
-                share: None,
-                user_properties: Vec::new(),
-                kafka_topic: Topic::new("t").unwrap(),
-                meta: Metadata::default(),
-            }],
+            subscribe,
         };
         let agent = Agent {
             gateway: GatewayId::new("gw7").unwrap(),
@@ -125,8 +130,11 @@ impl Rig {
         if subscribes {
             let (kind, subscribe) = wire.packet().await;
             assert_eq!(kind, SUBSCRIBE);
-            assert!(subscribe.ends_with(format!("{}\x01", self.filter).as_bytes()));
-            wire.send(&[0x90, 3, subscribe[0], subscribe[1], 1]).await;
+            let (filter, count) = self.filter;
+            assert!(subscribe.ends_with(format!("{filter}\x01").as_bytes()));
+            let length = u8::try_from(2 + count).unwrap();
+            let granted = [0x90, length, subscribe[0], subscribe[1]];
+            wire.send(&[&granted[..], &vec![1; count]].concat()).await;
         }
         wire
     }
@@ -450,6 +458,35 @@ async fn data_that_waits_for_its_birth_is_acknowledged_only_after_it_is_committe
     wire.silent().await;
     answer(&message);
     assert_eq!((wire.puback().await, wire.puback().await), (1, 2));
+    rig.end().await;
+}
+
+/// Lanes commit side by side. When the receipt of one acknowledged what was held for another, that could be
+/// acknowledged before it was durable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_that_waits_for_its_birth_is_acknowledged_by_the_commit_of_its_own_lane() {
+    let preset = MqttPreset::Devices(Preset::SparkplugB);
+    let both = "spBv1.0/a/# spBv1.0/b/#";
+    let rig = Rig::with(100, preset, both, "spBv1.0/b/#").await;
+    let mut wire = rig.accept(false, true).await;
+    for (topic, id) in [("spBv1.0/a/NDATA/e", 1), ("spBv1.0/b/NDATA/e", 2)] {
+        wire.publish_to(topic, 0, id, &sparkplug(7, false, 1.5))
+            .await;
+        assert_eq!(wire.packet().await.0, 0x30, "a request at QoS 0");
+    }
+    for (topic, id) in [("spBv1.0/a/NBIRTH/e", 3), ("spBv1.0/b/NBIRTH/e", 4)] {
+        wire.publish_to(topic, 0, id, &sparkplug(0, true, 2.5))
+            .await;
+    }
+    let (first, second) = (rig.message(), rig.message());
+    assert_ne!(first.lane, second.lane);
+    assert_eq!((first.readings.len(), second.readings.len()), (2, 2));
+    answer(&second);
+    wire.silent().await;
+    answer(&first);
+    for id in 1..=4 {
+        assert_eq!(wire.puback().await, id);
+    }
     rig.end().await;
 }
 
