@@ -125,10 +125,16 @@ fn rewind_hands_out_again_what_is_not_acknowledged() {
 
 #[test]
 fn a_rest_closes_the_segment_that_is_read_and_costs_nothing() {
-    let mut rig = Rig::new(settings());
-    let batch: Vec<_> = (0..2000).map(plain).collect();
-    rig.commit(&batch).unwrap();
-    let mut rig = rig.restarted();
+    let mut rig = Rig::new(config::Queue {
+        segment_bytes: 64 << 10,
+        ..settings()
+    });
+    // Sealed, the first of them at least; a segment that still takes readings belongs to the writer and stays open.
+    for start in [0, 1000, 2000, 3000] {
+        let batch: Vec<_> = (start..start + 1000).map(plain).collect();
+        rig.commit(&batch).unwrap();
+    }
+    rig.settle();
     rig.reader.rest();
     let mut entries = rig.next(10);
     assert!(rig.reader.open.is_some());
@@ -138,9 +144,8 @@ fn a_rest_closes_the_segment_that_is_read_and_costs_nothing() {
     // Once in the middle of what was read ahead, once before the next blocks.
     entries.extend(rig.next(1000));
     rig.reader.rest();
-    entries.extend(rig.next(2000));
-    assert_eq!(values(&entries), (0..2000).collect::<Vec<_>>());
-    assert!(rig.reader.open.is_some());
+    entries.extend(rig.next(4000));
+    assert_eq!(values(&entries), (0..4000).collect::<Vec<_>>());
 }
 
 #[test]
