@@ -13,6 +13,7 @@ mod producer;
 mod rebalance;
 mod scan;
 mod topics;
+mod watermarks;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

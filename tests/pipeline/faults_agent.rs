@@ -324,7 +324,7 @@ fn dropped(bench: &Bench, report: &mut Report) -> Result<u64> {
 fn a_queue_at_its_cap_drops_the_oldest_and_names_them_exactly() -> Result<()> {
     let mut report = Report::new(SEED);
     // What is on its way to Kafka is never dropped: 4 000 readings at most, far below the cap.
-    let queue = "segment_bytes = \"1MiB\"\nmax_bytes = \"12MiB\"\n";
+    let queue = "segment_bytes = \"1MiB\"\nmax_bytes = \"6MiB\"\n";
     let mut bench = Bench::new("cap", 1000, queue)?;
     bench.embedded.kafka_down()?;
     bench.start_and_wait(&mut report)?;
@@ -337,7 +337,7 @@ fn a_queue_at_its_cap_drops_the_oldest_and_names_them_exactly() -> Result<()> {
     let mut used = 0;
     wait::until_true("the queue to be within its cap", DRAIN, || {
         used = bytes(&bench.lane())?;
-        Ok(used < (12 << 20) + (2 << 20))
+        Ok(used < (6 << 20) + (2 << 20))
     })
     .with_context(|| format!("{used} bytes on disk"))?;
     report.fault("cap");

@@ -21,7 +21,7 @@ use rdkafka::{
 };
 use tracing::debug;
 
-use super::{Settings, plain_config};
+use super::{Settings, plain_config, watermarks::watermarks};
 use crate::topics::{Change, Found, Seen, Setting};
 
 /// How long an answer may take.
@@ -326,9 +326,7 @@ impl Admin {
             .elements()
             .iter()
             .map(|element| {
-                let marks = self
-                    .consumer
-                    .fetch_watermarks(topic, element.partition(), ASK);
+                let marks = watermarks(&self.consumer, topic, element.partition());
                 let (low, high) = marks.map_err(|error| self.failed(&error))?;
                 // Where all are older there is none, which is the end.
                 let since = element.offset().to_raw().filter(|offset| *offset >= 0);

@@ -21,7 +21,9 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::{Delivered, Event, Gate, Settings, consumer_config, rebalance::Context};
+use super::{
+    Delivered, Event, Gate, Settings, consumer_config, rebalance::Context, watermarks::watermarks,
+};
 use crate::{
     checkpoint::Gap,
     link::{LinkKind, LinkState, Links},
@@ -37,8 +39,6 @@ const NAP: Duration = Duration::from_millis(1);
 const FULL: Duration = Duration::from_millis(500);
 /// How long a client may take to leave its group; longer than a handover.
 const LEAVE: Duration = Duration::from_secs(30);
-/// Questions to the broker outside of a callback.
-const ASK: Duration = Duration::from_secs(10);
 /// Between two tries to find out where a partition that was refused goes on.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -420,10 +420,7 @@ impl Poller {
             }) else {
                 continue;
             };
-            let watermarks =
-                self.consumer
-                    .fetch_watermarks(&partition.topic, partition.number, ASK);
-            match watermarks {
+            match watermarks(&*self.consumer, &partition.topic, partition.number) {
                 Ok((_, high)) if from > high => is_remade = true,
                 Ok((low, _)) => self
                     .restart(&partition, from, from.max(low))

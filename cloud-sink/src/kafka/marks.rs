@@ -14,7 +14,7 @@ use rdkafka::{
 };
 use tracing::debug;
 
-use super::{Quiet, Settings, consumer_config};
+use super::{Quiet, Settings, consumer_config, watermarks::watermarks};
 use crate::{
     checkpoint::{Found, Gap, Mark, Taken},
     message::Partition,
@@ -86,7 +86,7 @@ pub(super) fn remade(
     } in taken
     {
         let Some(next) = *next else { continue };
-        let (low, high) = reader.fetch_watermarks(&partition.topic, partition.number, ASK)?;
+        let (low, high) = watermarks(&reader, &partition.topic, partition.number)?;
         let read_to = mark.map_or(next, |mark| next.max(mark.offset + 1));
         match *mark {
             _ if high < read_to => {
