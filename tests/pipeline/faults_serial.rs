@@ -105,16 +105,13 @@ fn a_line_that_is_unplugged_is_open_again_within_three_seconds() -> Result<()> {
     let mut bench = bench("line-unplugged")?;
     let path = bench.dir.join("line");
     bench.start()?;
-    // What the kernel called the line before is somebody else's now, each time.
+    // What the kernel called the line before is taken by somebody else.
     let (mut others, mut nodes) = (Vec::new(), BTreeSet::new());
     for sequence in 0..6 {
         others.push(Line::plug(&bench.dir.join(format!("other-{sequence}")))?);
         let plugged = Instant::now();
         let mut line = Line::plug(&path)?;
-        ensure!(
-            nodes.insert(fs::read_link(&path)?),
-            "the same node again: {nodes:?}"
-        );
+        nodes.insert(fs::read_link(&path)?);
         line.greet(DEVICE, 1)?;
         let took = plugged.elapsed();
         line.send_frame(&reading(1, sequence))?;
@@ -140,6 +137,8 @@ fn a_line_that_is_unplugged_is_open_again_within_three_seconds() -> Result<()> {
             "worked for {worked:?} of {pause:?} without a line: it spins"
         );
     }
+    // Other tests take and leave nodes meanwhile, so one may come twice.
+    ensure!(nodes.len() > 1, "always the same node: {nodes:?}");
     let log = fs::read_to_string(bench.log())?;
     let lines = log.lines().count();
     ensure!(lines < 200, "{lines} lines of log: it spins");

@@ -21,8 +21,7 @@ fn says(links: &[Link], expected: &str) -> bool {
 }
 
 #[test]
-fn brokers_with_a_wrong_certificate_are_refused_by_name_and_all_is_kept_until_it_is_right()
--> Result<()> {
+fn brokers_with_a_wrong_certificate_are_refused_and_all_is_kept_until_it_is_right() -> Result<()> {
     let mut rig = Rig::new(&[Kind::Kafka])?;
     let kafka = rig.service(Kind::Kafka)?;
     grant(
@@ -31,10 +30,10 @@ fn brokers_with_a_wrong_certificate_are_refused_by_name_and_all_is_kept_until_it
     )?;
     let (right, secured) = (javas(kafka, "AGENT")?, kafka.door(Door::Secured)?);
     let at = |door| anyhow::Ok(right.replace(&secured, &kafka.door(door)?));
-    let wrong = [
-        (at(Door::Expired)?, "its certificate has expired"),
-        (at(Door::Elsewhere)?, "its certificate is of another host"),
-    ];
+    // What librdkafka says. Why, `check --online` says, which asks the broker itself:
+    // `a_wrong_key_a_wrong_certificate_and_a_missing_permission_are_told_apart`.
+    let expected = "certificate verify failed";
+    let wrong = [at(Door::Expired)?, at(Door::Elsewhere)?];
     secure(&mut rig, &right, &right)?;
     let files = ["agent.properties", "sink.properties"].map(|name| rig.dir().join(name));
     rig.agent.start()?;
@@ -44,7 +43,7 @@ fn brokers_with_a_wrong_certificate_are_refused_by_name_and_all_is_kept_until_it
     rig.wait_agent("an empty queue", |agent| agent.balance.queued == 0)?;
 
     let mut sent = EACH;
-    for (properties, expected) in &wrong {
+    for properties in &wrong {
         // As after an update of the brokers, or of the file.
         rig.agent.stop(PATIENCE)?;
         rig.sink.stop(PATIENCE)?;
@@ -58,15 +57,15 @@ fn brokers_with_a_wrong_certificate_are_refused_by_name_and_all_is_kept_until_it
         let agent = rig.wait_agent("the refusal", |agent| {
             agent.balance.queued == sent - EACH && says(&agent.links, expected)
         });
-        agent.with_context(|| format!("{expected}: {:?}", rig.agent_status()))?;
+        agent.with_context(|| format!("{:?}", rig.agent_status()))?;
         let sink = rig.wait_sink("the refusal", |sink| {
             says(&sink.links, expected) && !sink.ready
         });
-        sink.with_context(|| format!("{expected}: {:?}", rig.sink_status()))?;
-        ensure!(rig.documents.count()? == EACH, "{expected}");
+        sink.with_context(|| format!("{:?}", rig.sink_status()))?;
+        ensure!(rig.documents.count()? == EACH, "stored through it");
         for log in [rig.agent.log(), rig.sink.log()] {
             let log = fs::read_to_string(log)?;
-            ensure!(log.contains(expected), "{expected}: {log}");
+            ensure!(log.contains(expected), "{log}");
         }
     }
     rig.agent.kill()?;
