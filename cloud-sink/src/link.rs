@@ -102,6 +102,15 @@ impl Links {
         changed.then_some(before)
     }
 
+    /// Notes that a link is down, for a reason that says no more than that: what is known already stays.
+    pub fn lost(&self, kind: LinkKind, reason: &str) -> Option<LinkState> {
+        let is_down = |link: &Link| link.kind == kind && matches!(link.state, LinkState::Down(_));
+        if self.lock().iter().any(is_down) {
+            return None;
+        }
+        self.set(kind, LinkState::Down(reason.to_owned()))
+    }
+
     /// All, Kafka first.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Link> {

@@ -215,6 +215,7 @@ fn told(code: RDKafkaErrorCode) -> String {
             ": cloud-sink check --online names the permission that is missing"
         }
         E::SaslAuthenticationFailed | E::Authentication => ": check the key and its secret",
+        E::SSL => ": a certificate was refused, cloud-sink check --online says whose and why",
         _ => "",
     };
     format!("{code}{remedy}")
@@ -376,8 +377,15 @@ impl Poller {
                 | RDKafkaErrorCode::GroupAuthorizationFailed
                 | RDKafkaErrorCode::SaslAuthenticationFailed
                 | RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::AllBrokersDown),
+                | RDKafkaErrorCode::SSL),
             ) => self.down(told(*code)),
+            // Follows each of the others, and says nothing.
+            KafkaError::MessageConsumption(code @ RDKafkaErrorCode::AllBrokersDown) => {
+                let reason = told(*code);
+                if self.links.lost(LinkKind::Kafka, &reason).is_some() {
+                    warn!(reason, "kafka unreachable, waiting");
+                }
+            }
             _ => debug!(%error, "kafka"),
         }
         Ok(())

@@ -305,12 +305,9 @@ impl ClientContext for Context {
                 None => {}
             }
         } else {
-            let down = LinkState::Down("no broker is connected".into());
-            if self.links.set(LinkKind::Kafka, down).is_some() {
-                warn!(
-                    reason = "no broker is connected",
-                    "kafka unreachable, waiting"
-                );
+            let reason = "no broker is connected";
+            if self.links.lost(LinkKind::Kafka, reason).is_some() {
+                warn!(reason, "kafka unreachable, waiting");
             }
         }
         let lags = statistics.topics.iter().flat_map(|(name, topic)| {

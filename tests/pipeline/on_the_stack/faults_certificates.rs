@@ -30,9 +30,9 @@ fn brokers_with_a_wrong_certificate_are_refused_and_all_is_kept_until_it_is_righ
     )?;
     let (right, secured) = (javas(kafka, "AGENT")?, kafka.door(Door::Secured)?);
     let at = |door| anyhow::Ok(right.replace(&secured, &kafka.door(door)?));
-    // What librdkafka says. Why, `check --online` says, which asks the broker itself:
+    // What is wrong with it `check --online` says, which asks the broker itself:
     // `a_wrong_key_a_wrong_certificate_and_a_missing_permission_are_told_apart`.
-    let expected = "certificate verify failed";
+    let (agents, sinks) = ("certificate verify failed", "a certificate was refused");
     let wrong = [at(Door::Expired)?, at(Door::Elsewhere)?];
     secure(&mut rig, &right, &right)?;
     let files = ["agent.properties", "sink.properties"].map(|name| rig.dir().join(name));
@@ -55,15 +55,15 @@ fn brokers_with_a_wrong_certificate_are_refused_and_all_is_kept_until_it_is_righ
         super::publish(&rig, "press", sent..sent + EACH)?;
         sent += EACH;
         let agent = rig.wait_agent("the refusal", |agent| {
-            agent.balance.queued == sent - EACH && says(&agent.links, expected)
+            agent.balance.queued == sent - EACH && says(&agent.links, agents)
         });
         agent.with_context(|| format!("{:?}", rig.agent_status()))?;
         let sink = rig.wait_sink("the refusal", |sink| {
-            says(&sink.links, expected) && !sink.ready
+            says(&sink.links, sinks) && !sink.ready
         });
         sink.with_context(|| format!("{:?}", rig.sink_status()))?;
         ensure!(rig.documents.count()? == EACH, "stored through it");
-        for log in [rig.agent.log(), rig.sink.log()] {
+        for (log, expected) in [(rig.agent.log(), agents), (rig.sink.log(), sinks)] {
             let log = fs::read_to_string(log)?;
             ensure!(log.contains(expected), "{log}");
         }
