@@ -381,10 +381,7 @@ impl Poller {
             ) => self.down(told(*code)),
             // Follows each of the others, and says nothing.
             KafkaError::MessageConsumption(code @ RDKafkaErrorCode::AllBrokersDown) => {
-                let reason = told(*code);
-                if self.links.lost(LinkKind::Kafka, &reason).is_some() {
-                    warn!(reason, "kafka unreachable, waiting");
-                }
+                self.consumer.context().lost(&told(*code));
             }
             _ => debug!(%error, "kafka"),
         }

@@ -91,6 +91,13 @@ impl Context {
         }
     }
 
+    /// No broker is there, for a reason that says no more than that.
+    pub(super) fn lost(&self, reason: &str) {
+        if self.links.lost(LinkKind::Kafka, reason).is_some() {
+            warn!(reason, "kafka unreachable, waiting");
+        }
+    }
+
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -305,10 +312,7 @@ impl ClientContext for Context {
                 None => {}
             }
         } else {
-            let reason = "no broker is connected";
-            if self.links.lost(LinkKind::Kafka, reason).is_some() {
-                warn!(reason, "kafka unreachable, waiting");
-            }
+            self.lost("no broker is connected");
         }
         let lags = statistics.topics.iter().flat_map(|(name, topic)| {
             let name: Arc<str> = name.as_str().into();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use protocol_host::supervisor::Pulses;
 use rdkafka::{
     mocking::MockCluster,
-    producer::{BaseProducer, BaseRecord, Producer as _},
+    producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _},
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use tokio::time::timeout;
@@ -23,6 +23,14 @@ fn settings(bootstrap: &str) -> Settings {
         topics: vec!["readings".into()],
         dead_letter_topic: "dead".into(),
     }
+}
+
+/// A broker that lives as long as the first, with the topic; and where it listens.
+fn cluster(partitions: i32) -> (MockCluster<'static, DefaultProducerContext>, String) {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("readings", partitions, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    (cluster, bootstrap)
 }
 
 fn produce(bootstrap: &str, values: std::ops::Range<u32>) {
@@ -98,9 +106,7 @@ async fn end(started: Started) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_starts_at_its_checkpoint_unless_its_topic_was_made_anew() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("readings", 1, 1).unwrap();
-    let bootstrap = cluster.bootstrap_servers();
+    let (_cluster, bootstrap) = cluster(1);
     produce(&bootstrap, 0..10);
     let settings = settings(&bootstrap);
     let gate = Arc::new(Gate::new(usize::MAX));
@@ -147,9 +153,7 @@ async fn a_partition_starts_at_its_checkpoint_unless_its_topic_was_made_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_gate_holds_records_back_and_none_is_skipped_when_it_opens() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("readings", 1, 1).unwrap();
-    let bootstrap = cluster.bootstrap_servers();
+    let (_cluster, bootstrap) = cluster(1);
     produce(&bootstrap, 0..60);
     // Room for a handful of records.
     let gate = Arc::new(Gate::new(8192));
@@ -183,9 +187,7 @@ fn produce_to(bootstrap: &str, partition: i32, count: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_partition_waits_while_others_go_on_and_nothing_of_it_is_skipped() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("readings", 2, 1).unwrap();
-    let bootstrap = cluster.bootstrap_servers();
+    let (_cluster, bootstrap) = cluster(2);
     produce_to(&bootstrap, 0, 1);
     produce_to(&bootstrap, 1, 1);
     let gate = Arc::new(Gate::new(usize::MAX));
@@ -246,9 +248,7 @@ async fn begin_after_a_rebalance(started: &mut Started) {
 /// librdkafka keeps a partition paused over a revocation: it would come back so, for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_was_paused_when_it_went_is_read_when_it_comes_back() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("readings", 2, 1).unwrap();
-    let bootstrap = cluster.bootstrap_servers();
+    let (_cluster, bootstrap) = cluster(2);
     let settings = settings(&bootstrap);
     let gates = [(); 2].map(|()| Arc::new(Gate::new(usize::MAX)));
     let paused = async |partitions| {
@@ -289,9 +289,7 @@ async fn a_partition_that_was_paused_when_it_went_is_read_when_it_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("readings", 1, 1).unwrap();
-    let bootstrap = cluster.bootstrap_servers();
+    let (_cluster, bootstrap) = cluster(1);
     produce(&bootstrap, 0..1);
     let gate = Arc::new(Gate::new(usize::MAX));
     let ended = CancellationToken::new();
@@ -312,11 +310,10 @@ async fn a_record_that_comes_while_the_pipeline_ends_is_no_failure() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_come_while_the_pipeline_ends_are_no_failure() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("readings", 1, 1).unwrap();
+    let (_cluster, bootstrap) = cluster(1);
     let gate = Arc::new(Gate::new(usize::MAX));
     let ended = CancellationToken::new();
-    let settings = settings(&cluster.bootstrap_servers());
+    let settings = settings(&bootstrap);
     let mut started = start_until(&settings, &gate, ended.clone());
     let taking = timeout(PATIENCE, started.events.recv()).await.unwrap();
     assert!(matches!(taking, Some(Event::Taking { .. })), "{taking:?}");
@@ -333,9 +330,7 @@ async fn partitions_that_come_while_the_pipeline_ends_are_no_failure() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_partition_is_not_read_while_others_are() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("readings", 2, 1).unwrap();
-    let bootstrap = cluster.bootstrap_servers();
+    let (_cluster, bootstrap) = cluster(2);
     let to = |number: i32| {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &bootstrap)
@@ -376,9 +371,7 @@ async fn a_stalled_partition_is_not_read_while_others_are() {
 /// Kafka no more, so they must go on counting.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_does_not_make_stale_what_was_read_before_it() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("readings", 1, 1).unwrap();
-    let bootstrap = cluster.bootstrap_servers();
+    let (_cluster, bootstrap) = cluster(1);
     let settings = settings(&bootstrap);
     let gate = Arc::new(Gate::new(usize::MAX));
     produce(&bootstrap, 0..10);
@@ -416,9 +409,7 @@ async fn a_gap_does_not_make_stale_what_was_read_before_it() {
 /// behind for a moment, or brokers that could not be asked at that moment, left it standing still for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_was_refused_its_offset_for_a_moment_is_read_on() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("readings", 1, 1).unwrap();
-    let bootstrap = cluster.bootstrap_servers();
+    let (cluster, bootstrap) = cluster(1);
     produce(&bootstrap, 0..10);
     let gate = Arc::new(Gate::new(usize::MAX));
     let mut started = start(&settings(&bootstrap), &gate);

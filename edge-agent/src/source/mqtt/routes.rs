@@ -264,7 +264,7 @@ impl Routes {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tests::subscription, *};
     use protocol::Value;
 
     fn message<'m>(topic: &'m str, payload: &'m [u8]) -> mqtt::Message<'m> {
@@ -274,24 +274,6 @@ mod tests {
             payload,
             at: protocol::Timestamp::UNIX_EPOCH,
             again: false,
-        }
-    }
-
-    fn subscription(topic: &str, preset: MqttPreset) -> Subscription {
-        Subscription {
-            topic: topic.into(),
-            preset,
-            roles: Roles::default(),
-            fields: Vec::new(),
-            timezone: None,
-            qos: 1,
-            retained: false,
-            device: None,
-            field: None,
-            share: None,
-            user_properties: Vec::new(),
-            kafka_topic: Topic::new("t").unwrap(),
-            meta: Metadata::default(),
         }
     }
 

@@ -27,6 +27,25 @@ const PUBACK: u8 = 0x40;
 const SUBSCRIBE: u8 = 0x82;
 const DISCONNECT: u8 = 0xe0;
 
+/// With everything that may be left out left out.
+pub(super) fn subscription(topic: &str, preset: MqttPreset) -> Subscription {
+    Subscription {
+        topic: topic.into(),
+        preset,
+        roles: Roles::default(),
+        fields: Vec::new(),
+        timezone: None,
+        qos: 1,
+        retained: false,
+        device: None,
+        field: None,
+        share: None,
+        user_properties: Vec::new(),
+        kafka_topic: Topic::new("t").unwrap(),
+        meta: Metadata::default(),
+    }
+}
+
 struct Rig {
     far: Far,
     shutdown: CancellationToken,
@@ -62,19 +81,8 @@ impl Rig {
         let (intake, far) = Far::new(LinkKind::Mqtt);
         let shutdown = CancellationToken::new();
         let subscription = |(at, template): (usize, &str)| Subscription {
-            topic: template.into(),
-            preset,
-            roles: Roles::default(),
-            fields: Vec::new(),
-            timezone: None,
-            qos: 1,
-            retained: false,
-            device: None,
-            field: None,
-            share: None,
-            user_properties: Vec::new(),
             kafka_topic: Topic::new(format!("t{at}")).unwrap(),
-            meta: Metadata::default(),
+            ..subscription(template, preset)
         };
         let subscribe: Vec<_> = templates.split(' ').enumerate().map(subscription).collect();
         let filter = (filter, subscribe.len());
@@ -534,19 +542,8 @@ fn a_subscription_that_the_broker_takes_at_a_lower_qos_is_named() {
     let routes = [("a/{device}", 1), ("b/{device}", 0), ("c/{device}", 1)];
     let routes = routes.map(|(topic, qos)| {
         let subscription = Subscription {
-            topic: topic.into(),
-            preset: MqttPreset::Json,
-            roles: Roles::default(),
-            fields: Vec::new(),
-            timezone: None,
             qos,
-            retained: false,
-            device: None,
-            field: None,
-            share: None,
-            user_properties: Vec::new(),
-            kafka_topic: Topic::new("t").unwrap(),
-            meta: Metadata::default(),
+            ..subscription(topic, MqttPreset::Json)
         };
         Route::compile(&subscription, &Metadata::default()).unwrap()
     });

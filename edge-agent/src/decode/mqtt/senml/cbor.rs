@@ -230,13 +230,10 @@ fn float(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::stream::tests::hex;
 
-    fn json(hex: &str) -> Result<String, DecodeError> {
-        let digits: String = hex.split_whitespace().collect();
-        let bytes: Vec<u8> = (0..digits.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
-            .collect();
+    fn json(digits: &str) -> Result<String, DecodeError> {
+        let bytes = hex(digits);
         assert!(is_pack(&bytes));
         to_json(&bytes)
     }

@@ -1,6 +1,7 @@
 //! Sessions and payloads made after the specification (3.0.0, chapters 5 and 6); what `foreign_payloads…`
 //! reads was encoded by others.
 
+use crate::decode::stream::tests::hex;
 use std::io::Write as _;
 
 use flate2::{Compression, write::ZlibEncoder};
@@ -361,14 +362,6 @@ fn topics_and_payloads_of_others_are_refused() {
         read[0].starts_with("error: not a Sparkplug B payload"),
         "{read:?}"
     );
-}
-
-fn hex(digits: &str) -> Vec<u8> {
-    let digits: String = digits.split_whitespace().collect();
-    let pairs = (0..digits.len()).step_by(2);
-    pairs
-        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
-        .collect()
 }
 
 /// Encoded by Eclipse Tahu for Python (its example's births), by the vectors of united-manufacturing-hub's

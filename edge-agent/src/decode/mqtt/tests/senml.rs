@@ -2,15 +2,7 @@
 //! others are made after the text of RFC 8428, 4.4 and 4.5.
 
 use super::{Preset, check, read_as};
-use crate::decode::DecodeError;
-
-fn hex(digits: &str) -> Vec<u8> {
-    let digits: String = digits.split_whitespace().collect();
-    let pairs = (0..digits.len()).step_by(2);
-    pairs
-        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
-        .collect()
-}
+use crate::decode::{DecodeError, stream::tests::hex};
 
 fn read(payload: &str) -> Vec<String> {
     match read_as(Preset::Senml, None, "gw/senml", payload.as_bytes()) {
