@@ -209,6 +209,10 @@ fn a_probe_shows_bytes_values_and_what_becomes_of_them_and_ends() -> Result<()> 
     let (output, said) = agent(&["probe", "-c", &config, "--for", "1"])?;
     ensure!(output.status.code() == Some(69), "{said}");
     ensure!(said.contains("link down"), "{said}");
+    // Nobody has asked it to wait for a plug.
+    let (output, said) = agent(&["probe", "-c", &config])?;
+    ensure!(output.status.code() == Some(69), "{said}");
+    ensure!(!said.contains("nothing came"), "{said}");
     Ok(())
 }
 
