@@ -106,7 +106,10 @@ struct Stages {
 impl Stages {
     async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => {
+                self.say_stopped();
+                return Ok(());
+            }
             () = self.prepare() => {}
         }
         let mismatches = self.store.mismatches(&self.config.routes).await?;
@@ -162,6 +165,11 @@ impl Stages {
         if !matches!(timeout(FLUSH, flush).await, Ok(Ok(()))) {
             debug!("the last devices are not noted");
         }
+        self.say_stopped();
+        Ok(())
+    }
+
+    fn say_stopped(&self) {
         let balance = self.watched.kept.snapshot();
         info!(
             consumed = balance.consumed,
@@ -170,7 +178,6 @@ impl Stages {
             dead_letters = balance.dead_letters,
             "stopped"
         );
-        Ok(())
     }
 
     async fn watch_topics(&self) -> anyhow::Result<()> {

@@ -389,6 +389,7 @@ impl Poller {
     }
 
     fn down(&self, reason: String) {
+        self.consumer.context().refused();
         if self
             .links
             .set(LinkKind::Kafka, LinkState::Down(reason.clone()))

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     net::{TcpStream, ToSocketAddrs as _},
+    path::Path,
     time::Duration,
 };
 
@@ -168,18 +169,38 @@ pub fn broker_of(reason: &str) -> Option<&str> {
     (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(broker)
 }
 
+/// What is wrong with the certificate of MongoDB, and what to do about it: its driver says that it trusts one not, but
+/// not why. `servers` as `HOST:PORT`, separated by commas; `ca_file` as in the connection string.
+#[must_use]
+pub fn of_mongodb(servers: &str, ca_file: Option<&Path>) -> String {
+    let pem = ca_file.map(fs::read).transpose();
+    let asked = pem.ok().and_then(|pem| certificate_of(servers, pem));
+    match asked.as_deref().and_then(of_certificate) {
+        Some((what, fix)) => format!("{what}: {fix} (tlsCAFile in mongodb.uri)"),
+        None => "the server's certificate has expired, is of another host, or of an authority that tlsCAFile does not have: \
+                 openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
+            .to_owned(),
+    }
+}
+
 /// How long the handshake may take, each step of it.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// What OpenSSL says of the certificate of the broker that the reason names, else of the first that answers.
 fn certificate_of_broker(reason: &str, properties: &BTreeMap<String, String>) -> Option<String> {
-    let mut builder = TlsConnector::builder();
     let file = properties.get("ssl.ca.location");
     let pem = match (properties.get("ssl.ca.pem"), file) {
         (Some(pem), _) => Some(pem.clone().into_bytes()),
         (None, Some(file)) if file != "probe" => Some(fs::read(file).ok()?),
         _ => None,
     };
+    let all = || properties.get("bootstrap.servers").map(|all| &**all);
+    certificate_of(broker_of(reason).or_else(all)?, pem)
+}
+
+/// The same of any servers, trusting `pem` alone, or what this machine trusts.
+fn certificate_of(servers: &str, pem: Option<Vec<u8>>) -> Option<String> {
+    let mut builder = TlsConnector::builder();
     if let Some(pem) = pem {
         builder.disable_built_in_roots(true);
         for certificate in Certificate::stack_from_pem(&pem).ok()? {
@@ -187,9 +208,7 @@ fn certificate_of_broker(reason: &str, properties: &BTreeMap<String, String>) ->
         }
     }
     let connector = builder.build().ok()?;
-    let servers = broker_of(reason).or(properties.get("bootstrap.servers").map(|all| &**all))?;
-    let servers = servers.split(',');
-    servers.map(str::trim).find_map(|server| {
+    servers.split(',').map(str::trim).find_map(|server| {
         let address = server.to_socket_addrs().ok()?.next()?;
         let stream = TcpStream::connect_timeout(&address, HANDSHAKE).ok()?;
         stream.set_read_timeout(Some(HANDSHAKE)).ok()?;
