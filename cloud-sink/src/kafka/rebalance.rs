@@ -106,10 +106,14 @@ impl Context {
         self.is_refused.store(true, Ordering::Release);
     }
 
-    /// Whether the brokers refuse what is needed to begin. Once partitions were assigned it is only a topic's
-    /// or a moment's trouble.
-    fn waits_for_people(&self) -> bool {
-        self.is_refused.load(Ordering::Acquire) && self.generation() == 0
+    /// Nothing is refused any more.
+    pub(super) fn accepted(&self) {
+        self.is_refused.store(false, Ordering::Release);
+    }
+
+    /// Whether the brokers refuse something, and are not known to give it by now.
+    pub(super) fn waits_for_people(&self) -> bool {
+        self.is_refused.load(Ordering::Acquire)
     }
 
     pub(super) fn settings(&self) -> &Settings {
