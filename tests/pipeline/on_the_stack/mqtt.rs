@@ -117,6 +117,8 @@ fn a_message_redelivered_after_a_crash_is_stored_once() -> Result<()> {
         ensure!(stored == 4, "{stored} documents of 4 messages");
         let retransmitted = rig.agent_status()?.balance.retransmitted;
         ensure!(retransmitted == 9, "{retransmitted} of 9 were recognised");
+        super::assert_at_rest(&mut rig)?;
+        super::assert_audit_is_clean(&rig, 4)?;
         rig.done()?;
     }
     Ok(())
