@@ -178,15 +178,13 @@ pub async fn watch_backlog(settings: &Settings, watched: &Watched) {
         }
         let settings = settings.clone();
         let found = spawn_blocking(move || backlog(&settings, &topics)).await;
+        // A panic, which ends the process as one of any stage does.
+        let Ok(found) = found else { return };
         let found = match found {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => {
+            Ok(found) => found,
+            Err(error) => {
                 // That Kafka is away, too, is said elsewhere.
                 debug!(%error, "what waits is not known");
-                continue;
-            }
-            Err(error) => {
-                error!(%error, "the question for what waits ended by itself");
                 continue;
             }
         };
