@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::Duration,
 };
 
 use anyhow::{Result, ensure};
@@ -323,6 +324,7 @@ fn an_online_check_opens_each_source_and_names_what_does_not_answer() -> Result<
     ] {
         ensure!(said.contains(told.as_str()), "{told} is not in\n{said}");
     }
-    sim.stop(PATIENCE)?;
+    // Nobody acknowledges what the room says: it would be waited for in vain.
+    sim.stop(Duration::ZERO)?;
     Ok(())
 }

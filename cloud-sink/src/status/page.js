@@ -20,5 +20,5 @@ function show(status) {
   fill("partitions", status.partitions, (one) => tr(one.topic, td("number", one.partition), td("number", count(one.lag)),
     td("number", span(one.time_to_loss_s))));
   byId("more-partitions").hidden = !status.more_partitions;
-  fill("letters", Object.entries(status.dead_letters).filter(([, records]) => records), ([reason, records]) => tr(reason, td("number", count(records))));
+  fill("letters", Object.entries(status.dead_letters), ([reason, records]) => tr(reason, td("number", count(records))));
 }
