@@ -90,6 +90,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         () = catalogue::keep_flushing(&stages.catalogue, &stages.store) => bail!("the catalogue ended by itself"),
         () = series::keep_sweeping(&stages.store, &stages.series) => bail!("the sweep ended by itself"),
         result = stages.watch_topics() => result,
+        () = telemetry::watch_backlog(&stages.settings, &watched) => bail!("the watch over the backlog ended by itself"),
         () = telemetry::report(&watched.kept, &watched.gate, &watched.telemetry) => bail!("the report ended by itself"),
     }
 }

@@ -62,7 +62,7 @@ pub enum ConsumerError {
     #[error("kafka does not answer: {0}")]
     Unreachable(KafkaError),
     /// Nothing can be read that is not there.
-    #[error("there is no topic {0}")]
+    #[error("there is no topic {0}: cloud-sink topics apply makes it")]
     NoTopic(String),
     /// No safe place to start is known.
     #[error("partitions not taken: {0}")]

@@ -55,6 +55,22 @@ fn the_oldest_record_that_is_not_settled_counts() {
     assert_eq!(left(&unread, Some(3), 101), None);
 }
 
+#[test]
+fn a_partition_that_nobody_can_take_has_the_age_that_the_brokers_tell() {
+    let unread = unread();
+    unread.revoke(&partition());
+    assert_eq!(left(&unread, None, 40), None, "nobody asked");
+    unread.wait(HashMap::from([(partition(), 10 * MINUTE)]));
+    assert_eq!(left(&unread, None, 40), Some(30), "of minute 10");
+    unread.assign(&partition());
+    unread.taken(&at(7, 30 * MINUTE));
+    assert_eq!(left(&unread, Some(9), 40), Some(50), "it knows better");
+    unread.revoke(&partition());
+    unread.wait(HashMap::new());
+    assert_eq!(left(&unread, None, 40), None);
+    assert_eq!(unread.limited(), [Arc::from("t")]);
+}
+
 /// A record a minute comes; the sink takes what the brokers have at once and settles some of it. The loss comes nearer
 /// only where the lag grows, and long before the topic is that old.
 #[test]

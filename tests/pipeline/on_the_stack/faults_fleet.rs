@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs::read_to_string, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    chaos::dice::Dice,
+    chaos::{bench::MEMORY, dice::Dice},
     daemon::{Daemon, SinkStatus},
     link::Quality,
     rig::{PATIENCE, QUICK_TAKEOVER, Rig},
@@ -73,8 +73,10 @@ fn state(rig: &Rig, readings: u64) -> Result<()> {
     Ok(())
 }
 
-/// I7 of whoever answers.
-fn look(sink: &Daemon) -> Result<()> {
+/// I4, and I7 of whoever answers.
+fn look(sink: &mut Daemon) -> Result<()> {
+    let peak = sink.process()?.peak_memory()?;
+    ensure!(peak <= MEMORY, "{} MiB of memory", peak >> 20);
     if let Ok(status) = sink.status::<SinkStatus>() {
         ensure!(
             status.balance.holds(),
@@ -117,7 +119,7 @@ fn a_rebalance_with_batches_in_flight_costs_and_doubles_nothing() -> Result<()> 
     };
     link.set(narrow);
     write(&rig, BURST..2 * BURST)?;
-    wait::until_true("a batch in flight", PATIENCE, || has_in_flight(&first))?;
+    wait::until_true("a batch in flight", PATIENCE, || has_in_flight(&mut first))?;
     second.start()?;
     let said = |sink: &Daemon, what: &str| anyhow::Ok(read_to_string(sink.log())?.contains(what));
     wait::until_true("the handover", PATIENCE, || {
@@ -133,13 +135,13 @@ fn a_rebalance_with_batches_in_flight_costs_and_doubles_nothing() -> Result<()> 
     link.set(Quality::default());
     write(&rig, 2 * BURST..3 * BURST)?;
     all_is_stored_once(&rig, 3 * BURST)?;
-    look(&second)?;
+    look(&mut second)?;
     let status = second.stop(PATIENCE)?;
     ensure!(status.success(), "{}", second.end_of_log());
     rig.done()
 }
 
-fn has_in_flight(sink: &Daemon) -> Result<bool> {
+fn has_in_flight(sink: &mut Daemon) -> Result<bool> {
     look(sink)?;
     let status = sink.status::<SinkStatus>();
     Ok(status.is_ok_and(|status| status.balance.in_flight > 0))
@@ -165,7 +167,7 @@ fn three_sinks_killed_and_started_in_a_loop_store_each_reading_once() -> Result<
             "{}",
             sinks[sink].end_of_log()
         );
-        look(&sinks[sink])?;
+        look(&mut sinks[sink])?;
         sinks[sink].kill()?;
         write(&rig, sent..sent + BURST)?;
         sent += BURST;
