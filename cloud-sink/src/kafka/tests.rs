@@ -9,10 +9,10 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _},
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{rebalance::Context, *};
 use crate::{
     checkpoint::Mark,
     link::{LinkState, Links},
