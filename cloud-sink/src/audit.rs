@@ -36,5 +36,7 @@ mod text;
 
 pub use evidence::{Covered, Evidence, Found, Position, Positions, Stated};
 pub use judge::judge;
-pub use report::{EpochReport, Finding, GatewayReport, LaneReport, Part, Report, State, Totals};
+pub use report::{
+    EpochReport, Finding, GatewayReport, LaneReport, Part, Place, Report, State, Totals, Unaudited,
+};
 pub use text::write;

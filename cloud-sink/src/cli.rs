@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use protocol_host::{log, secret::SecretError};
+use protocol_host::{log, remedy, secret::SecretError};
 use tokio_util::sync::CancellationToken;
 
 pub use dead_letters::DeadLetters;
@@ -51,7 +51,8 @@ const AUDITS: &str = "Examples:
   cloud-sink audit --since 24h   what the last day had to bring
   cloud-sink audit --full        count the documents themselves; reads each collection once
 
-Exit codes: 0 nothing is unexplained, 1 something is missing, doubled or not as declared, 69 a peer is unavailable";
+Exit codes: 0 nothing is unexplained, 1 something is missing, doubled or not as declared, or nothing was there to be \
+audited (no gateway is known), 69 a peer is unavailable";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -199,7 +200,10 @@ pub async fn execute(command: Command, stop: CancellationToken) -> Ended {
         },
         Command::DeadLetters { what } => what.execute().await,
         Command::Trace { file, id } => match file.load(Secrets::Read) {
-            Ok(config) => trace::trace(&config, &id).await,
+            Ok(config) => match trace::trace(&config, &id).await {
+                Err(error) => tell_of_kafka(error, &config),
+                ended => ended,
+            },
             Err(problems) => Ok(refuse(&problems)),
         },
         Command::Topics { command } => topics::topics(command).await,
@@ -312,6 +316,24 @@ async fn init(config: &Config, dry_run: bool) -> Ended {
     Ok(0)
 }
 
+/// Says where Kafka was asked, why it did not answer and what to do about it; any other error is left as it is.
+#[expect(clippy::print_stderr, reason = "a command line prints its answer")]
+fn tell_of_kafka(error: anyhow::Error, config: &Config) -> Ended {
+    let (message, fix) = match error.downcast_ref() {
+        Some(error @ ConsumerError::Unreachable(reason)) => {
+            let fix = remedy::of_connection(reason, &config.kafka.client.properties);
+            (error.to_string(), fix)
+        }
+        Some(ConsumerError::Denied { grant }) => ("not allowed".to_owned(), grant.clone()),
+        _ => return Err(error),
+    };
+    let brokers = config.kafka.client.properties.get("bootstrap.servers");
+    let brokers = brokers.map_or("", String::as_str);
+    eprintln!("kafka      {brokers}   FAIL {message}");
+    eprintln!("           fix: {fix}");
+    Ok(exit::UNAVAILABLE)
+}
+
 /// The exit code of an error: a configuration that only librdkafka, the driver or the place of a secret
 /// could refuse is still a wrong configuration.
 #[must_use]
@@ -320,7 +342,12 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let configuration = error.downcast_ref::<ConsumerError>().is_some_and(settings)
         || error.downcast_ref::<StoreError>().is_some()
         || error.downcast_ref::<SecretError>().is_some();
-    let unreachable = |cause: &ConsumerError| matches!(cause, ConsumerError::Unreachable(_));
+    let unreachable = |cause: &ConsumerError| {
+        matches!(
+            cause,
+            ConsumerError::Unreachable(_) | ConsumerError::Denied { .. }
+        )
+    };
     let away = error
         .downcast_ref::<ConsumerError>()
         .is_some_and(unreachable)

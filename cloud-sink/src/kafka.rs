@@ -7,6 +7,7 @@
 //! moment the partitions are paused and the thread keeps polling, or the group would think the sink dead.
 
 pub mod admin;
+mod asking;
 mod backlog;
 mod consumer;
 mod marks;
@@ -36,7 +37,7 @@ pub use backlog::{Waiting, backlog};
 pub use consumer::{Consumer, ConsumerError, Offsets, Started};
 pub use marks::Witness;
 pub use producer::{DeadLetterError, Producer};
-pub use scan::scan;
+pub use scan::{answers, scan};
 pub use topics::{Retentions, Topics};
 
 use crate::{

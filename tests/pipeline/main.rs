@@ -4,6 +4,7 @@
 //! `on_the_stack` need Kafka, Mosquitto and MongoDB: `dev/test` starts them, or `dev/stack up`.
 //! Where a test must take a service away, it starts one of its own.
 
+mod commands_alone;
 mod configuration;
 mod containers;
 mod demo;
@@ -53,6 +54,7 @@ mod on_the_stack {
     mod mqtt;
     mod mqtt_brokers;
     mod page;
+    mod progress;
     mod registry;
     mod reload;
     mod restarts;

@@ -8,6 +8,7 @@
 //! stack     several services with their ports and data: `dev/stack`, or a test's own
 //! embedded  Kafka and MQTT without Java and root, in one helper process
 //! daemon    edge-agent and cloud-sink as processes with a configuration and a status page
+//! terminal  pseudo terminals: lines, and a screen at which nobody sits
 //! tls_door  TLS in front of a server: certificates that are wrong, or asked of clients
 //! link      a TCP connection that is slow, loses, breaks, and a way to make clients take it
 //! memory_limit a box with little memory
@@ -36,6 +37,7 @@ pub mod process;
 pub mod rig;
 pub mod service;
 pub mod stack;
+pub mod terminal;
 pub mod tls_door;
 pub mod wait;
 pub mod wall_clock;

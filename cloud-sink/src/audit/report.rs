@@ -249,6 +249,27 @@ impl GatewayReport {
     }
 }
 
+/// Where readings are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Hosts of the server.
+    pub server: String,
+    /// `mongodb.database`.
+    pub database: String,
+}
+
+/// Why nothing was judged: whoever asks in the wrong place must not take that for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unaudited {
+    /// No sink has ever noted a place in this database, and no gateway is known in it.
+    NoSink,
+    /// A sink has; no gateway has sent anything.
+    NoGateway,
+    /// Gateways are known, and none had news in the time that was asked for.
+    NoNews,
+}
+
 /// The whole audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -259,8 +280,10 @@ pub struct Report {
     pub at: Timestamp,
     /// Whether the collections were counted.
     pub full: bool,
-    /// Whether nothing is unexplained.
+    /// Whether something was audited and nothing of it is unexplained.
     pub clean: bool,
+    /// Why nothing was audited, where it is so.
+    pub unaudited: Option<Unaudited>,
     /// Gateways, in order.
     pub gateways: Vec<GatewayReport>,
     /// Gateways of which nothing came in the time that was asked for.

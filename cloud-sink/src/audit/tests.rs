@@ -714,6 +714,7 @@ fn example() -> Report {
         at: "2026-11-23T21:14:10.113Z".parse().unwrap(),
         full: false,
         clean: gateway.is_clean(),
+        unaudited: None,
         gateways: vec![gateway],
         left_out: 0,
         foreign: None,
@@ -725,10 +726,52 @@ fn the_page_shows_the_report_as_it_is_printed() {
     const PAGE: &str = include_str!("../../../docs/audit.md");
     let report = example();
     let mut text = String::new();
-    write(&report, &mut text).unwrap();
+    write(&report, &place(), &mut text).unwrap();
     assert!(PAGE.contains(&format!("```\n{text}```\n")), "{text}");
     let (_, json) = PAGE.split_once("```json report\n").unwrap();
     let json = json.split_once("```").unwrap().0;
     let shown: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(shown, serde_json::to_value(&report).unwrap());
+}
+
+fn place() -> Place {
+    Place {
+        server: "127.0.0.1:27017".into(),
+        database: "telemetry".into(),
+    }
+}
+
+#[test]
+fn an_audit_of_nothing_says_where_it_looked_and_what_to_look_at() {
+    for (why, said, fix) in [
+        (
+            Unaudited::NoSink,
+            "no sink has written to database telemetry on 127.0.0.1:27017",
+            "mongodb.database",
+        ),
+        (
+            Unaudited::NoGateway,
+            "a sink writes to database telemetry on 127.0.0.1:27017, and no gateway",
+            "edge-agent check --online",
+        ),
+        (
+            Unaudited::NoNews,
+            "of no gateway there was any news",
+            "--since",
+        ),
+    ] {
+        let report = Report {
+            clean: false,
+            unaudited: Some(why),
+            gateways: Vec::new(),
+            ..example()
+        };
+        let mut text = String::new();
+        write(&report, &place(), &mut text).unwrap();
+        let expected = format!("nothing was audited: {said}");
+        assert!(text.starts_with(&expected), "{text}");
+        let (_, told) = text.split_once("    fix: ").unwrap();
+        assert!(told.contains(fix), "{text}");
+        assert!(!text.contains("nothing is missing"), "{text}");
+    }
 }

@@ -4,16 +4,18 @@ use std::fmt::{self, Write};
 
 use protocol::{Epoch, GatewayId, RecordId, Timestamp};
 
-use super::report::{EpochReport, Finding, GatewayReport, LaneReport, Part, Report, State, Totals};
+use super::report::{
+    EpochReport, Finding, GatewayReport, LaneReport, Part, Place, Report, State, Totals, Unaudited,
+};
 
 /// Ranges of one part that are shown; JSON has all.
 const SHOWN: usize = 20;
 
-/// Writes it.
+/// Writes it, with the place where it looked if that has nothing.
 ///
 /// # Errors
 /// Only those of `out`.
-pub fn write(report: &Report, out: &mut impl Write) -> fmt::Result {
+pub fn write(report: &Report, place: &Place, out: &mut impl Write) -> fmt::Result {
     for gateway in &report.gateways {
         write_gateway(gateway, out)?;
     }
@@ -31,12 +33,8 @@ pub fn write(report: &Report, out: &mut impl Write) -> fmt::Result {
             plural(count)
         )?;
     }
-    if report.gateways.is_empty() && report.left_out == 0 {
-        // Not "nothing is missing": whoever asks in the wrong place would believe it.
-        return writeln!(
-            out,
-            "no gateway is known here: no sink has written anything of one to this database yet"
-        );
+    if let Some(why) = report.unaudited {
+        return write_unaudited(why, place, out);
     }
     let mut totals = Totals::default();
     let (mut findings, mut silent) = (0, 0);
@@ -65,6 +63,38 @@ pub fn write(report: &Report, out: &mut impl Write) -> fmt::Result {
         plural(findings as u64)
     )?;
     writeln!(out, ", {silent} silent gateway{}", plural(silent))
+}
+
+fn write_unaudited(why: Unaudited, place: &Place, out: &mut impl Write) -> fmt::Result {
+    let Place { server, database } = place;
+    write!(out, "nothing was audited: ")?;
+    match why {
+        Unaudited::NoSink => {
+            writeln!(
+                out,
+                "no sink has written to database {database} on {server}"
+            )?;
+            writeln!(
+                out,
+                "    fix: mongodb.database and mongodb.uri have to be those of the sink that runs"
+            )
+        }
+        Unaudited::NoGateway => {
+            writeln!(
+                out,
+                "a sink writes to database {database} on {server}, and no gateway has sent anything yet"
+            )?;
+            writeln!(
+                out,
+                "    fix: start an edge-agent; edge-agent check --online says what is in its way, and its topics \
+                 have to be those of [[route]] and kafka.control_topic"
+            )
+        }
+        Unaudited::NoNews => {
+            writeln!(out, "of no gateway there was any news in that time")?;
+            writeln!(out, "    fix: ask without --since, or for a longer time")
+        }
+    }
 }
 
 fn sum(totals: &mut Totals, other: &Totals) {

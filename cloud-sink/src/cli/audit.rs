@@ -13,7 +13,7 @@ use protocol::{GatewayId, Timestamp};
 
 use super::{Ended, exit};
 use crate::{
-    audit::{self, GatewayReport, Report},
+    audit::{self, GatewayReport, Place, Report, Unaudited},
     config::{Config, Kind, Route},
     run::open_store,
     store::{Outage, Store},
@@ -51,7 +51,7 @@ fn span(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| wrong())
 }
 
-/// Runs it: 0 when nothing is unexplained, 1 when anything is, 69 when MongoDB does not answer.
+/// Runs it: 0 when nothing is unexplained, 1 when anything is or nothing was there to be audited, 69 when MongoDB does not answer.
 #[expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -62,15 +62,19 @@ pub async fn run(config: &Config, options: &Options) -> Ended {
     let report = match gather(&store, config, options).await {
         Ok(report) => report,
         Err(outage) => {
-            eprintln!("mongodb    {}   FAIL {outage}", store.name());
-            eprintln!("           fix: check mongodb.uri and that the server runs");
+            eprintln!("mongodb    {}   FAIL {}", store.name(), outage.reason());
+            eprintln!("           fix: {}", store.remedy(&outage));
             return Ok(exit::UNAVAILABLE);
         }
     };
     match options.format {
         Form::Text => {
             let mut text = String::new();
-            audit::write(&report, &mut text)?;
+            let place = Place {
+                server: store.name().to_owned(),
+                database: config.mongodb.database.clone(),
+            };
+            audit::write(&report, &place, &mut text)?;
             print!("{text}");
         }
         Form::Json => {
@@ -131,11 +135,18 @@ async fn gather(store: &Store, config: &Config, options: &Options) -> Result<Rep
         }
     }
     progress.finish_and_clear();
+    let unaudited = match (reports.is_empty(), left_out) {
+        (false, _) => None,
+        (true, 1..) => Some(Unaudited::NoNews),
+        (true, 0) if store.has_checkpoints().await? => Some(Unaudited::NoGateway),
+        (true, 0) => Some(Unaudited::NoSink),
+    };
     Ok(Report {
         v: 1,
         at,
         full: options.full,
-        clean: reports.iter().all(GatewayReport::is_clean),
+        clean: unaudited.is_none() && reports.iter().all(GatewayReport::is_clean),
+        unaudited,
         gateways: reports,
         left_out,
         foreign: options.full.then_some(foreign),

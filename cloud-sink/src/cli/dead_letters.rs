@@ -12,11 +12,11 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
 use self::letter::Letter;
-use super::{Ended, File, plural, refuse};
+use super::{Ended, File, plural, refuse, tell_of_kafka};
 use crate::{
     config::{Config, Secrets},
     dead_letter::{Buried, Grave, LastDeaths, MAX_REPLAYS, Replay},
-    kafka::{ConsumerError, Producer, Settings, scan},
+    kafka::{ConsumerError, Producer, Settings, answers, scan},
     message::Message,
     run::{kafka_settings, open_store},
     store::Store,
@@ -98,7 +98,7 @@ impl DeadLetters {
             Err(problems) => return Ok(refuse(&problems)),
         };
         let graveyard = Graveyard::open(&config).await?;
-        match self {
+        let ended = match self {
             Self::List { choice, format } => graveyard.list(&choice, format).await,
             Self::Show { id, choice, format } => graveyard.show(id, &choice, format).await,
             Self::Replay {
@@ -106,7 +106,8 @@ impl DeadLetters {
                 choice,
                 dry_run,
             } => graveyard.replay(id, &choice, dry_run).await,
-        }
+        };
+        ended.or_else(|error| tell_of_kafka(error, &config))
     }
 }
 
@@ -257,6 +258,9 @@ impl Graveyard {
 
     #[expect(clippy::print_stdout, reason = "a command line prints its answer")]
     async fn replay(&self, id: Option<String>, choice: &Choice, dry_run: bool) -> Ended {
+        // A letter of MongoDB is found without Kafka, and a producer says only that its time was over.
+        let settings = self.settings.clone();
+        tokio::task::spawn_blocking(move || answers(&settings)).await??;
         let letters = match &id {
             Some(id) => vec![self.one(id).await?],
             None => self.chosen(choice, Some(self.last_deaths().await?)).await?,
@@ -275,9 +279,9 @@ impl Graveyard {
                 );
                 continue;
             };
-            if !dry_run {
-                let back = producer.replay(&replay).await;
-                back.with_context(|| format!("{} not sent, {sent} before it were", letter.id))?;
+            if !dry_run && let Err(error) = producer.replay(&replay).await {
+                println!("{}  not sent, {sent} before it were", letter.id);
+                return Err(error.into());
             }
             sent += 1;
         }

@@ -4,24 +4,26 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use protocol_host::remedy::{Grant, Resource, principal};
 use rdkafka::{
-    ClientConfig, ClientContext, Offset, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     admin::{
         AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic,
         ResourceSpecifier, TopicReplication,
     },
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
 };
-use tracing::debug;
 
-use super::{Settings, plain_config, watermarks::watermarks};
+use super::{
+    Settings,
+    asking::{Asking, heard, metadata},
+    plain_config,
+    watermarks::watermarks,
+};
 use crate::topics::{Change, Found, Seen, Setting};
 
 /// How long an answer may take.
@@ -55,32 +57,6 @@ pub struct Admin {
     consumer: BaseConsumer<Asking>,
     user: Option<String>,
 }
-
-/// Remembers what went wrong last: the errors of questions only say that no answer came.
-#[derive(Default)]
-struct Asking(Mutex<Option<(RDKafkaErrorCode, String)>>);
-
-impl ClientContext for Asking {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        debug!(facility, message, "librdkafka");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        debug!(%error, reason, "librdkafka");
-        let code = error.rdkafka_error_code();
-        let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
-        // The first follows each of the others and says nothing, the second is no error.
-        if !matches!(
-            code,
-            RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::PartitionEOF
-        ) {
-            let line = reason.lines().next().unwrap_or_default().to_owned();
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, line));
-        }
-    }
-}
-
-impl ConsumerContext for Asking {}
 
 impl Admin {
     /// Makes the clients; nothing is asked yet. Blocks, as all methods do.
@@ -121,20 +97,8 @@ impl Admin {
         .to_string()
     }
 
-    /// What the consumer had to say last.
-    fn heard(&self) -> Option<(RDKafkaErrorCode, String)> {
-        // It is only said when it is polled; bounded, for it may repeat itself.
-        for _ in 0..20 {
-            if self.consumer.poll(Duration::from_millis(100)).is_none() {
-                break;
-            }
-        }
-        let heard = &self.consumer.context().0;
-        heard.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
     fn failed(&self, error: &KafkaError) -> AdminError {
-        let heard = self.heard().map(|(_, reason)| reason);
+        let heard = heard(&self.consumer).map(|(_, reason)| reason);
         AdminError::Unreachable(heard.unwrap_or_else(|| error.to_string()))
     }
 
@@ -143,10 +107,7 @@ impl Admin {
     /// # Errors
     /// No answer.
     pub async fn look(&self, topic: &str) -> Result<Seen, AdminError> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(topic), ASK)
-            .map_err(|error| self.failed(&error))?;
+        let metadata = metadata(&self.consumer, topic).map_err(AdminError::Unreachable)?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(Seen::Missing);
         };
@@ -292,7 +253,7 @@ impl Admin {
                 .map(|element| element.offset().to_raw().filter(|offset| *offset >= 0))
                 .collect()),
             // Without the permission no coordinator is found, so the question itself only times out.
-            Err(error) => match self.heard() {
+            Err(error) => match heard(&self.consumer) {
                 Some((RDKafkaErrorCode::GroupAuthorizationFailed, _)) => {
                     let grant = self.grant("Read", Resource::Group(group));
                     Err(AdminError::Denied { grant })

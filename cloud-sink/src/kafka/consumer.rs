@@ -58,9 +58,18 @@ pub enum ConsumerError {
     /// Partitions could not be taken or given back.
     #[error("partitions not taken: {0}")]
     Start(KafkaError),
-    /// No broker answered.
+    /// No broker answers, or none will have us; with what librdkafka said of it.
     #[error("kafka does not answer: {0}")]
-    Unreachable(KafkaError),
+    Unreachable(String),
+    /// A permission is missing.
+    #[error("not allowed: {grant}")]
+    Denied {
+        /// Which, as the command that gives it.
+        grant: String,
+    },
+    /// A record was not taken.
+    #[error("kafka does not take it: {0}")]
+    NotSent(KafkaError),
     /// Nothing can be read that is not there.
     #[error("there is no topic {0}: cloud-sink topics apply makes it")]
     NoTopic(String),

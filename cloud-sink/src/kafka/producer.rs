@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol_host::remedy::principal;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
@@ -51,6 +52,7 @@ impl DeadLetterError {
 pub struct Producer {
     producer: FutureProducer<Quiet>,
     topic: String,
+    user: Option<String>,
 }
 
 impl Producer {
@@ -65,7 +67,13 @@ impl Producer {
         Ok(Self {
             producer,
             topic: settings.dead_letter_topic.clone(),
+            user: principal(&settings.properties),
         })
+    }
+
+    /// Who it is to Kafka, where it is somebody.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// Returns when the brokers have it, with all acknowledgements.

@@ -2,16 +2,22 @@
 
 use std::{collections::HashSet, ops::ControlFlow, time::Duration};
 
+use protocol_host::remedy::{Grant, Resource, principal};
 use rdkafka::{
     Message as _, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
     producer::FutureRecord,
     topic_partition_list::Offset,
 };
 
-use super::{ConsumerError, Producer, Quiet, Settings, consumer::copy, consumer_config};
+use super::{
+    ConsumerError, Producer, Settings,
+    asking::{Asking, metadata, told},
+    consumer::copy,
+    consumer_config, plain_config,
+};
 use crate::{dead_letter::Replay, message::Message};
 
 const POLL: Duration = Duration::from_millis(200);
@@ -24,7 +30,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// all. Joins no group and commits nothing. Blocks.
 ///
 /// # Errors
-/// No such topic, or no broker answers.
+/// No such topic, it may not be read, or no broker answers.
 pub fn scan(
     settings: &Settings,
     topic: &str,
@@ -36,20 +42,10 @@ pub fn scan(
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
         .set("enable.partition.eof", "true");
-    let consumer: BaseConsumer<Quiet> = config
-        .create_with_context(Quiet)
+    let consumer: BaseConsumer<Asking> = config
+        .create_with_context(Asking::default())
         .map_err(ConsumerError::Settings)?;
-    let metadata = consumer
-        .fetch_metadata(Some(topic), ASK)
-        .map_err(ConsumerError::Unreachable)?;
-    let partitions: Vec<i32> = metadata
-        .topics()
-        .iter()
-        .flat_map(|topic| topic.partitions().iter().map(|partition| partition.id()))
-        .collect();
-    if partitions.is_empty() {
-        return Err(ConsumerError::NoTopic(topic.to_owned()));
-    }
+    let partitions = partitions(&consumer, settings, topic)?;
     let mut list = TopicPartitionList::new();
     let mut open = HashSet::new();
     for number in partitions {
@@ -61,7 +57,7 @@ pub fn scan(
     }
     if since_ms.is_some() {
         let found = consumer.offsets_for_times(list, ASK);
-        list = found.map_err(ConsumerError::Unreachable)?;
+        list = found.map_err(|error| unreachable(&consumer, error.to_string()))?;
     }
     consumer.assign(&list).map_err(ConsumerError::Settings)?;
     let mut silent = Duration::ZERO;
@@ -79,16 +75,70 @@ pub fn scan(
             Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                 return Err(ConsumerError::Fatal(error));
             }
-            Some(Err(error)) if silent >= SILENCE => return Err(ConsumerError::Unreachable(error)),
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::TopicAuthorizationFailed,
+            ))) => return Err(may_not_read(settings, topic)),
             Some(Err(_)) => {}
             None if silent >= SILENCE => {
-                let error = rdkafka::error::RDKafkaErrorCode::AllBrokersDown;
-                return Err(ConsumerError::Unreachable(KafkaError::MetadataFetch(error)));
+                let silence = format!("no answer within {SILENCE:?}");
+                return Err(unreachable(&consumer, silence));
             }
             None => silent += POLL,
         }
     }
     Ok(())
+}
+
+/// The partitions of a topic.
+fn partitions(
+    consumer: &BaseConsumer<Asking>,
+    settings: &Settings,
+    topic: &str,
+) -> Result<Vec<i32>, ConsumerError> {
+    let metadata = metadata(consumer, topic).map_err(ConsumerError::Unreachable)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let refused = found.and_then(|found| found.error().map(RDKafkaErrorCode::from));
+    if refused == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+        return Err(may_not_read(settings, topic));
+    }
+    let partitions = found.into_iter().flat_map(|found| found.partitions());
+    let partitions: Vec<i32> = partitions.map(|partition| partition.id()).collect();
+    if partitions.is_empty() {
+        return Err(ConsumerError::NoTopic(topic.to_owned()));
+    }
+    Ok(partitions)
+}
+
+/// Whether brokers answer these settings. Blocks.
+///
+/// # Errors
+/// Why they do not.
+pub fn answers(settings: &Settings) -> Result<(), ConsumerError> {
+    let consumer: BaseConsumer<Asking> = plain_config(&settings.properties)
+        .set("group.id", &settings.group)
+        .create_with_context(Asking::default())
+        .map_err(ConsumerError::Settings)?;
+    let metadata = metadata(&consumer, &settings.dead_letter_topic);
+    metadata.map(drop).map_err(ConsumerError::Unreachable)
+}
+
+fn unreachable(consumer: &BaseConsumer<Asking>, otherwise: String) -> ConsumerError {
+    ConsumerError::Unreachable(told(consumer).map_or(otherwise, |(_, reason)| reason))
+}
+
+fn may_not_read(settings: &Settings, topic: &str) -> ConsumerError {
+    denied(principal(&settings.properties).as_deref(), "Read", topic)
+}
+
+fn denied(user: Option<&str>, operation: &str, topic: &str) -> ConsumerError {
+    let grant = Grant {
+        operation,
+        on: Resource::Topic(topic),
+        user,
+    };
+    ConsumerError::Denied {
+        grant: grant.to_string(),
+    }
 }
 
 fn whole(record: &BorrowedMessage<'_>) -> Message {
@@ -100,7 +150,7 @@ impl Producer {
     ///
     /// # Errors
     /// Why they have not.
-    pub async fn replay(&self, letter: &Replay) -> Result<(), KafkaError> {
+    pub async fn replay(&self, letter: &Replay) -> Result<(), ConsumerError> {
         let partition = &letter.origin.partition;
         let record = FutureRecord {
             topic: &partition.topic,
@@ -116,7 +166,13 @@ impl Producer {
         };
         match self.deliver(record).await {
             Ok(_) => Ok(()),
-            Err((cause, _)) => Err(cause),
+            Err((cause, _))
+                if cause.rdkafka_error_code()
+                    == Some(RDKafkaErrorCode::TopicAuthorizationFailed) =>
+            {
+                Err(denied(self.user(), "Write", &partition.topic))
+            }
+            Err((cause, _)) => Err(ConsumerError::NotSent(cause)),
         }
     }
 }

@@ -146,6 +146,17 @@ impl Store {
         Ok((evidence, positions))
     }
 
+    /// Whether any sink has ever noted how far it is.
+    ///
+    /// # Errors
+    /// [`Outage`].
+    pub async fn has_checkpoints(&self) -> Result<bool, Outage> {
+        let checkpoints = self.database.collection::<Id>(CHECKPOINTS);
+        let any = checkpoints.find_one(doc! {}).projection(doc! { "_id": 1 });
+        let any = self.within(async { any.await }).await?;
+        Ok(any.is_some())
+    }
+
     async fn positions(&self) -> Result<Positions, Outage> {
         let mut stored: Vec<StoredCheckpoint> = self.all(CHECKPOINTS, doc! {}).await?;
         // Of several clusters the one that was read last is the one that counts.

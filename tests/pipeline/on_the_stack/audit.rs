@@ -135,6 +135,45 @@ fn a_document_deleted_by_hand_is_named_by_a_full_audit() -> Result<()> {
     rig.done()
 }
 
+/// Whether it says that nothing was audited, and why; whatever the reason, it is not clean.
+fn is_unaudited(rig: &Rig, why: &str, text: &str) -> Result<bool> {
+    let told = audit(rig, &[])?;
+    let report = audit(rig, &["--format", "json"])?;
+    let json = report.json()?;
+    ensure!(
+        (told.code, report.code) == (Some(1), Some(1)) && json["clean"] == false,
+        "{}\n{json}",
+        told.text
+    );
+    ensure!(!told.text.contains("nothing is missing"), "{}", told.text);
+    Ok(json["unaudited"] == why && told.text.contains(text))
+}
+
+#[test]
+fn an_audit_of_a_database_in_which_nothing_is_says_so_and_is_not_clean() -> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    // As one is whose name has a typing error in it.
+    let nobody = format!("no sink has written to database {}", rig.name());
+    ensure!(
+        is_unaudited(&rig, "no_sink", &nobody)?,
+        "{}",
+        audit(&rig, &[])?.text
+    );
+    rig.sink.start()?;
+    // Its first checkpoint; then nobody takes the database for a wrong one.
+    wait::until_true("a place that the sink noted", PATIENCE, || {
+        is_unaudited(&rig, "no_gateway", "no gateway has sent anything yet")
+    })?;
+    write(&rig, 0..10, &[epoch(&rig, 9)?])?;
+    wait_settled(&rig, 10)?;
+    let report = audit(&rig, &["--format", "json"])?.json()?;
+    ensure!(
+        report["clean"] == true && report["unaudited"].is_null(),
+        "{report}"
+    );
+    rig.done()
+}
+
 /// Writes what a gateway with the rig's name would: records `sequences` and facts.
 pub fn write(rig: &Rig, sequences: Range<u64>, facts: &[Fact]) -> Result<()> {
     let mut records = Vec::new();

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    rig::{PATIENCE, Rig},
+    rig::{PATIENCE, Rig, kafka::Foreign},
     service::{Door, KAFKA_SECRET, Kind, Service},
     stack::Stack,
     wait,
@@ -172,6 +172,8 @@ fn every_missing_permission_is_named_as_the_command_that_gives_it() -> Result<()
     super::publish(&rig, "press", 0..50)?;
     rig.wait_until_stored(50)?;
 
+    look_at_dead_letters(&mut rig, &sink)?;
+
     // Taken away while running: everything waits, and the way out is named.
     let kafka = rig.service(Kind::Kafka)?;
     take_away(kafka, &write)?;
@@ -198,6 +200,49 @@ fn every_missing_permission_is_named_as_the_command_that_gives_it() -> Result<()
         );
     }
     rig.done()
+}
+
+/// The sink writes dead letters and does not read them, so whoever looks at them with its key, and sends them back, needs
+/// more, and is told what.
+fn look_at_dead_letters(rig: &mut Rig, sink: &Path) -> Result<()> {
+    let (readings, dead) = (rig.kafka.readings(), rig.kafka.dead_letters());
+    let missing = |operation: &str, topic: &str| {
+        format!("--add --allow-principal User:SINK --operation {operation} --topic {topic}")
+    };
+    let needed = [
+        ("list", missing("Read", dead), "1 dead letter"),
+        (
+            "replay",
+            missing("Write", readings),
+            "1 dead letter sent back",
+        ),
+    ];
+    let poison = Foreign {
+        key: "somebody",
+        value: b"poison",
+        headers: &[],
+    };
+    rig.kafka.write(readings, &[poison])?;
+    rig.wait_sink("the dead letter", |sink| sink.balance.dead_letters == 1)?;
+    let kafka = rig.service(Kind::Kafka)?;
+    for (command, missing, done) in needed {
+        let (code, text) = said("cloud-sink", &["dead-letters", command], sink)?;
+        let named = grants(&text);
+        ensure!(
+            code == 69 && named == BTreeSet::from([missing.clone()]),
+            "{command} exits with {code}:\n{text}"
+        );
+        grant(kafka, &missing)?;
+        let mut last = String::new();
+        // The brokers hear of it a moment later.
+        let is_done = wait::until_true(done, PATIENCE, || {
+            let (code, text) = said("cloud-sink", &["dead-letters", command], sink)?;
+            last = text;
+            Ok(code == 0 && last.contains(done))
+        });
+        is_done.with_context(|| last)?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -332,15 +377,18 @@ fn a_wrong_key_a_wrong_certificate_and_a_missing_permission_are_told_apart() -> 
                 scope.spawn(move || {
                     let dir = tempfile::tempdir()?;
                     let config = config(dir.path(), program, properties)?;
-                    // A machine that is busy answers with time-outs first.
-                    let mut last = String::new();
-                    let said = wait::until_true(expected, 2 * PATIENCE, || {
-                        let (code, text) = said(program, &["check", "--online"], &config)?;
-                        let is_said = code == 69 && text.contains(expected);
-                        last = format!("{program} exits with {code}:\n{text}");
-                        Ok(is_said)
-                    });
-                    said.with_context(|| last)?;
+                    let letters = (program == "cloud-sink").then_some(["dead-letters", "list"]);
+                    for command in [["check", "--online"]].into_iter().chain(letters) {
+                        // A machine that is busy answers with time-outs first.
+                        let mut last = String::new();
+                        let said = wait::until_true(expected, 2 * PATIENCE, || {
+                            let (code, text) = said(program, &command, &config)?;
+                            let is_said = code == 69 && text.contains(expected);
+                            last = format!("{program} {command:?} exits with {code}:\n{text}");
+                            Ok(is_said)
+                        });
+                        said.with_context(|| last)?;
+                    }
                     anyhow::Ok(())
                 })
             })

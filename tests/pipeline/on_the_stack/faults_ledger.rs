@@ -21,6 +21,7 @@ use protocol::{
     Epoch, Timestamp,
     control::{EpochFact, Fact},
 };
+use serde_json::Value as Json;
 
 use super::audit::{self, audit, sum, wait_settled};
 
@@ -296,12 +297,14 @@ fn what_a_silent_gateway_may_still_have_is_unverifiable_since_its_last_sign() ->
     let text = audit(&rig, &[])?.text;
     ensure!(text.contains("silent, unverifiable since"), "{text}");
 
-    // A window that reaches back to its last sign has it, and one that begins later has not.
-    for (window, code, unverifiable) in [("1h", 1, 10), ("5m", 0, 0)] {
+    // A window that reaches back to its last sign has it, and one that begins later has not. With nothing in it,
+    // nothing is vouched for.
+    for (window, unverifiable, unaudited) in [("1h", 10, Json::Null), ("5m", 0, "no_news".into())] {
         let audit = audit(&rig, &["--since", window, "--format", "json"])?;
-        let found = sum(&audit.json()?, "unverifiable");
+        let report = audit.json()?;
+        let found = (sum(&report, "unverifiable"), &report["unaudited"]);
         ensure!(
-            (audit.code, found) == (Some(code), unverifiable),
+            audit.code == Some(1) && found == (unverifiable, &unaudited),
             "{window}: {}",
             audit.text
         );

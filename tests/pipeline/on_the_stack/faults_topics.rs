@@ -1,6 +1,9 @@
 //! Topics that do not take what they are given, or are not there.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
@@ -118,6 +121,69 @@ fn a_missing_dead_letter_topic_holds_the_record_until_it_is_made() -> Result<()>
     super::assert_at_rest(&mut rig)?;
     super::assert_stored_once(&rig, &["press"], 50)?;
     super::assert_audit_is_clean(&rig, 50)?;
+    rig.done()
+}
+
+/// Before row 38 can happen. What is unread is hours old at once, by its stamp, and cannot be settled: it is poison, and
+/// there is no topic for dead letters.
+#[test]
+fn retention_that_comes_near_what_is_unread_is_measured_and_warned_of_until_it_is_read()
+-> Result<()> {
+    const HOURS: u64 = 3600;
+    let mut rig = Rig::new(&[])?;
+    let readings = rig.kafka.readings().to_owned();
+    let retention = (10 * HOURS * 1000).to_string();
+    rig.kafka.configure(
+        &readings,
+        &[
+            ("retention.ms", &*retention),
+            ("message.timestamp.type", "CreateTime"),
+        ],
+    )?;
+    let graveyard = format!("{}.graveyard", rig.name());
+    let config = std::fs::read_to_string(rig.sink.config_file())?;
+    rig.sink
+        .configure(&config.replace(rig.kafka.dead_letters(), &graveyard))?;
+    let poison = Foreign {
+        key: "somebody",
+        value: b"poison",
+        headers: &[],
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let stamp = now.as_millis() - u128::from(6 * HOURS * 1000);
+    rig.kafka
+        .write_stamped(&readings, 1, i64::try_from(stamp)?, poison)?;
+    rig.sink.start()?;
+    // Of ten hours, six are over; the others are those of partitions without anything unread.
+    let left = |low: u64, high: u64| {
+        let metrics = rig.sink.page("/metrics")?;
+        let name = format!("sink_time_to_loss_seconds{{topic=\"{readings}\",partition=\"1\"}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        let left: Option<f64> = value.map(str::parse).transpose()?;
+        let between = (3600.0 * low as f64)..=(3600.0 * high as f64);
+        anyhow::Ok(left.is_some_and(|left| between.contains(&left)))
+    };
+    wait::until_true("less than half of it", PATIENCE, || left(3, 4))
+        .with_context(|| rig.sink.end_of_log())?;
+    let mut log = String::new();
+    let warned = wait::until_true("a warning that names the partition", PATIENCE, || {
+        log = std::fs::read_to_string(rig.sink.log())?;
+        Ok(log.lines().any(|line| {
+            line.contains("level=warn")
+                && line.contains("unread records have used half of their retention")
+                && line.contains(&format!("topic={readings} partition=1 time_to_loss=3h"))
+                && line.contains("retention=10h")
+        }))
+    });
+    warned.with_context(|| log)?;
+    ensure!(rig.sink_status()?.balance.in_flight == 1, "nothing is lost");
+
+    Kafka::create(rig.address(Kind::Kafka), &[(&graveyard, 1, false)])?;
+    rig.wait_sink("the dead letter", |sink| {
+        sink.balance.dead_letters == 1 && sink.balance.in_flight == 0
+    })?;
+    wait::until_true("all of it", PATIENCE, || left(9, 10))
+        .with_context(|| rig.sink.end_of_log())?;
     rig.done()
 }
 

@@ -377,6 +377,31 @@ impl Kafka {
         Ok(())
     }
 
+    /// Writes a record that was made at another time, in milliseconds since 1970, into a partition of a topic with
+    /// `message.timestamp.type=CreateTime`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_stamped(
+        &self,
+        topic: &str,
+        partition: i32,
+        stamp_ms: i64,
+        record: Foreign<'_>,
+    ) -> Result<()> {
+        let producer: BaseProducer = self.config().set("acks", "all").create()?;
+        producer
+            .send(
+                BaseRecord::to(topic)
+                    .partition(partition)
+                    .timestamp(stamp_ms)
+                    .key(record.key)
+                    .payload(record.value),
+            )
+            .map_err(|(error, _)| error)?;
+        Ok(producer.flush(WITHIN)?)
+    }
+
     /// Writes readings as their gateways would, in JSON and without headers.
     ///
     /// # Errors

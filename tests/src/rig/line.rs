@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, Read, Write},
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -12,12 +12,11 @@ use anyhow::{Context, Result, bail};
 use protocol::frame::{Ack, Decoder, Frame, FrameReading, FrameTime, Hello};
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    fs::{Mode, OFlags},
-    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{OptionalActions, tcgetattr, tcsetattr},
 };
 
 use super::PATIENCE;
+use crate::terminal::Terminal;
 
 /// A pseudo terminal whose other end the agent opens under a name that stays.
 #[derive(Debug)]
@@ -37,13 +36,11 @@ impl Line {
     /// # Errors
     /// No pseudo terminal can be had.
     pub fn plug(name: &Path) -> Result<Self> {
-        let device = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&device)?;
-        unlockpt(&device)?;
-        let path = ptsname(&device, Vec::new())?;
-        let path = Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let agent_end = rustix::fs::open(path, flags, Mode::empty())?;
+        let Terminal {
+            device,
+            program: agent_end,
+            path,
+        } = Terminal::open()?;
         // A terminal that nobody has configured yet would echo what the device says.
         let mut settings = tcgetattr(&agent_end)?;
         settings.make_raw();
