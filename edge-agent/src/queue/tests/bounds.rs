@@ -1,10 +1,17 @@
 //! Full queues, old readings, readings sent again, and what is stated of them.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use protocol::control::{Fact, Loss, LossReason};
 
-use super::{faults::failing, *};
+use super::{
+    faults::{failing, present_or_declared},
+    *,
+};
 
 fn losses(rig: &Rig) -> Vec<Loss> {
     rig.lane
@@ -53,6 +60,63 @@ fn drop_oldest_keeps_the_newest_below_the_cap_and_names_the_rest() {
     for rig in [&mut rig, &mut killed] {
         assert_eq!(values(&rig.drain()), (last + 1..next).collect::<Vec<_>>());
     }
+}
+
+/// Until the loss is durable nothing is gone, and from then on nothing of it comes back.
+#[test]
+fn a_kill_at_any_step_of_dropping_the_oldest_declares_exactly_what_is_gone() {
+    const STEPS: [&str; 6] = [
+        "head: before write",
+        "head: before fdatasync",
+        "head: durable",
+        "remove: before rename",
+        "remove: renamed",
+        "remove: before delete",
+    ];
+    let mut rig = Rig::new(config::Queue {
+        max_bytes: 3 << 19,
+        segment_bytes: 32 << 10,
+        ..tight(WhenFull::DropOldest)
+    });
+    let (mut next, mut left) = (0, BTreeMap::new());
+    while losses(&rig).is_empty() {
+        rig.settle();
+        let seen = Rc::new(RefCell::new(BTreeMap::new()));
+        let (dir, copied) = (rig.dir.clone(), Rc::clone(&seen));
+        fault::set(Some(Box::new(move |step| {
+            if STEPS.contains(&step) {
+                copied.borrow_mut().entry(step).or_insert_with(|| {
+                    let temp = temp_dir();
+                    copy(&dir, temp.path());
+                    temp
+                });
+            }
+            Ok(())
+        })));
+        rig.commit(&batch(next)).unwrap();
+        fault::set(None);
+        left = seen.take();
+        next += 500;
+        assert!(next < 400_000, "never full: {:?}", rig.lane.stat());
+    }
+    let gone = losses(&rig)[0].last.unwrap() as usize + 1;
+    for step in STEPS {
+        assert!(left.contains_key(step), "{step} never happened: {left:?}");
+    }
+    // What was being committed then was promised to nobody yet.
+    let promised = next - 500;
+    let mut seen = BTreeSet::new();
+    for (step, temp) in left {
+        let mut again = Rig::at(temp.path(), rig.settings.clone());
+        let there = present_or_declared(&mut again, promised, step);
+        let lost = losses(&again)
+            .first()
+            .map_or(0, |loss| loss.last.unwrap() as usize + 1);
+        assert!(lost == 0 || lost == gone, "{step}: {lost} of {gone}");
+        assert!(there >= promised as usize - lost, "{step}");
+        seen.insert(lost);
+    }
+    assert_eq!(seen, BTreeSet::from([0, gone]), "before and after");
 }
 
 #[test]

@@ -336,7 +336,7 @@ fn five_segments() -> (Rig, i64) {
 }
 
 /// Opens a damaged copy: everything is there, or declared lost, exactly.
-fn present_or_declared(rig: &mut Rig, committed: i64, what: &str) -> usize {
+pub(super) fn present_or_declared(rig: &mut Rig, committed: i64, what: &str) -> usize {
     let got = values(&rig.drain());
     let have: BTreeSet<_> = got.iter().copied().collect();
     assert_eq!(have.len(), got.len(), "{what}: doubled");
