@@ -1,5 +1,6 @@
 //! TLS in front of a server that speaks HTTP: with a certificate that is wrong in one way, or asking the client for
-//! one. One request a connection, which is all that a client needs to be told what is wrong.
+//! one. One request a connection, which is all that a client needs to be told what is wrong; one that refuses the
+//! certificate may speak anything.
 
 use std::{
     fs,

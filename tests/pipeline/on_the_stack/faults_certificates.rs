@@ -7,16 +7,21 @@ use harness::{
     daemon::Link,
     rig::{PATIENCE, Rig},
     service::{Door, Kind},
+    tls_door::{Guard, TlsDoor},
+    wait,
 };
 
-use super::confluent::{grant, javas, secure};
+use super::{
+    confluent::{grant, javas, secure},
+    said,
+};
 
 const EACH: u64 = 30;
 
-fn says(links: &[Link], expected: &str) -> bool {
+fn says(links: &[Link], kind: &str, expected: &str) -> bool {
     links.iter().any(|link| {
         let detail = link.detail.as_deref().unwrap_or_default();
-        link.kind == "kafka" && link.state != "up" && detail.contains(expected)
+        link.kind == kind && link.state != "up" && detail.contains(expected)
     })
 }
 
@@ -58,11 +63,11 @@ fn brokers_with_a_wrong_certificate_are_refused_and_all_is_kept_until_it_is_righ
         super::publish(&rig, "press", sent..sent + EACH)?;
         sent += EACH;
         let agent = rig.wait_agent("the refusal", |agent| {
-            agent.balance.queued == sent - EACH && says(&agent.links, agents)
+            agent.balance.queued == sent - EACH && says(&agent.links, "kafka", agents)
         });
         agent.with_context(|| format!("{:?}", rig.agent_status()))?;
         let sink = rig.wait_sink("the refusal", |sink| {
-            says(&sink.links, sinks) && !sink.ready
+            says(&sink.links, "kafka", sinks) && !sink.ready
         });
         sink.with_context(|| format!("{:?}", rig.sink_status()))?;
         ensure!(rig.documents.count()? == EACH, "stored through it");
@@ -77,6 +82,68 @@ fn brokers_with_a_wrong_certificate_are_refused_and_all_is_kept_until_it_is_righ
         fs::write(file, &right)?;
     }
     rig.agent.start()?;
+    rig.sink.start()?;
+    rig.wait_until_stored(sent)?;
+    super::assert_all_is_well(&mut rig, &["press"], sent)?;
+    rig.done()
+}
+
+#[test]
+fn a_mongodb_with_a_wrong_certificate_is_refused_and_all_is_kept_in_kafka_until_it_is_right()
+-> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    rig.sink.start()?;
+    super::publish(&rig, "press", 0..EACH)?;
+    rig.wait_until_stored(EACH)?;
+    let right = fs::read_to_string(rig.sink.config_file())?;
+    let uri = rig.address(Kind::Mongodb).to_owned();
+
+    let mut sent = EACH;
+    for (guard, name, cause) in [
+        (Guard::Expired, "expired", "its certificate has expired"),
+        (
+            Guard::Elsewhere,
+            "elsewhere",
+            "its certificate is of another host",
+        ),
+    ] {
+        // Who is refused never gets to what lies behind it.
+        let door = TlsDoor::open(&rig.dir().join(name), "127.0.0.1:1", guard)?;
+        let (address, ca) = (door.address(), door.file("ca.pem"));
+        let wrong = format!(
+            "mongodb://{address}/?directConnection=true&tls=true&tlsCAFile={}",
+            ca.display()
+        );
+        rig.sink.stop(PATIENCE)?;
+        rig.sink.configure(&right.replace(&uri, &wrong))?;
+        rig.sink.start()?;
+        super::publish(&rig, "press", sent..sent + EACH)?;
+        sent += EACH;
+        rig.wait_agent("all of it in Kafka", |agent| {
+            agent.balance.acknowledged == sent
+        })?;
+        let refused = "a certificate was refused, cloud-sink check --online says whose and why";
+        let sink = rig.wait_sink("the refusal", |sink| {
+            says(&sink.links, "mongodb", refused) && !sink.ready
+        });
+        sink.with_context(|| format!("{:?}", rig.sink_status()))?;
+        ensure!(rig.documents.count()? == EACH, "stored through it");
+        for command in [&["check", "--online"][..], &["audit"]] {
+            let mut last = String::new();
+            // A busy machine answers with time-outs first.
+            let told = wait::until_true(cause, PATIENCE, || {
+                let (code, text) = said("cloud-sink", command, &rig.sink.config_file(), "none")?;
+                last = text;
+                let fix = format!("fix: {cause}");
+                Ok(code == 69 && last.contains(&address) && last.contains(&fix))
+            });
+            told.with_context(|| format!("{command:?}: {last}"))?;
+        }
+    }
+    rig.sink.kill()?;
+    rig.sink.configure(&right)?;
     rig.sink.start()?;
     rig.wait_until_stored(sent)?;
     super::assert_all_is_well(&mut rig, &["press"], sent)?;
