@@ -10,6 +10,7 @@ use std::{collections::HashSet, ops::ControlFlow};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
+use indicatif::ProgressBar;
 
 use self::letter::Letter;
 use super::{Ended, File, plural, refuse, tell_of_kafka};
@@ -267,24 +268,26 @@ impl Graveyard {
         };
         let producer = Producer::new(&self.settings)?;
         let (mut sent, mut spent) = (0, 0);
+        let bar = ProgressBar::new(letters.len() as u64);
         for mut letter in letters {
+            bar.inc(1);
             if letter.message.value().is_none() && letter.id.starts_with(KEPT) {
                 letter = self.kept(&letter.id).await?;
             }
             let Some(replay) = Replay::of(letter.message, &letter.buried) else {
                 spent += 1;
-                println!(
-                    "{}  not sent: came back {MAX_REPLAYS} times already",
-                    letter.id
-                );
+                let id = &letter.id;
+                bar.suspend(|| println!("{id}  not sent: came back {MAX_REPLAYS} times already"));
                 continue;
             };
             if !dry_run && let Err(error) = producer.replay(&replay).await {
+                bar.finish_and_clear();
                 println!("{}  not sent, {sent} before it were", letter.id);
                 return Err(error.into());
             }
             sent += 1;
         }
+        bar.finish_and_clear();
         let done = if dry_run {
             "would be sent"
         } else {
