@@ -65,6 +65,38 @@ fn an_acknowledgement_of_a_lost_session_never_goes_to_the_next_one() -> Result<(
     finish(bench, report)
 }
 
+/// Row 18, where the new session has other messages. They wait for a sync that is yet to begin when those before them become
+/// durable, and who is killed at the first acknowledgement has lost what it confirmed too early.
+#[test]
+fn what_a_lost_session_made_durable_confirms_no_message_of_the_next_one() -> Result<()> {
+    let mut report = Report::new(SEED);
+    let mut bench = Bench::new("messages-lost", 40, "")?;
+    let disk = FaultyDisk::new(&bench.state, &bench.dir.join("disk-control"))?;
+    bench.use_disk(&disk);
+    for _ in 0..3 {
+        disk.heal()?;
+        bench.start_and_wait(&mut report)?;
+        // Longer than it takes to come back.
+        disk.slow(500)?;
+        let before = bench.feed.connections();
+        let slept = disk.slept()?;
+        bench.feed.allow(120);
+        wait::until_true("a slow sync, with the next one under way", DRAIN, || {
+            Ok(disk.slept()? > slept)
+        })?;
+        bench.feed.lose_messages();
+        report.fault("session-lost");
+        bench.feed.wait_connection(before, DRAIN)?;
+        bench.feed.allow(40);
+        bench.feed.wait_acks_here(1, DRAIN)?;
+        bench.kill()?;
+        report.fault("agent-kill");
+    }
+    disk.heal()?;
+    bench.start_and_wait(&mut report)?;
+    finish(bench, report)
+}
+
 /// Row 19. As long as the agent's keep-alive, so one test only.
 #[test]
 fn a_connection_that_is_only_half_open_is_noticed_and_made_anew() -> Result<()> {

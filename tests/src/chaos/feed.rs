@@ -88,6 +88,8 @@ enum Cut {
     Connection,
     /// It is closed, and the broker has forgotten the agent and what it subscribed to.
     Session,
+    /// The same, and the messages that were not acknowledged are forgotten as well.
+    Messages,
     /// Nobody reads or writes any more, and nobody says so.
     Silent,
 }
@@ -181,6 +183,11 @@ impl Feed {
     /// acknowledged is published anew, under other packet ids and without DUP.
     pub fn lose_session(&self) {
         lock(&self.shared).cut = Cut::Session;
+    }
+
+    /// The same of a broker that has forgotten those messages, too: others come in their places.
+    pub fn lose_messages(&self) {
+        lock(&self.shared).cut = Cut::Messages;
     }
 
     /// Falls silent without closing, as behind a firewall that forgot the connection, until the agent
@@ -353,9 +360,12 @@ impl<'a> Session<'a> {
 
     fn is_cut(&self) -> bool {
         let mut state = lock(self.shared);
-        if state.cut == Cut::Session {
+        if matches!(state.cut, Cut::Session | Cut::Messages) {
             state.knows_the_agent = false;
             state.first_packet += 7000;
+        }
+        if state.cut == Cut::Messages {
+            state.unacknowledged.clear();
         }
         state.stop || state.cut != Cut::No
     }
