@@ -7,6 +7,7 @@
 //! moment the partitions are paused and the thread keeps polling, or the group would think the sink dead.
 
 pub mod admin;
+mod backlog;
 mod consumer;
 mod marks;
 mod producer;
@@ -31,6 +32,7 @@ use rdkafka::{
 };
 use tracing::debug;
 
+pub use backlog::{Waiting, backlog};
 pub use consumer::{Consumer, ConsumerError, Offsets, Started};
 pub use marks::Witness;
 pub use producer::{DeadLetterError, Producer};
@@ -112,6 +114,8 @@ pub struct Gate {
     held: AtomicBool,
     paused_partitions: AtomicUsize,
     lags: Mutex<HashMap<Partition, u64>>,
+    /// Of partitions that are not assigned here.
+    waiting: Mutex<HashMap<Partition, u64>>,
     stalled: Mutex<BTreeSet<Partition>>,
     /// Grows with each change of `stalled`.
     stalls: AtomicU64,
@@ -128,6 +132,7 @@ impl Gate {
             held: AtomicBool::new(false),
             paused_partitions: AtomicUsize::new(0),
             lags: Mutex::default(),
+            waiting: Mutex::default(),
             stalled: Mutex::default(),
             stalls: AtomicU64::new(0),
             begin_again: AtomicBool::new(false),
@@ -190,7 +195,8 @@ impl Gate {
         self.paused_partitions.load(Ordering::Acquire)
     }
 
-    /// Records in the assigned partitions that are not stored yet; `None` before the first statistics.
+    /// Records in the assigned partitions that are not stored yet, and, without MongoDB, in those that cannot be
+    /// assigned; `None` before the first statistics.
     #[must_use]
     pub fn lag(&self) -> Option<u64> {
         self.lags().into_values().reduce(|sum, lag| sum + lag)
@@ -199,10 +205,16 @@ impl Gate {
     /// The same of each partition, as far as known.
     #[must_use]
     pub fn lags(&self) -> HashMap<Partition, u64> {
-        self.lags
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let waiting = self.waiting.lock();
+        let mut lags = waiting.unwrap_or_else(PoisonError::into_inner).clone();
+        let assigned = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.extend(assigned.iter().map(|(at, lag)| (at.clone(), *lag)));
+        lags
+    }
+
+    /// What waits in partitions that nobody can take.
+    pub fn set_waiting(&self, lags: HashMap<Partition, u64>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = lags;
     }
 
     fn set_lags(&self, lags: HashMap<Partition, u64>) {

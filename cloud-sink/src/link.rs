@@ -104,11 +104,17 @@ impl Links {
 
     /// Notes that a link is down, for a reason that says no more than that: what is known already stays.
     pub fn lost(&self, kind: LinkKind, reason: &str) -> Option<LinkState> {
-        let is_down = |link: &Link| link.kind == kind && matches!(link.state, LinkState::Down(_));
-        if self.lock().iter().any(is_down) {
+        if self.is_down(kind) {
             return None;
         }
         self.set(kind, LinkState::Down(reason.to_owned()))
+    }
+
+    /// Whether one does not work. One that is being made is not down.
+    #[must_use]
+    pub fn is_down(&self, kind: LinkKind) -> bool {
+        let is_down = |link: &Link| link.kind == kind && matches!(link.state, LinkState::Down(_));
+        self.lock().iter().any(is_down)
     }
 
     /// All, Kafka first.

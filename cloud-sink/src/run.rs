@@ -90,6 +90,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         () = catalogue::keep_flushing(&stages.catalogue, &stages.store) => bail!("the catalogue ended by itself"),
         () = series::keep_sweeping(&stages.store, &stages.series) => bail!("the sweep ended by itself"),
         result = stages.watch_topics() => result,
+        () = telemetry::watch_backlog(&stages.settings, &watched) => bail!("the watch over the backlog ended by itself"),
         () = telemetry::report(&watched.kept, &watched.gate, &watched.telemetry) => bail!("the report ended by itself"),
     }
 }
@@ -106,7 +107,10 @@ struct Stages {
 impl Stages {
     async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => {
+                self.say_stopped();
+                return Ok(());
+            }
             () = self.prepare() => {}
         }
         let mismatches = self.store.mismatches(&self.config.routes).await?;
@@ -162,6 +166,11 @@ impl Stages {
         if !matches!(timeout(FLUSH, flush).await, Ok(Ok(()))) {
             debug!("the last devices are not noted");
         }
+        self.say_stopped();
+        Ok(())
+    }
+
+    fn say_stopped(&self) {
         let balance = self.watched.kept.snapshot();
         info!(
             consumed = balance.consumed,
@@ -170,7 +179,6 @@ impl Stages {
             dead_letters = balance.dead_letters,
             "stopped"
         );
-        Ok(())
     }
 
     async fn watch_topics(&self) -> anyhow::Result<()> {

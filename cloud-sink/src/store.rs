@@ -27,25 +27,29 @@ pub mod series;
 mod trace;
 pub mod validator;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use mongodb::{
     Client, Database,
     bson::doc,
     error::Error,
     options::{
-        Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+        Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, Tls,
+        WriteConcern,
     },
 };
+
+use protocol_host::remedy;
 
 use crate::excerpt::excerpt;
 
 /// MongoDB cannot say that a write is durable: unreachable, in an election, too slow, out of space.
 /// Never a statement about the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
+#[error("{reason}{}", fault.advice())]
 pub struct Outage {
     reason: String,
+    fault: Fault,
     is_late: bool,
 }
 
@@ -57,8 +61,10 @@ impl Outage {
         let line = text.lines().next().unwrap_or_default();
         let cause = line.find("I/O error: ").map_or(line, |at| &line[at..]);
         let cause = cause.split(", labels:").next().unwrap_or(cause);
+        let cause = cause.trim_start_matches("Kind: ").trim_end_matches(':');
         Self {
             reason: excerpt(cause, 200).into(),
+            fault: Fault::of(cause),
             is_late: false,
         }
     }
@@ -71,10 +77,50 @@ impl Outage {
         }
     }
 
+    /// What happened, without advice.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
     /// Whether a smaller write may be in time.
     #[must_use]
     pub fn is_late(&self) -> bool {
         self.is_late
+    }
+}
+
+/// Whether waiting helps, as far as the driver's words tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The server's certificate was refused here.
+    Certificate,
+    /// User or password were refused there.
+    Credentials,
+    /// Anything else: the server or the way to it.
+    Away,
+}
+
+impl Fault {
+    fn of(cause: &str) -> Self {
+        if cause.contains("certificate verify failed") {
+            Self::Certificate
+        } else if cause.to_lowercase().contains("authentication failed") {
+            Self::Credentials
+        } else {
+            Self::Away
+        }
+    }
+
+    /// What the log says beside the reason.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Certificate => {
+                ": a certificate was refused, cloud-sink check --online says whose and why"
+            }
+            Self::Credentials => ": check user, password and authSource of mongodb.uri",
+            Self::Away => "",
+        }
     }
 }
 
@@ -94,6 +140,7 @@ const PING: Duration = Duration::from_millis(2500);
 pub struct Store {
     database: Database,
     name: String,
+    ca_file: Option<PathBuf>,
     deadline: Duration,
 }
 
@@ -129,10 +176,15 @@ impl Store {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join(",");
+        let ca_file = match &options.tls {
+            Some(Tls::Enabled(tls)) => tls.ca_file_path.clone(),
+            _ => None,
+        };
         let client = Client::with_options(options).map_err(refused)?;
         Ok(Self {
             database: client.database(database),
             name,
+            ca_file,
             deadline,
         })
     }
@@ -153,6 +205,28 @@ impl Store {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(Outage::new(error)),
             Err(_) => Err(Outage::new(format_args!("no answer within {PING:?}"))),
+        }
+    }
+
+    /// The same with the time that the driver needs to say why not.
+    ///
+    /// # Errors
+    /// [`Outage`].
+    pub async fn ask(&self) -> Result<(), Outage> {
+        let ping = self.database.run_command(doc! { "ping": 1 });
+        self.within(async { ping.await }).await.map(drop)
+    }
+
+    /// What to do about an outage. Of a certificate the server is asked once more.
+    #[must_use]
+    pub fn remedy(&self, outage: &Outage) -> String {
+        match outage.fault {
+            Fault::Certificate => remedy::of_mongodb(&self.name, self.ca_file.as_deref()),
+            Fault::Credentials => {
+                "check user and password of mongodb.uri, and authSource, the database that knows the user"
+                    .into()
+            }
+            Fault::Away => "check mongodb.uri and that the server runs".into(),
         }
     }
 
@@ -198,6 +272,31 @@ mod tests {
             "I/O error: Connection refused (os error 111)"
         );
         assert_eq!(Outage::new("ä".repeat(500)).to_string().len(), 200);
+    }
+
+    #[test]
+    fn an_outage_that_waiting_does_not_end_says_what_does() {
+        for (driver, told) in [
+            (
+                "Kind: I/O error: error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:x.c:2:",
+                "check --online says whose and why",
+            ),
+            (
+                "Kind: SCRAM failure: authentication failed, labels: {}",
+                "check user, password and authSource of mongodb.uri",
+            ),
+            (
+                "Kind: Command failed: Error code 18 (AuthenticationFailed): Authentication failed., labels: {}",
+                "check user, password and authSource of mongodb.uri",
+            ),
+        ] {
+            let outage = Outage::new(driver);
+            assert!(outage.to_string().ends_with(told), "{outage}");
+            assert!(!outage.reason().contains(told), "{outage}");
+            assert!(!outage.to_string().contains("::"), "{outage}");
+        }
+        let away = Outage::new("Kind: I/O error: Connection refused (os error 111), labels: {}");
+        assert_eq!(away.to_string(), away.reason());
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use crate::{
     unread::Unread,
 };
 
-pub use report::{report, watch_retention};
+pub use report::{report, watch_backlog, watch_retention};
 
 /// One "written" line, and one line of each kind of trouble, in this time.
 pub const WINDOW: Duration = Duration::from_secs(10);

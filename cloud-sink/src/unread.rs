@@ -6,9 +6,10 @@
 //!
 //! The age of a record is that of its Kafka timestamp, as retention has it. Of a partition with records
 //! in flight the oldest of them is known; of one without, but with a lag, the unread records are no
-//! older than the moment it was last seen without, nor than the last one that was settled. Retention by
-//! size is not foreseen: the size of what will be written is not known. Pure; times are milliseconds
-//! since 1970.
+//! older than the moment it was last seen without, nor than the last one that was settled. A partition
+//! that cannot be taken, since MongoDB is away, has what the brokers say of the first record that the
+//! group has not read. Retention by size is not foreseen: the size of what will be written is not known.
+//! Pure; times are milliseconds since 1970.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -61,6 +62,8 @@ pub struct Unread(Mutex<State>);
 struct State {
     retentions: HashMap<Arc<str>, Retention>,
     partitions: BTreeMap<Partition, InFlight>,
+    /// Oldest unread record of partitions that nobody can take.
+    waiting: HashMap<Partition, i64>,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +113,21 @@ impl Unread {
         self.lock().retentions = retentions;
     }
 
+    /// Topics whose records are deleted in time.
+    #[must_use]
+    pub fn limited(&self) -> Vec<Arc<str>> {
+        let state = self.lock();
+        let limited = state.retentions.iter();
+        let limited = limited.filter(|(_, keeps)| matches!(keeps, Retention::Limited(_)));
+        limited.map(|(topic, _)| topic.clone()).collect()
+    }
+
+    /// The oldest unread record of each partition that cannot be taken, instead of what was said before; what
+    /// is assigned here is known better.
+    pub fn wait(&self, oldest_ms: HashMap<Partition, i64>) {
+        self.lock().waiting = oldest_ms;
+    }
+
     /// Time to loss of the partitions for which it is known and limited; `lags` are records per
     /// partition not stored yet.
     pub fn remaining(
@@ -121,14 +139,23 @@ impl Unread {
         let State {
             retentions,
             partitions,
+            waiting,
         } = &mut *state;
-        let known = partitions.iter_mut().filter_map(|(partition, in_flight)| {
+        let waiting = waiting
+            .iter()
+            .filter(|(partition, _)| !partitions.contains_key(partition))
+            .map(|(partition, oldest)| (partition.clone(), age(*oldest, now_ms)))
+            .collect::<Vec<_>>();
+        let assigned = partitions.iter_mut().filter_map(|(partition, in_flight)| {
             let age = in_flight.age(lags.get(partition).copied(), now_ms)?;
+            Some((partition.clone(), age))
+        });
+        let known = assigned.chain(waiting).filter_map(|(partition, age)| {
             let Retention::Limited(retention) = *retentions.get(&partition.topic)? else {
                 return None;
             };
             let left = retention.saturating_sub(age);
-            Some((partition.clone(), Remaining { left, retention }))
+            Some((partition, Remaining { left, retention }))
         });
         known.collect()
     }
@@ -166,9 +193,12 @@ impl InFlight {
             }
             (None, _) => self.not_before?,
         };
-        let age = u64::try_from(now_ms.saturating_sub(oldest)).unwrap_or(0);
-        Some(Duration::from_millis(age))
+        Some(age(oldest, now_ms))
     }
+}
+
+fn age(oldest_ms: i64, now_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(now_ms.saturating_sub(oldest_ms)).unwrap_or(0))
 }
 
 /// How near the loss is.

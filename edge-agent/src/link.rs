@@ -2,11 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tracing::{info, warn};
+
+/// How many reasons of one outage are remembered.
+const REASONS: usize = 16;
 
 /// All links of the process; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +19,9 @@ pub struct Links(Arc<Mutex<BTreeMap<(LinkKind, String), Link>>>);
 #[derive(Debug)]
 struct Link {
     state: LinkState,
-    /// The reason of the last line "link down"; none since it was last up.
-    reported: Option<String>,
+    /// The reasons of the lines "link down" since it was last up, at most [`REASONS`] of them: several brokers
+    /// that fail by turns, each for its own reason, are one outage with as many lines.
+    reported: Vec<String>,
     /// Since when the link has not been up.
     away_since: Instant,
     /// Since when it is as it is.
@@ -91,14 +96,14 @@ impl Link {
     fn new(now: Instant) -> Self {
         Self {
             state: LinkState::Connecting,
-            reported: None,
+            reported: Vec::new(),
             away_since: now,
             since: now,
         }
     }
 
     /// Takes the new state and says what is worth a line. A link that fails, is tried again and fails
-    /// for the same reason is one outage and one line.
+    /// for a reason that was told already is one outage and one line.
     fn note(&mut self, state: LinkState, now: Instant) -> Option<Line> {
         let was_up = self.state == LinkState::Up;
         if was_up && state != LinkState::Up {
@@ -110,12 +115,15 @@ impl Link {
         let line = match &state {
             LinkState::Up if was_up => None,
             LinkState::Up => Some(Line::Up {
-                outage: self.reported.take().map(|_| now - self.away_since),
+                outage: (!mem::take(&mut self.reported).is_empty()).then(|| now - self.away_since),
             }),
             LinkState::Connecting => None,
-            LinkState::Down(reason) if self.reported.as_ref() == Some(reason) => None,
+            LinkState::Down(reason) if self.reported.contains(reason) => None,
             LinkState::Down(reason) => {
-                self.reported = Some(reason.clone());
+                if self.reported.len() == REASONS {
+                    self.reported.remove(0);
+                }
+                self.reported.push(reason.clone());
                 Some(Line::Down {
                     reason: reason.clone(),
                 })
@@ -208,6 +216,8 @@ mod tests {
             (2, Connecting, None),
             (3, down("refused"), None),
             (4, down("no such host"), is_down("no such host")),
+            (4, down("refused"), None),
+            (4, down("no such host"), None),
             (5, Up, is_up(Some(5))),
             (6, Up, None),
             (7, Connecting, None),

@@ -68,6 +68,7 @@ use self::{directory::Place, recover::Trust};
 use crate::{config, conservation::Conservation};
 
 pub use self::{
+    active::Leaked,
     lane::Lane,
     reader::{ReadError, Reader},
     summary::Run,

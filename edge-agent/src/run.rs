@@ -131,6 +131,7 @@ impl Pipeline {
             .with_context(|| format!("quarantine in {}", state.display()))?;
 
         let mut writers = Vec::new();
+        let leaked = queue::Leaked::default();
         let mut forwarders = Vec::new();
         let mut lanes = Vec::new();
         let schemas = Schemas::default();
@@ -157,7 +158,7 @@ impl Pipeline {
                 &lane.forward,
                 &around,
             )?);
-            writers.push((topic.clone(), opened.writer));
+            writers.push((topic.clone(), opened.writer.counts_with(&leaked)));
             lanes.push(lane);
         }
         for name in lanes_to_drain(config, &dir)? {

@@ -269,11 +269,24 @@ fn read_body<'a, T: Deserialize<'a>>(kind: u8, body: &'a [u8]) -> Result<T, Fram
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
 fn malformed_body(kind: u8, error: postcard::Error) -> FrameError {
+    use postcard::Error as E;
+    let reason = match error {
+        E::DeserializeUnexpectedEnd => "it ends before its last member does",
+        E::DeserializeBadVarint => "an integer is longer or larger than its type",
+        E::DeserializeBadUtf8 => "a text is not UTF-8",
+        E::DeserializeBadBool => "a bool is neither 00 nor 01",
+        E::DeserializeBadOption => "an option is neither 00 nor 01",
+        // An enum's number is all that serde itself has to judge here.
+        E::SerdeDeCustom => "the number of a time, a value's type or a verdict is unknown",
+        other => {
+            let reason = format!("{other}").into();
+            return FrameError::Body { kind, reason };
+        }
+    };
     FrameError::Body {
         kind,
-        reason: format!("{error}").into(),
+        reason: reason.into(),
     }
 }
 

@@ -1,7 +1,11 @@
 //! The agent and its disk: the rows of the fault matrix that need no service but the embedded ones.
 //! The loops are short here; `dev/chaos` runs the same ones for hours.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
@@ -410,20 +414,54 @@ fn an_agent_that_runs_out_of_memory_in_a_flood_loses_nothing() -> Result<()> {
     finish(bench, report)
 }
 
-/// Rows 16 and 22.
+/// Rows 16 and 22. The rate in effect is five readings in a second at most, so that fifty times of it is what any
+/// machine takes.
 #[test]
-fn a_flood_without_an_uplink_is_taken_in_flat_memory() -> Result<()> {
+fn a_flood_of_fifty_times_the_rate_is_taken_in_flat_memory() -> Result<()> {
+    const CALM: u64 = 10;
+    const FLOOD: u64 = 10_000;
     let mut report = Report::new(SEED);
     let mut bench = Bench::new("flood", 2000, "")?;
     bench.embedded.kafka_down()?;
     bench.start_and_wait(&mut report)?;
-    bench.feed.allow(30_000);
-    bench.feed.wait_settled(DRAIN)?;
+    let taken = |bench: &Bench, readings: u64| {
+        let began = Instant::now();
+        bench.feed.allow(readings);
+        bench.feed.wait_settled(DRAIN)?;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        anyhow::Ok(readings as f64 / began.elapsed().as_secs_f64())
+    };
+    bench.feed.pace(Duration::from_millis(200));
+    let calm = taken(&bench, CALM)?;
+    bench.feed.pace(Duration::ZERO);
     report.fault("flood");
-    let peak = bench.agent()?.peak_memory()?;
-    ensure!(peak < 128 << 20, "{} MiB of memory", peak >> 20);
+    let (mut rates, mut peaks) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        rates.push(taken(&bench, FLOOD)?);
+        peaks.push(bench.agent()?.peak_memory()? >> 20);
+        bench.status(&mut report)?;
+    }
+    let fastest = rates.iter().copied().fold(0.0, f64::max);
+    ensure!(
+        fastest >= 50.0 * calm,
+        "{rates:.0?} in a second are no flood where {calm:.1} were before"
+    );
+    // Flat: what the first part of the flood took is what all of it takes, whatever lies on the disk by then.
+    ensure!(peaks[3] <= peaks[0] + 16, "{peaks:?} MiB of memory");
+    ensure!(peaks[3] < 128, "{peaks:?} MiB of memory");
+    let owed = CALM + 4 * FLOOD;
+    let told = bench.feed.obligations();
+    ensure!(told == owed, "{told} of {owed} acknowledged");
     bench.embedded.kafka_up()?;
-    finish(bench, report)
+    bench.drain(&mut report)?;
+    rest(&mut bench, &mut report)?;
+    bench.judge(&mut report)?;
+    ensure!(
+        (report.stored, report.declared_lost) == (owed, 0),
+        "of {owed}: {report}"
+    );
+    bench.end(&report);
+    clean(&report)
 }
 
 /// Some calls of a run fail; `dev/chaos --io-errors 1` fails every one.

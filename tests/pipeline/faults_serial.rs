@@ -1,10 +1,6 @@
 //! The agent and its serial lines: damage, plugs, and acknowledgements that are lost.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Result, ensure};
 use harness::{
@@ -98,9 +94,11 @@ fn damage_on_the_line_takes_at_most_the_frame_it_hits() -> Result<()> {
     finish(bench, 200, report)
 }
 
-/// Row 24.
+/// Row 24, of the whole process. By when it tries is a matter of its schedule, and tested with that
+/// (`a_line_that_is_there_again_is_opened_within_three_seconds_and_nobody_spins_until_then`): by the clock of a shared
+/// machine it could not be told.
 #[test]
-fn a_line_that_is_unplugged_is_open_again_within_three_seconds() -> Result<()> {
+fn a_line_that_is_unplugged_and_comes_back_as_another_node_is_opened_again() -> Result<()> {
     let mut report = Report::new(SEED);
     let mut bench = bench("line-unplugged")?;
     let path = bench.dir.join("line");
@@ -109,22 +107,11 @@ fn a_line_that_is_unplugged_is_open_again_within_three_seconds() -> Result<()> {
     let (mut others, mut nodes) = (Vec::new(), BTreeSet::new());
     for sequence in 0..6 {
         others.push(Line::plug(&bench.dir.join(format!("other-{sequence}")))?);
-        let plugged = Instant::now();
         let mut line = Line::plug(&path)?;
         nodes.insert(fs::read_link(&path)?);
         line.greet(DEVICE, 1)?;
-        let took = plugged.elapsed();
         line.send_frame(&reading(1, sequence))?;
         line.wait_ack(1, sequence, WITHIN)?;
-        // Counted for the agent as if it had the machine for itself: what the line took to be open is compared with
-        // what an open one takes to be heard, which is nothing where nobody else wants the machine.
-        let began = Instant::now();
-        line.greet(DEVICE, 1)?;
-        let busy = began.elapsed();
-        ensure!(
-            sequence == 0 || took < Duration::from_secs(3) + 20 * busy,
-            "open after {took:?}, where an open one is heard after {busy:?}"
-        );
         line.unplug()?;
         report.fault("unplugged");
         let before = bench.agent()?.cpu_time()?;

@@ -24,7 +24,7 @@ pub fn clean(report: &Report) -> Result<()> {
 
 /// Lets the agent come to rest, looks at it, ends it, and holds what arrived against what was owed.
 pub fn finish(mut bench: Bench, mut report: Report) -> Result<()> {
-    // I4 and I7 with every look.
+    // I7 with every look.
     bench.drain(&mut report)?;
     rest(&mut bench, &mut report)?;
     // I1, I2, I3, I8, I9.
@@ -33,7 +33,7 @@ pub fn finish(mut bench: Bench, mut report: Report) -> Result<()> {
     clean(&report)
 }
 
-/// The end of an agent whose queue is empty: I5, I6, and that it ends in order.
+/// The end of an agent whose queue is empty: I4, I5, I6, and that it ends in order.
 pub fn rest(bench: &mut Bench, report: &mut Report) -> Result<()> {
     let ready = wait::until_true("the agent to be ready", READY, || {
         Ok(bench.status(report)?.ready)
@@ -51,6 +51,7 @@ pub fn rest(bench: &mut Bench, report: &mut Report) -> Result<()> {
             "I5: {kept} bytes on disk, and no reading: {error:#}"
         ));
     }
+    bench.look_at_memory(report)?;
     let status = bench.stop()?;
     if status.is_some_and(|status| !status.success()) {
         report.unexplained(format!("ended with {status:?}"));

@@ -22,6 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use self::{documents::Documents, kafka::Kafka, line::Line, publisher::Publisher};
 use crate::{
+    chaos::bench::MEMORY,
     daemon::{AgentStatus, Daemon, SinkStatus},
     service::{Kind, Service},
     stack::Stack,
@@ -308,10 +309,11 @@ impl Rig {
         })
     }
 
-    /// The end of a test that succeeded: what still runs must stop in order, and nothing remains.
+    /// The end of a test that succeeded: what still runs is within its memory (I4), conserves its numbers (I7)
+    /// and stops in order, and nothing remains.
     ///
     /// # Errors
-    /// A daemon did not exit with 0 in time, or has panicked on the way.
+    /// One of these is not so, or a daemon has panicked on the way.
     pub fn done(self) -> Result<()> {
         self.ended(|_| false)
     }
@@ -326,7 +328,18 @@ impl Rig {
     }
 
     fn ended(mut self, may_be: impl Fn(&str) -> bool) -> Result<()> {
+        if let Ok(agent) = self.agent.status::<AgentStatus>() {
+            ensure!(agent.balance.holds(), "I7: {:?}", agent.balance);
+        }
+        if let Ok(sink) = self.sink.status::<SinkStatus>() {
+            ensure!(sink.balance.holds(), "I7: {:?}", sink.balance);
+        }
         for daemon in [&mut self.agent, &mut self.sink] {
+            if daemon.runs() {
+                let peak = daemon.process()?.peak_memory()?;
+                let program = daemon.program();
+                ensure!(peak <= MEMORY, "I4: {program} had {} MiB", peak >> 20);
+            }
             if daemon.runs() {
                 let status = daemon.stop(PATIENCE)?;
                 ensure!(

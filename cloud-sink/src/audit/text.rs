@@ -31,6 +31,13 @@ pub fn write(report: &Report, out: &mut impl Write) -> fmt::Result {
             plural(count)
         )?;
     }
+    if report.gateways.is_empty() && report.left_out == 0 {
+        // Not "nothing is missing": whoever asks in the wrong place would believe it.
+        return writeln!(
+            out,
+            "no gateway is known here: no sink has written anything of one to this database yet"
+        );
+    }
     let mut totals = Totals::default();
     let (mut findings, mut silent) = (0, 0);
     for gateway in &report.gateways {

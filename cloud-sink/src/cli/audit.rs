@@ -78,6 +78,16 @@ pub async fn run(config: &Config, options: &Options) -> Ended {
             println!("{json}");
         }
     }
+    if report.full && !report.clean {
+        // Everything in a collection of another name would be called deleted, and nobody deleted it.
+        for absent in store.absent(&config.routes).await.unwrap_or_default() {
+            let database = &config.mongodb.database;
+            eprintln!(
+                "{database}.{absent}   FAIL there is no such collection, so nothing was counted in it"
+            );
+            eprintln!("           fix: [[route]] collection has to be that of the sink that runs");
+        }
+    }
     Ok(u8::from(!report.clean))
 }
 

@@ -66,11 +66,10 @@ pub async fn online(file: &File, config: &Config) -> Ended {
 async fn mongodb(config: &Config, report: &mut Report) -> anyhow::Result<()> {
     let store = open_store(config).await?;
     let what = format!("mongodb    {}", store.name());
-    match store.ping().await {
+    match store.ask().await {
         Ok(()) => report.ok(&what, &format!("database {}", config.mongodb.database)),
         Err(outage) => {
-            let fix = "check mongodb.uri and that the server runs";
-            report.fail(&what, &outage.to_string(), fix);
+            report.fail(&what, outage.reason(), &store.remedy(&outage));
         }
     }
     Ok(())

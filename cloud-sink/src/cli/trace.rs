@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use protocol::{RecordId, Timestamp, header};
 
 use super::Ended;
@@ -17,7 +18,7 @@ use crate::{
     kafka::{self, ConsumerError, Settings},
     message::{Coordinates, Message},
     run::{kafka_settings, open_store},
-    store::Store,
+    store::{Outage, Store},
 };
 
 /// How long Kafka is searched.
@@ -36,16 +37,24 @@ const STATIONS: [(&str, &str); 6] = [
 #[expect(clippy::print_stdout, reason = "a command line prints its answer")]
 pub(super) async fn trace(config: &Config, id: &str) -> Ended {
     let store = open_store(config).await?;
+    let away = || {
+        format!(
+            "mongodb {} does not answer, check mongodb.uri and that the server runs",
+            store.name()
+        )
+    };
     let names = STATIONS.map(|(name, _)| name);
     let mut found = None;
     for route in &config.routes {
-        if let Some(way) = store.way_of(route, id, &names).await? {
+        let way = store.way_of(route, id, &names).await;
+        if let Some(way) = way.with_context(away)? {
             found = Some((route, way));
             break;
         }
     }
     let Some((route, way)) = found else {
-        println!("{id}  is not in mongodb{}", elsewhere(&store, id).await?);
+        let elsewhere = elsewhere(&store, id).await.with_context(away)?;
+        println!("{id}  is not in mongodb{elsewhere}");
         return Ok(1);
     };
     println!("{id}  {}.{}", config.mongodb.database, route.collection);
@@ -142,9 +151,9 @@ fn lines(times: &[Option<i64>]) -> Vec<String> {
 }
 
 /// What else is known of a reading of ours.
-async fn elsewhere(store: &Store, id: &str) -> anyhow::Result<String> {
+async fn elsewhere(store: &Store, id: &str) -> Result<String, Outage> {
     let Ok(record) = id.parse::<RecordId>() else {
-        return Ok(String::new());
+        return Ok(", and no id that a gateway gives (GATEWAY:EPOCH:SEQUENCE)".into());
     };
     Ok(match store.loss_of(&record).await? {
         Some(reason) => format!("; its gateway declared it lost: {reason}"),

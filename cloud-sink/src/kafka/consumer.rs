@@ -41,6 +41,10 @@ const FULL: Duration = Duration::from_millis(500);
 const LEAVE: Duration = Duration::from_secs(30);
 /// Between two tries to find out where a partition that was refused goes on.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long the brokers may take to say whether a topic is there.
+const ASK_TOPICS: Duration = Duration::from_secs(2);
+/// Between two looks whether a topic that was missing is there: readiness comes back within seconds.
+const TOPICS_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why the consumer ended.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +62,7 @@ pub enum ConsumerError {
     #[error("kafka does not answer: {0}")]
     Unreachable(KafkaError),
     /// Nothing can be read that is not there.
-    #[error("there is no topic {0}")]
+    #[error("there is no topic {0}: cloud-sink topics apply makes it")]
     NoTopic(String),
     /// No safe place to start is known.
     #[error("partitions not taken: {0}")]
@@ -166,6 +170,7 @@ impl Consumer {
             paused_at: (0, 0),
             full_since: None,
             refused_at: None,
+            topics_at: None,
         };
         let thread = thread::Builder::new()
             .name("kafka".into())
@@ -251,6 +256,8 @@ struct Poller {
     full_since: Option<Instant>,
     /// Some partition was refused its offset and is not known to go on yet; when to look.
     refused_at: Option<Instant>,
+    /// When to look again whether all topics are there.
+    topics_at: Option<Instant>,
 }
 
 impl Poller {
@@ -268,6 +275,7 @@ impl Poller {
             if self.refused_at.is_some_and(|at| at <= Instant::now()) {
                 self.skip_gaps()?;
             }
+            self.look_for_topics();
             match self.consumer.poll(POLL) {
                 None => {}
                 Some(Ok(record)) => {
@@ -358,6 +366,25 @@ impl Poller {
         Ok(held.count())
     }
 
+    /// A member that was given partitions of one topic reads them, though another topic is missing or denied:
+    /// librdkafka says that once. It is asked for until all are there.
+    fn look_for_topics(&mut self) {
+        let context = self.consumer.context();
+        let is_early = self.topics_at.is_some_and(|at| at > Instant::now());
+        if is_early || context.generation() == 0 || !context.waits_for_people() {
+            return;
+        }
+        let is_there = |topic: &Arc<str>| {
+            self.pulse.beat();
+            let answer = self.consumer.fetch_metadata(Some(topic), ASK_TOPICS);
+            answer.is_ok_and(|found| found.topics().iter().all(|topic| topic.error().is_none()))
+        };
+        if self.topics.iter().all(is_there) {
+            context.accepted();
+        }
+        self.topics_at = Some(Instant::now() + TOPICS_AGAIN);
+    }
+
     fn copy(&self, record: &BorrowedMessage<'_>) -> Message {
         let topic = record.topic();
         let known = self.topics.iter().find(|known| &***known == topic);
@@ -389,6 +416,7 @@ impl Poller {
     }
 
     fn down(&self, reason: String) {
+        self.consumer.context().refused();
         if self
             .links
             .set(LinkKind::Kafka, LinkState::Down(reason.clone()))

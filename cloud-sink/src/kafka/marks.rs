@@ -122,7 +122,7 @@ pub(super) fn remade(
 
 /// A reader outside of the group: it never subscribes and never commits, and fetches no more than one batch
 /// of a partition.
-fn reader(settings: &Settings) -> Result<Reader, KafkaError> {
+pub(super) fn reader(settings: &Settings) -> Result<Reader, KafkaError> {
     consumer_config(&settings.properties, &settings.group)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{RecvTimeoutError, sync_channel},
     },
     time::{Duration, Instant},
@@ -52,6 +52,8 @@ pub struct Context {
     generation: Arc<AtomicU64>,
     started_at: Mutex<HashMap<Partition, Option<i64>>>,
     failure: Mutex<Option<ConsumerError>>,
+    /// The brokers answer, and refuse what is asked: a topic that is missing, a right.
+    is_refused: AtomicBool,
     settings: Settings,
 }
 
@@ -72,6 +74,7 @@ impl Context {
             generation: Arc::default(),
             started_at: Mutex::default(),
             failure: Mutex::default(),
+            is_refused: AtomicBool::new(false),
         }
     }
 
@@ -96,6 +99,21 @@ impl Context {
         if self.links.lost(LinkKind::Kafka, reason).is_some() {
             warn!(reason, "kafka unreachable, waiting");
         }
+    }
+
+    /// What is wrong is said by the brokers themselves, once: their being there does not mend it.
+    pub(super) fn refused(&self) {
+        self.is_refused.store(true, Ordering::Release);
+    }
+
+    /// Nothing is refused any more.
+    pub(super) fn accepted(&self) {
+        self.is_refused.store(false, Ordering::Release);
+    }
+
+    /// Whether the brokers refuse something, and are not known to give it by now.
+    pub(super) fn waits_for_people(&self) -> bool {
+        self.is_refused.load(Ordering::Acquire)
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -305,7 +323,9 @@ impl ClientContext for Context {
             .brokers
             .values()
             .any(|broker| broker.state == "UP");
-        if up {
+        if up && self.waits_for_people() {
+            debug!("brokers are up and refuse");
+        } else if up {
             match self.links.set(LinkKind::Kafka, LinkState::Up) {
                 Some(LinkState::Down(_)) => info!("kafka back"),
                 Some(_) => info!("kafka connected"),

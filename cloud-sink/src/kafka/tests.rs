@@ -2,17 +2,21 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use protocol_host::supervisor::Pulses;
+use protocol_host::supervisor::{Pulse, Pulses};
 use rdkafka::{
+    ClientContext as _, Statistics,
     mocking::MockCluster,
     producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _},
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::*;
-use crate::{checkpoint::Mark, link::Links};
+use super::{rebalance::Context, *};
+use crate::{
+    checkpoint::Mark,
+    link::{LinkState, Links},
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -56,9 +60,15 @@ fn start(settings: &Settings, gate: &Arc<Gate>) -> Started {
 
 /// The same, with a word when the thread ends.
 fn start_until(settings: &Settings, gate: &Arc<Gate>, ended: CancellationToken) -> Started {
-    let links = Links::new(String::new(), String::new(), None);
-    let pulse = Pulses::new(Duration::from_secs(60)).watch("kafka");
-    Consumer::start(settings, gate.clone(), links, ended, pulse).unwrap()
+    Consumer::start(settings, gate.clone(), links(), ended, pulse()).unwrap()
+}
+
+fn links() -> Links {
+    Links::new(String::new(), String::new(), None)
+}
+
+fn pulse() -> Pulse {
+    Pulses::new(Duration::from_secs(60)).watch("kafka")
 }
 
 /// As the pipeline does it: says where the partition goes on.
@@ -427,6 +437,54 @@ async fn a_partition_that_was_refused_its_offset_for_a_moment_is_read_on() {
         assert_eq!(next(&mut started).await.at.offset, offset);
     }
     end(started).await;
+}
+
+/// The control topic alone is no pipeline: readings would wait in the agents while everything looked well.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_is_ready_when_the_last_of_several_topics_is_there() {
+    let (cluster, bootstrap) = cluster(1);
+    let mut settings = settings(&bootstrap);
+    settings.topics.push("others".into());
+    produce(&bootstrap, 0..1);
+    let gate = Arc::new(Gate::new(usize::MAX));
+    let (links, ended) = (links(), CancellationToken::new());
+    let mut started = Consumer::start(&settings, gate, links.clone(), ended, pulse()).unwrap();
+    begin(&mut started, None, None).await;
+    assert_eq!(next(&mut started).await.at.offset, 0);
+    let assigned = timeout(PATIENCE, started.events.recv()).await.unwrap();
+    assert!(matches!(assigned, Some(Event::Assigned { .. })));
+    cluster.create_topic("others", 1, 1).unwrap();
+    begin(&mut started, None, None).await;
+    let is_up = async {
+        while links.snapshot()[0].state != LinkState::Up {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, is_up).await.unwrap();
+    end(started).await;
+}
+
+#[test]
+fn brokers_that_are_there_do_not_mend_what_they_refuse() {
+    let (events, _events) = mpsc::unbounded_channel();
+    let links = links();
+    let gate = Arc::new(Gate::new(usize::MAX));
+    let context = Context::new(settings("x:1"), events, gate, links.clone(), pulse());
+    let mut statistics = Statistics::default();
+    let broker = statistics.brokers.entry("x:1/1".into()).or_default();
+    broker.state = "UP".into();
+    context.refused();
+    // As when partitions of the other topics were assigned.
+    let partition = Partition {
+        topic: "readings".into(),
+        number: 0,
+    };
+    context.restarted(&partition, 0);
+    context.stats(statistics.clone());
+    assert_ne!(links.snapshot()[0].state, LinkState::Up);
+    context.accepted();
+    context.stats(statistics);
+    assert_eq!(links.snapshot()[0].state, LinkState::Up);
 }
 
 #[test]

@@ -74,8 +74,8 @@ impl Topics {
                     retentions.known.insert(topic.clone(), retention);
                 }
                 None => {
-                    let why = "no retention.ms in the answer".to_owned();
-                    retentions.unknown.push((topic.clone(), why));
+                    let why = "there is no such topic, or it may not be described: cloud-sink check --online says which";
+                    retentions.unknown.push((topic.clone(), why.to_owned()));
                 }
             }
             let bytes = setting("retention.bytes").and_then(|bytes| bytes.parse::<i64>().ok());

@@ -236,6 +236,18 @@ impl Store {
         Ok((counted.found(&route.topic), counted.foreign))
     }
 
+    /// Collections of routes that are not there.
+    ///
+    /// # Errors
+    /// [`Outage`].
+    pub async fn absent(&self, routes: &[Route]) -> Result<BTreeSet<String>, Outage> {
+        let there = self
+            .within(async { self.database.list_collection_names().await })
+            .await?;
+        let wanted = routes.iter().map(|route| route.collection.to_string());
+        Ok(wanted.filter(|name| !there.contains(name)).collect())
+    }
+
     /// How many documents a collection has, about.
     ///
     /// # Errors

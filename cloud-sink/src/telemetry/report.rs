@@ -1,17 +1,25 @@
 //! The lines of every interval: what was written, and how near retention is.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
-use tokio::time::{interval, sleep};
-use tracing::{error, info, warn};
+use tokio::{
+    task::spawn_blocking,
+    time::{interval, sleep},
+};
+use tracing::{debug, error, info, warn};
 
 use super::{Telemetry, WINDOW};
 use crate::{
     clock::now_ms,
     conservation::{Balance, Conservation},
-    kafka::{Gate, Retentions, Topics},
+    kafka::{Gate, Retentions, Settings, Topics, backlog},
     latency,
+    link::LinkKind,
     message::Partition,
+    status::Watched,
     unread::{Alarm, Remaining, Urgency, show},
 };
 
@@ -19,6 +27,11 @@ use crate::{
 const ASK_AGAIN: Duration = Duration::from_secs(300);
 /// Unless the brokers could not be asked.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// Whether MongoDB is away is looked at so often.
+const LOOK: Duration = Duration::from_secs(5);
+/// While it is, the brokers are asked what waits; in between it only grows older.
+const ASK_BACKLOG: Duration = Duration::from_secs(60);
 
 /// Says every [`WINDOW`] what was done in it, if anything was, and when retention comes near.
 pub async fn report(kept: &Conservation, gate: &Gate, telemetry: &Telemetry) {
@@ -142,6 +155,48 @@ pub async fn watch_retention(topics: &Topics, telemetry: &Telemetry) {
             troubles = Some(said);
         }
         sleep(again).await;
+    }
+}
+
+/// Keeps what waits in partitions that nobody can take while MongoDB is away. A sink that is started then has
+/// none, and would know of no age.
+pub async fn watch_backlog(settings: &Settings, watched: &Watched) {
+    let unread = &watched.telemetry.unread;
+    let mut asked: Option<Instant> = None;
+    loop {
+        sleep(LOOK).await;
+        if !watched.links.is_down(LinkKind::Mongodb) {
+            if asked.take().is_some() {
+                unread.wait(HashMap::new());
+                watched.gate.set_waiting(HashMap::new());
+            }
+            continue;
+        }
+        let topics = unread.limited();
+        if topics.is_empty() || asked.is_some_and(|asked| asked.elapsed() < ASK_BACKLOG) {
+            continue;
+        }
+        let settings = settings.clone();
+        let found = spawn_blocking(move || backlog(&settings, &topics)).await;
+        // A panic, which ends the process as one of any stage does.
+        let Ok(found) = found else { return };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                // That Kafka is away, too, is said elsewhere.
+                debug!(%error, "what waits is not known");
+                continue;
+            }
+        };
+        asked = Some(Instant::now());
+        let lags = found.iter().map(|(at, waiting)| (at.clone(), waiting.lag));
+        watched.gate.set_waiting(lags.collect());
+        let oldest = found.into_iter();
+        unread.wait(
+            oldest
+                .map(|(at, waiting)| (at, waiting.oldest_ms))
+                .collect(),
+        );
     }
 }
 

@@ -56,6 +56,95 @@ fn the_oldest_record_that_is_not_settled_counts() {
 }
 
 #[test]
+fn a_partition_that_nobody_can_take_has_the_age_that_the_brokers_tell() {
+    let unread = unread();
+    unread.revoke(&partition());
+    assert_eq!(left(&unread, None, 40), None, "nobody asked");
+    unread.wait(HashMap::from([(partition(), 10 * MINUTE)]));
+    assert_eq!(left(&unread, None, 40), Some(30), "of minute 10");
+    unread.assign(&partition());
+    unread.taken(&at(7, 30 * MINUTE));
+    assert_eq!(left(&unread, Some(9), 40), Some(50), "it knows better");
+    unread.revoke(&partition());
+    unread.wait(HashMap::new());
+    assert_eq!(left(&unread, None, 40), None);
+    assert_eq!(unread.limited(), [Arc::from("t")]);
+}
+
+/// A record a minute comes; the sink takes what the brokers have at once and settles some of it. The loss comes nearer
+/// only where the lag grows, and long before the topic is that old.
+#[test]
+fn the_time_to_loss_follows_the_lag() {
+    for (what, settled_after, expected, behind_at) in [
+        // Minutes a record waits, at each minute; time to loss at minutes 20, 40, 55; when less than half is left.
+        ("steady", (|_| 5) as fn(i64) -> i64, [55, 55, 55], None),
+        ("growing", |minute| minute + 1, [40, 20, 5], Some(31)),
+        ("shrinking", |minute| 40 - minute / 2, [40, 40, 47], None),
+        ("none", |_| 0, [60, 60, 60], None),
+    ] {
+        let unread = unread();
+        let mut seen = [None; 60];
+        for minute in 0..60 {
+            unread.taken(&at(minute, minute * MINUTE));
+            let waits = settled_after(minute);
+            // The record of `minute - waits` is the oldest that waits; with none waiting, that of now is settled too.
+            let next = if waits == 0 {
+                minute + 1
+            } else {
+                minute - waits
+            };
+            unread.settled(&partition(), next.max(0));
+            let lag = (minute + 1 - next.max(0)).unsigned_abs();
+            seen[usize::try_from(minute).unwrap()] = left(&unread, Some(lag), minute);
+        }
+        assert_eq!([seen[20], seen[40], seen[55]], expected.map(Some), "{what}");
+        let behind = seen.iter().position(|left| *left < Some(30));
+        assert_eq!(behind, behind_at, "{what}");
+    }
+}
+
+#[test]
+fn an_idle_partition_never_comes_near_its_loss_and_one_that_is_kept_for_ever_has_none() {
+    let unread = unread();
+    unread.taken(&at(0, 0));
+    unread.settled(&partition(), 1);
+    for minute in [0, 59, 61, 10_000] {
+        assert_eq!(left(&unread, Some(0), minute), Some(60), "at {minute}");
+    }
+    unread.taken(&at(1, 10_001 * MINUTE));
+    assert_eq!(left(&unread, Some(1), 10_031), Some(30), "it wakes");
+    for retention in [
+        Retention::of("compact", "3600000"),
+        Retention::of("delete", "-1"),
+    ] {
+        unread.keep(HashMap::from([("t".into(), retention.unwrap())]));
+        assert_eq!(left(&unread, Some(1), 20_000), None);
+    }
+}
+
+#[test]
+fn each_partition_has_its_own_time_to_loss() {
+    let unread = unread();
+    let other = Partition {
+        number: 1,
+        ..partition()
+    };
+    unread.assign(&other);
+    unread.taken(&at(0, 0));
+    unread.taken(&Coordinates {
+        partition: other.clone(),
+        ..at(0, 20 * MINUTE)
+    });
+    let lags = HashMap::from([(partition(), 1), (other, 1)]);
+    let told: Vec<_> = unread
+        .remaining(&lags, 40 * MINUTE)
+        .iter()
+        .map(|(partition, one)| (partition.number, one.left.as_secs() / 60))
+        .collect();
+    assert_eq!(told, [(0, 20), (1, 40)]);
+}
+
+#[test]
 fn what_came_after_the_last_settled_record_is_not_older_than_it() {
     let unread = unread();
     unread.taken(&at(5, 10 * MINUTE));

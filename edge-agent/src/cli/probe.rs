@@ -9,6 +9,7 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use protocol::{Fields, Reading, Value};
+use protocol_host::config::document;
 use serde_json::{Map, json};
 
 use super::{ConfigFile, Exit, print};
@@ -20,6 +21,8 @@ use crate::{
 
 /// How often the link is looked at while nothing comes.
 const TICK: Duration = Duration::from_millis(200);
+/// How long to wait for readings, in seconds, when nothing is said.
+const PATIENCE: u64 = 60;
 /// How many raw bytes are shown.
 const SHOWN: usize = 96;
 
@@ -32,9 +35,10 @@ pub struct Arguments {
     /// End after this many readings
     #[arg(short = 'n', default_value_t = 5, value_name = "COUNT")]
     count: usize,
-    /// End after this many seconds, whatever came
-    #[arg(long = "for", default_value_t = 60, value_name = "SECONDS")]
-    seconds: u64,
+    /// End after this many seconds, whatever came, and wait that long for a link that is down; without it
+    /// after 60 s, or at once when the link is down
+    #[arg(long = "for", value_name = "SECONDS")]
+    seconds: Option<u64>,
     /// Form of the output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -61,7 +65,8 @@ pub fn probe(arguments: &Arguments) -> Result<(), Exit> {
     let name = name(&config, arguments.source.as_deref())?;
     let probe = look::probe(&config, &name).map_err(|error| anyhow!(error))?;
     let probe = probe.ok_or_else(|| anyhow!("no source is called {name:?}"))?;
-    let until = Instant::now() + Duration::from_secs(arguments.seconds);
+    let seconds = arguments.seconds.unwrap_or(PATIENCE);
+    let until = Instant::now() + Duration::from_secs(seconds);
     let (mut readings, mut pieces, mut told) = (0, 0, None);
     while readings < arguments.count {
         let left = until.saturating_duration_since(Instant::now());
@@ -86,13 +91,16 @@ pub fn probe(arguments: &Arguments) -> Result<(), Exit> {
                         told = Some(why);
                     }
                 }
+                if told.is_some() && pieces == 0 && arguments.seconds.is_none() {
+                    return Err(Exit::Unavailable(1));
+                }
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     probe.shutdown.cancel();
     if pieces == 0 {
-        eprintln!("{name}: nothing came within {} s", arguments.seconds);
+        eprintln!("{name}: nothing came within {seconds} s");
         return Err(Exit::Unavailable(1));
     }
     Ok(())
@@ -110,7 +118,10 @@ fn name(config: &Config, given: Option<&str>) -> Result<String, Exit> {
     match (given, &names[..]) {
         (Some(name), names) if names.iter().any(|have| *have == name) => Ok(name.to_owned()),
         (Some(name), _) => {
-            Err(anyhow!("no source is called {name:?}; there are: {}", list()).into())
+            let meant = document::nearest(name, names.iter().map(|name| name.as_str()));
+            let meant = meant.map(|meant| format!(", did you mean {meant}?"));
+            let meant = meant.unwrap_or_default();
+            Err(anyhow!("no source is called {name:?}{meant}; there are: {}", list()).into())
         }
         (None, [only]) => Ok((*only).clone()),
         (None, []) => Err(anyhow!("no source is configured").into()),

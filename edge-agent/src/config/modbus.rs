@@ -5,13 +5,13 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use protocol::{DeviceId, Metadata, Topic};
 
 use super::{
-    document::{Mistake, Table},
+    document::{Mistake, Table, nearest},
     sections::{Unique, each},
     sources::Sources,
     value,
 };
 use crate::decode::{
-    modbus::Map,
+    modbus::{Map, Profile},
     preset::{self, Preset},
 };
 
@@ -160,8 +160,13 @@ fn modbus_device(
                 preset::profile(&name, &text)
             }
         };
-        map.map(preset_of)
-            .map_err(|error| Mistake::new(format!("cannot be used: {error}")))
+        map.map(preset_of).map_err(|error| {
+            let message = format!("cannot be used: {error}");
+            match nearest(&name, Profile::names()) {
+                Some(meant) => Mistake::fix(message, format!("did you mean \"{meant}\"?")),
+                None => Mistake::new(message),
+            }
+        })
     });
     let every = every(table);
     Some(PolledDevice {

@@ -78,7 +78,10 @@ impl Sources<'_> {
         version: MqttVersion,
         filters: &mut Vec<String>,
     ) -> Option<Subscription> {
-        let preset = table.or("preset", MqttPreset::Json, value::one_of(presets()));
+        let preset = table.optional("preset", value::one_of(presets()));
+        // What a preset that nobody knows would have allowed is not known either.
+        let is_known = preset.is_some() || table.span_of("preset").is_none();
+        let preset = preset.unwrap_or_default();
         let topic = topic(table, preset);
         if let Some((_, template)) = &topic {
             check_overlap(table, template.filter(), filters);
@@ -87,8 +90,10 @@ impl Sources<'_> {
         let field = table.optional("field", value::parsed);
         let fields = table.or("fields", Vec::new(), value::paths);
         let timezone = table.optional("timezone", value::timezone);
-        check_keys(table, preset, &roles);
-        if let Some((_, template)) = &topic {
+        if is_known {
+            check_keys(table, preset, &roles);
+        }
+        if let Some((_, template)) = topic.as_ref().filter(|_| is_known) {
             let device_known = device.is_some() || roles.device.is_some();
             check_topic(table, template, preset, device_known, field.is_some());
         }

@@ -5,7 +5,7 @@ pub use protocol_host::config::value::*;
 
 use super::{
     MqttUrl,
-    document::{Expected, Mistake, Value},
+    document::{Expected, Mistake, Value, nearest},
 };
 use crate::decode::template::Template;
 
@@ -142,11 +142,29 @@ pub fn metadata(value: &Value<'_>) -> Result<Metadata, Mistake> {
 pub fn timezone(value: &Value<'_>) -> Result<jiff::tz::TimeZone, Mistake> {
     let name = text(value)?;
     jiff::tz::TimeZone::get(&name).map_err(|_| {
-        Mistake::fix(
-            format!("is no time zone: {name:?}"),
-            "write a name of the IANA database, such as \"Europe/Berlin\" or \"UTC\"",
-        )
+        let message = format!("is no time zone: {name:?}");
+        let known: Vec<String> = jiff::tz::db()
+            .available()
+            .map(|zone| zone.to_string())
+            .collect();
+        match zone_meant(&name, &known) {
+            Some(meant) => Mistake::fix(message, format!("did you mean {meant:?}?")),
+            None => Mistake::fix(
+                message,
+                "write a name of the IANA database, such as \"Europe/Berlin\" or \"UTC\"",
+            ),
+        }
     })
+}
+
+/// A zone by what its name resembles, or by its city alone.
+fn zone_meant<'z>(given: &str, known: &'z [String]) -> Option<&'z str> {
+    let is_city = |zone: &&str| {
+        let city = zone.rsplit_once('/').map(|(_, city)| city);
+        city.is_some_and(|city| city.eq_ignore_ascii_case(&given.replace(' ', "_")))
+    };
+    let known = || known.iter().map(String::as_str);
+    known().find(is_city).or_else(|| nearest(given, known()))
 }
 
 /// `{ temperature_c = "main.temp" }`.

@@ -15,7 +15,7 @@ use std::{
         Mutex, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use protocol_host::{config::kafka::SettingError, remedy};
@@ -50,6 +50,9 @@ const DEFAULTS: [(&str, &str); 6] = [
     // How often the state of the link is looked at while nothing is sent.
     ("statistics.interval.ms", "2000"),
 ];
+
+/// How long what was found out about a certificate is believed.
+const CERTIFICATE_AGAIN: Duration = Duration::from_secs(60);
 
 const LINGER: &str = "linger.ms";
 /// How long a batch of a metered lane waits for more: a batch a second instead of one for each reading.
@@ -218,6 +221,8 @@ impl Session {
             user: remedy::principal(&kafka.client.properties),
             trusts_connection,
             trouble: Mutex::new(None),
+            certificate: Mutex::new(None),
+            properties: kafka.client.properties.clone(),
         };
         let settings = settings(&kafka.client.properties, tuning, batch_bytes);
         let producer = BaseProducer::from_config_and_context(&settings, context).map_err(
@@ -273,6 +278,10 @@ struct Context {
     trusts_connection: bool,
     /// What went wrong last, since the link was up.
     trouble: Mutex<Option<String>>,
+    /// The broker whose certificate was asked for last, when, and what is wrong with it.
+    certificate: Mutex<Option<(Instant, String, String)>>,
+    /// To find it out with.
+    properties: BTreeMap<String, String>,
 }
 
 impl Context {
@@ -284,6 +293,35 @@ impl Context {
     fn down(&self, reason: String) {
         self.links
             .set(LinkKind::Kafka, &self.link, LinkState::Down(reason));
+    }
+
+    fn troubled(&self, reason: String) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+
+    /// The reason with what is wrong with the broker's certificate, where that is all that librdkafka says. It is
+    /// asked for here, on the thread that reports deliveries: none come from a broker that is not trusted.
+    fn with_certificate(&self, reason: String) -> String {
+        let is_refused = remedy::is_certificate_refused(&reason);
+        let broker = remedy::broker_of(&reason).filter(|_| is_refused);
+        let Some(broker) = broker.map(str::to_owned) else {
+            return reason;
+        };
+        let mut known = self
+            .certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((since, of, told)) if *of == broker && since.elapsed() < CERTIFICATE_AGAIN => {
+                told.clone()
+            }
+            _ => {
+                let told = remedy::of_connection(&reason, &self.properties);
+                let told = format!("{broker}: {told}");
+                *known = Some((Instant::now(), broker, told.clone()));
+                told
+            }
+        }
     }
 
     fn tell(&self, event: Event) {
@@ -332,12 +370,12 @@ impl ClientContext for Context {
                 self.down(trouble);
             }
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
-                self.down(in_short(reason));
+                let reason = self.with_certificate(in_short(reason));
+                // "All brokers are down" follows, and would take the place of a reason that says more.
+                self.troubled(reason.clone());
+                self.down(reason);
             }
-            _ => {
-                let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-                *trouble = Some(in_short(reason));
-            }
+            _ => self.troubled(self.with_certificate(in_short(reason))),
         }
     }
 

@@ -1,12 +1,40 @@
 //! The segment that takes commits: made when needed, set aside when it fails, sealed when it is full.
 
-use std::{io, sync::Arc, thread, time::Instant};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::Instant,
+};
 
 use super::{fault, files, lane::Life, seal, segment::Segment, writer::Writer};
 
 /// Stores that failed, of which nothing is ever given back: 8 MiB each at most, 6 MiB for sled's table of pages and
 /// what its cache holds. Beyond, a new process is better.
-pub(super) const MAX_LEAKED: u32 = 8;
+const MAX_LEAKED: u32 = 8;
+
+/// How many stores failed in a process, whose bound that of its memory depends on: its lanes count together
+/// ([`Writer::counts_with`]), for they are often on one disk.
+#[derive(Debug, Clone, Default)]
+pub struct Leaked(Arc<AtomicU32>);
+
+impl Leaked {
+    fn one_more(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether no store may be made any more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= MAX_LEAKED
+    }
+}
 
 /// The segment that takes commits.
 #[derive(Debug)]
@@ -19,6 +47,13 @@ pub(super) struct Active {
 }
 
 impl Writer {
+    /// Counts its stores that fail together with those of the other lanes of the process.
+    #[must_use]
+    pub fn counts_with(mut self, leaked: &Leaked) -> Self {
+        self.leaked = leaked.clone();
+        self
+    }
+
     /// Writes blocks and what is noted beside them to the active segment, or sets it aside when it fails.
     pub(super) fn append(
         &mut self,
@@ -26,7 +61,7 @@ impl Writer {
         blocks: &[(u64, Vec<u8>)],
     ) -> io::Result<u64> {
         if self.active.is_none() {
-            if self.leaked > 0 {
+            if self.leaked.is_any() {
                 // A store that fails costs its memory for good: none is made while the disk is bad.
                 files::probe(&self.lane.place.path)?;
             }
@@ -62,7 +97,7 @@ impl Writer {
         let dir = self.lane.segment_dir(number);
         let segment = Segment::create(&dir).inspect_err(|_| {
             // What sled had of it may stay in memory.
-            self.leaked += 1;
+            self.leaked.one_more();
         })?;
         let segment = Arc::new(segment);
         self.active = Some(Active {
@@ -79,7 +114,7 @@ impl Writer {
         let Some(active) = self.active.take() else {
             return;
         };
-        self.leaked += 1;
+        self.leaked.one_more();
         if active.fresh {
             if let Err(error) = files::remove_dir(active.segment.dir()) {
                 tracing::warn!(segment = active.number, %error, "empty queue segment not removed");

@@ -12,7 +12,7 @@ use protocol::{Epoch, control::LossReason};
 
 use super::{
     Now, OpenError, Opened,
-    active::Active,
+    active::{Active, Leaked},
     book::{Book, EpochEntry, LossEntry},
     directory::{Place, clear_dead, newer, other_bytes},
     files,
@@ -89,7 +89,7 @@ pub(super) fn open(
         active,
         reserved: std::collections::VecDeque::new(),
         untold,
-        leaked: 0,
+        leaked: Leaked::default(),
         head_synced: Instant::now(),
         sealer: None,
     };

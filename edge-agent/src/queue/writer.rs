@@ -12,7 +12,7 @@ use protocol::{DeviceId, Digest, Epoch, RecordId, SourceId, control::LossReason}
 
 use super::{
     CommitError, Now,
-    active::{Active, MAX_LEAKED},
+    active::{Active, Leaked},
     block::{self, MqttOrigin, Packed},
     book::{EpochEntry, MAX_EPOCHS},
     caught,
@@ -50,7 +50,7 @@ pub struct Writer {
     pub(super) reserved: VecDeque<Digest>,
     /// Learned since the last commit that wrote anything: the next one notes it.
     pub(super) untold: Untold,
-    pub(super) leaked: u32,
+    pub(super) leaked: Leaked,
     pub(super) head_synced: Instant,
     pub(super) sealer: Option<JoinHandle<()>>,
 }
@@ -73,7 +73,9 @@ impl Writer {
     /// # Errors
     /// [`CommitError`]; then none of them was acknowledged.
     pub fn commit(&mut self, batch: &[Message], now: Now) -> Result<Vec<Outcome>, CommitError> {
-        if self.leaked >= MAX_LEAKED || caught::is_broken() {
+        // A lane whose store works goes on until the process ends, which the one that needs a new store sees to.
+        let needs_store = self.active.is_none();
+        if (needs_store && self.leaked.is_spent()) || caught::is_broken() {
             return Err(CommitError::Exhausted);
         }
         let mut plan = self.plan(batch);

@@ -53,7 +53,7 @@ use super::{
     intake::{Intake, source_meta},
 };
 use crate::{
-    config::{Agent, Mqtt},
+    config::{Agent, Mqtt, MqttUrl},
     conservation::Conservation,
     ingest::{Answer, Closed, Connection, Delivery, Origin, Receipt},
     link::{LinkState, Links},
@@ -405,7 +405,9 @@ impl Broker {
         {
             progress.backoff.reset();
         }
-        self.wait(progress, error.explain()).await;
+        let MqttUrl { host, port, .. } = &self.settings.url;
+        self.wait(progress, format!("{host}:{port}: {}", error.explain()))
+            .await;
         Ok(Next::On)
     }
 

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     net::{TcpStream, ToSocketAddrs as _},
+    path::Path,
     time::Duration,
 };
 
@@ -133,8 +134,8 @@ pub fn is_about_ours(what: &str) -> bool {
 /// says that it trusts a certificate not, but not why. That is looked up with a handshake of our own.
 #[must_use]
 pub fn of_connection(reason: &str, properties: &BTreeMap<String, String>) -> String {
-    if reason.contains("certificate verify failed") {
-        let asked = certificate_of_broker(properties);
+    if is_certificate_refused(reason) {
+        let asked = certificate_of_broker(reason, properties);
         return match asked.as_deref().and_then(of_certificate) {
             Some((what, fix)) => format!("{what}: {fix} (ssl.ca.location)"),
             None => "the broker's certificate has expired, is of another host, or of an authority that ssl.ca.location does not have: \
@@ -153,18 +154,53 @@ pub fn of_connection(reason: &str, properties: &BTreeMap<String, String>) -> Str
     .to_owned()
 }
 
+/// Whether librdkafka does not trust the certificate of a broker.
+#[must_use]
+pub fn is_certificate_refused(reason: &str) -> bool {
+    reason.contains("certificate verify failed")
+}
+
+/// The broker that a reason of librdkafka's is about, as `host:port`: it begins with `ssl://host:port/bootstrap: `.
+#[must_use]
+pub fn broker_of(reason: &str) -> Option<&str> {
+    let (_, rest) = reason.split_once("://")?;
+    let (broker, _) = rest.split_once('/')?;
+    let (host, port) = broker.rsplit_once(':')?;
+    (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(broker)
+}
+
+/// What is wrong with the certificate of MongoDB, and what to do about it: its driver says that it trusts one not, but
+/// not why. `servers` as `HOST:PORT`, separated by commas; `ca_file` as in the connection string.
+#[must_use]
+pub fn of_mongodb(servers: &str, ca_file: Option<&Path>) -> String {
+    let pem = ca_file.map(fs::read).transpose();
+    let asked = pem.ok().and_then(|pem| certificate_of(servers, pem));
+    match asked.as_deref().and_then(of_certificate) {
+        Some((what, fix)) => format!("{what}: {fix} (tlsCAFile in mongodb.uri)"),
+        None => "the server's certificate has expired, is of another host, or of an authority that tlsCAFile does not have: \
+                 openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
+            .to_owned(),
+    }
+}
+
 /// How long the handshake may take, each step of it.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
-/// What OpenSSL says of the certificate of the first server that answers.
-fn certificate_of_broker(properties: &BTreeMap<String, String>) -> Option<String> {
-    let mut builder = TlsConnector::builder();
+/// What OpenSSL says of the certificate of the broker that the reason names, else of the first that answers.
+fn certificate_of_broker(reason: &str, properties: &BTreeMap<String, String>) -> Option<String> {
     let file = properties.get("ssl.ca.location");
     let pem = match (properties.get("ssl.ca.pem"), file) {
         (Some(pem), _) => Some(pem.clone().into_bytes()),
         (None, Some(file)) if file != "probe" => Some(fs::read(file).ok()?),
         _ => None,
     };
+    let all = || properties.get("bootstrap.servers").map(|all| &**all);
+    certificate_of(broker_of(reason).or_else(all)?, pem)
+}
+
+/// The same of any servers, trusting `pem` alone, or what this machine trusts.
+fn certificate_of(servers: &str, pem: Option<Vec<u8>>) -> Option<String> {
+    let mut builder = TlsConnector::builder();
     if let Some(pem) = pem {
         builder.disable_built_in_roots(true);
         for certificate in Certificate::stack_from_pem(&pem).ok()? {
@@ -172,8 +208,7 @@ fn certificate_of_broker(properties: &BTreeMap<String, String>) -> Option<String
         }
     }
     let connector = builder.build().ok()?;
-    let servers = properties.get("bootstrap.servers")?.split(',');
-    servers.map(str::trim).find_map(|server| {
+    servers.split(',').map(str::trim).find_map(|server| {
         let address = server.to_socket_addrs().ok()?.next()?;
         let stream = TcpStream::connect_timeout(&address, HANDSHAKE).ok()?;
         stream.set_read_timeout(Some(HANDSHAKE)).ok()?;
@@ -225,6 +260,25 @@ mod tests {
             if let Some(what) = told {
                 assert_eq!(of_certificate(what).map(|(again, _)| again), Some(what));
             }
+        }
+    }
+
+    #[test]
+    fn a_reason_names_its_broker() {
+        for (reason, broker) in [
+            (
+                "ssl://b1.example:9093/bootstrap: SSL handshake failed",
+                Some("b1.example:9093"),
+            ),
+            (
+                "sasl_ssl://[::1]:9093/2: SSL handshake failed",
+                Some("[::1]:9093"),
+            ),
+            ("10.0.0.2:9092/bootstrap: Connect failed", None),
+            ("ssl://b1.example/1: x", None),
+            ("see https://example.org/docs: x", None),
+        ] {
+            assert_eq!(broker_of(reason), broker, "{reason}");
         }
     }
 

@@ -119,6 +119,19 @@ fn a_document_deleted_by_hand_is_named_by_a_full_audit() -> Result<()> {
         "{victim}\n{}",
         full.text
     );
+    // Nobody deleted what another collection has.
+    let config = std::fs::read_to_string(rig.sink.config_file())?;
+    let elsewhere = rig.dir().join("elsewhere.toml");
+    let wrong = "collection = \"readigns\"";
+    std::fs::write(
+        &elsewhere,
+        config.replace("collection = \"readings\"", wrong),
+    )?;
+    let (code, told) = super::said("cloud-sink", &["audit", "--full"], &elsewhere, "no secret")?;
+    ensure!(
+        code == 1 && told.contains(".readigns   FAIL there is no such collection"),
+        "{told}"
+    );
     rig.done()
 }
 

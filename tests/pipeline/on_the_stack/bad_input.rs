@@ -48,6 +48,10 @@ fn garbage_over_mqtt_is_counted_and_the_rest_goes_on() -> Result<()> {
         rig.agent.process()?.identity() == agent,
         "the agent was started again"
     );
+    // Everything but what was refused is there, once, in order, and nothing is called lost.
+    super::assert_at_rest(&mut rig)?;
+    super::assert_in_order(&rig.kafka.read_all(rig.kafka.readings())?)?;
+    super::assert_audit_is_clean(&rig, readings + 10 + 1)?;
     rig.done()
 }
 

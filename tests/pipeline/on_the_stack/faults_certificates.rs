@@ -30,10 +30,13 @@ fn brokers_with_a_wrong_certificate_are_refused_and_all_is_kept_until_it_is_righ
     )?;
     let (right, secured) = (javas(kafka, "AGENT")?, kafka.door(Door::Secured)?);
     let at = |door| anyhow::Ok(right.replace(&secured, &kafka.door(door)?));
-    // What is wrong with it `check --online` says, which asks the broker itself:
+    // What is wrong with it the agent says, and for the sink `check --online`, which asks the broker itself:
     // `a_wrong_key_a_wrong_certificate_and_a_missing_permission_are_told_apart`.
-    let (agents, sinks) = ("certificate verify failed", "a certificate was refused");
-    let wrong = [at(Door::Expired)?, at(Door::Elsewhere)?];
+    let sinks = "a certificate was refused";
+    let wrong = [
+        (at(Door::Expired)?, "its certificate has expired"),
+        (at(Door::Elsewhere)?, "its certificate is of another host"),
+    ];
     secure(&mut rig, &right, &right)?;
     let files = ["agent.properties", "sink.properties"].map(|name| rig.dir().join(name));
     rig.agent.start()?;
@@ -43,7 +46,7 @@ fn brokers_with_a_wrong_certificate_are_refused_and_all_is_kept_until_it_is_righ
     rig.wait_agent("an empty queue", |agent| agent.balance.queued == 0)?;
 
     let mut sent = EACH;
-    for properties in &wrong {
+    for (properties, agents) in &wrong {
         // As after an update of the brokers, or of the file.
         rig.agent.stop(PATIENCE)?;
         rig.sink.stop(PATIENCE)?;
@@ -63,7 +66,7 @@ fn brokers_with_a_wrong_certificate_are_refused_and_all_is_kept_until_it_is_righ
         });
         sink.with_context(|| format!("{:?}", rig.sink_status()))?;
         ensure!(rig.documents.count()? == EACH, "stored through it");
-        for (log, expected) in [(rig.agent.log(), agents), (rig.sink.log(), sinks)] {
+        for (log, expected) in [(rig.agent.log(), *agents), (rig.sink.log(), sinks)] {
             let log = fs::read_to_string(log)?;
             ensure!(log.contains(expected), "{log}");
         }

@@ -1,12 +1,13 @@
 //! Row 34: two to three sinks share the partitions and are killed and started in a loop, while records of
 //! many gateways come without a pause, so that batches of every partition are in flight.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::read_to_string, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    chaos::dice::Dice,
+    chaos::{bench::MEMORY, dice::Dice},
     daemon::{Daemon, SinkStatus},
+    link::Quality,
     rig::{PATIENCE, QUICK_TAKEOVER, Rig},
     wait,
 };
@@ -72,8 +73,10 @@ fn state(rig: &Rig, readings: u64) -> Result<()> {
     Ok(())
 }
 
-/// I7 of whoever answers.
-fn look(sink: &Daemon) -> Result<()> {
+/// I4, and I7 of whoever answers.
+fn look(sink: &mut Daemon) -> Result<()> {
+    let peak = sink.process()?.peak_memory()?;
+    ensure!(peak <= MEMORY, "{} MiB of memory", peak >> 20);
     if let Ok(status) = sink.status::<SinkStatus>() {
         ensure!(
             status.balance.holds(),
@@ -84,18 +87,70 @@ fn look(sink: &Daemon) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn three_sinks_killed_and_started_in_a_loop_store_each_reading_once() -> Result<()> {
-    let rig = Rig::new(&[])?;
+/// Three sinks, none of them started.
+fn fleet(rig: &Rig) -> Result<[Daemon; 3]> {
     // Kafka gives the partitions of a killed sink to the others after its session.
-    let config = std::fs::read_to_string(rig.sink.config_file())?;
+    let config = read_to_string(rig.sink.config_file())?;
     let quick = "properties = { \"session.timeout.ms\" = \"2000\" }\n";
     rig.sink.configure(&config.replace(QUICK_TAKEOVER, quick))?;
-    let mut sinks = [
+    Ok([
         rig.another(&rig.sink, "first")?,
         rig.another(&rig.sink, "second")?,
         rig.another(&rig.sink, "third")?,
-    ];
+    ])
+}
+
+/// The way to MongoDB of one sink is next to nothing, so that what it has in flight stays so until the rebalance has
+/// begun and beyond the time that a handover is given.
+#[test]
+fn a_rebalance_with_batches_in_flight_costs_and_doubles_nothing() -> Result<()> {
+    let rig = Rig::new(&[])?;
+    let [_, mut second, _] = fleet(&rig)?;
+    let link = super::link_to_mongodb(&rig, SEED)?;
+    let mut first = rig.another(&rig.sink, "linked")?;
+    first.start()?;
+    write(&rig, 0..BURST)?;
+    rig.wait_until_stored(BURST * GATEWAYS)?;
+
+    // One comes, and takes partitions away from whom they are in flight with.
+    let narrow = Quality {
+        bytes_per_second: 20,
+        ..Quality::default()
+    };
+    link.set(narrow);
+    write(&rig, BURST..2 * BURST)?;
+    wait::until_true("a batch in flight", PATIENCE, || has_in_flight(&mut first))?;
+    second.start()?;
+    let said = |sink: &Daemon, what: &str| anyhow::Ok(read_to_string(sink.log())?.contains(what));
+    wait::until_true("the handover", PATIENCE, || {
+        said(&first, "partitions revoked")
+    })
+    .with_context(|| format!("{}\n{}", first.end_of_log(), second.end_of_log()))?;
+    wait::until_true("a part for the other", PATIENCE, || {
+        said(&second, "partitions assigned")
+    })
+    .with_context(|| format!("{}\n{}", first.end_of_log(), second.end_of_log()))?;
+    // What is in flight with it still is for the other, also what it may have written.
+    first.kill()?;
+    link.set(Quality::default());
+    write(&rig, 2 * BURST..3 * BURST)?;
+    all_is_stored_once(&rig, 3 * BURST)?;
+    look(&mut second)?;
+    let status = second.stop(PATIENCE)?;
+    ensure!(status.success(), "{}", second.end_of_log());
+    rig.done()
+}
+
+fn has_in_flight(sink: &mut Daemon) -> Result<bool> {
+    look(sink)?;
+    let status = sink.status::<SinkStatus>();
+    Ok(status.is_ok_and(|status| status.balance.in_flight > 0))
+}
+
+#[test]
+fn three_sinks_killed_and_started_in_a_loop_store_each_reading_once() -> Result<()> {
+    let rig = Rig::new(&[])?;
+    let mut sinks = fleet(&rig)?;
     let mut dice = Dice::new(SEED);
     let mut sent = 0;
     for sink in &mut sinks {
@@ -112,14 +167,25 @@ fn three_sinks_killed_and_started_in_a_loop_store_each_reading_once() -> Result<
             "{}",
             sinks[sink].end_of_log()
         );
-        look(&sinks[sink])?;
+        look(&mut sinks[sink])?;
         sinks[sink].kill()?;
         write(&rig, sent..sent + BURST)?;
         sent += BURST;
         std::thread::sleep(dice.time_below(Duration::from_millis(700)));
         sinks[sink].start()?;
     }
-    state(&rig, sent)?;
+    all_is_stored_once(&rig, sent)?;
+    for sink in &mut sinks {
+        look(sink)?;
+        let status = sink.stop(PATIENCE)?;
+        ensure!(status.success(), "{}", sink.end_of_log());
+    }
+    rig.done()
+}
+
+/// So many readings of every gateway are there once and unaltered, and what was noted agrees.
+fn all_is_stored_once(rig: &Rig, sent: u64) -> Result<()> {
+    state(rig, sent)?;
     let wanted = sent * GATEWAYS;
     rig.wait_until_stored(wanted)?;
 
@@ -144,13 +210,8 @@ fn three_sinks_killed_and_started_in_a_loop_store_each_reading_once() -> Result<
     let incidents = rig.documents.all("incidents")?;
     ensure!(incidents.is_empty(), "{incidents:?}");
     // Every partition belongs to somebody again, and what was noted agrees with what is there.
-    settled(&rig, wanted)?;
-    for sink in &mut sinks {
-        look(sink)?;
-        let status = sink.stop(PATIENCE)?;
-        ensure!(status.success(), "{}", sink.end_of_log());
-    }
-    rig.done()
+    settled(rig, wanted)?;
+    Ok(())
 }
 
 /// Such gateways send no heartbeat, so they are silent for the audit; nothing else may be wrong.

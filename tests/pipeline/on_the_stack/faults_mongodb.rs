@@ -134,6 +134,7 @@ fn one_bad_document_is_the_only_dead_letter_of_its_batch_and_its_replay_complete
     ensure!(done && said.contains("1 dead letter sent back"), "{said}");
     rig.wait_until_stored(300)?;
     // Order is not promised of what was replayed, so the rest of the verdict is asked for by name.
+    super::assert_at_rest(&mut rig)?;
     super::assert_stored_once(&rig, &["press"], 300)?;
     audit::wait_settled(&rig, 300)?;
     let counted = audit::audit(&rig, &["--full"])?;

@@ -29,7 +29,7 @@ fn a_mongodb_killed_again_and_again_loses_and_doubles_nothing() -> Result<()> {
         rig.service(Kind::Mongodb)?.wait_ready()?;
         rig.wait_until_stored(cycle * 100 + 50)?;
     }
-    super::assert_stored_once(&rig, &["press"], 350)?;
+    super::assert_all_is_well(&mut rig, &["press"], 350)?;
     rig.done()
 }
 
@@ -52,7 +52,45 @@ fn a_mongodb_that_hangs_stops_nothing_before_the_sink() -> Result<()> {
     rig.service(Kind::Mongodb)?.thaw()?;
     rig.wait_until_stored(300)?;
     rig.wait_sink("ready", |sink| sink.ready)?;
-    super::assert_stored_once(&rig, &["press"], 300)?;
+    super::assert_all_is_well(&mut rig, &["press"], 300)?;
+    rig.done()
+}
+
+/// Such a sink has no partition and has seen no record, and retention goes on.
+#[test]
+fn a_sink_started_without_mongodb_knows_how_long_retention_leaves_it() -> Result<()> {
+    const HOUR: f64 = 3600.0;
+    let mut rig = Rig::new(&[Kind::Mongodb])?;
+    rig.kafka
+        .configure(rig.kafka.readings(), &[("retention.ms", "3600000")])?;
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    rig.sink.start()?;
+    super::publish(&rig, "press", 0..20)?;
+    rig.wait_until_stored(20)?;
+    let status = rig.sink.stop(PATIENCE)?;
+    ensure!(status.success(), "{}", rig.sink.end_of_log());
+    rig.service(Kind::Mongodb)?.kill()?;
+    super::publish(&rig, "press", 20..50)?;
+    rig.wait_agent("all of it in Kafka", |agent| {
+        agent.balance.acknowledged == 50
+    })?;
+    rig.sink.start()?;
+    // What was read before is not unread: that it was is known to Kafka, too.
+    rig.wait_sink("what waits", |sink| sink.lag == Some(30))?;
+    let metrics = rig.sink.page("/metrics")?;
+    let left: Vec<f64> = metrics
+        .lines()
+        .filter(|line| line.starts_with("sink_time_to_loss_seconds{"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect();
+    let is_less = |left: &f64| (0.0..HOUR).contains(left);
+    ensure!(left.len() == 1 && left.iter().all(is_less), "{metrics}");
+    rig.service(Kind::Mongodb)?.start()?;
+    rig.service(Kind::Mongodb)?.wait_ready()?;
+    rig.wait_until_stored(50)?;
+    rig.wait_sink("nothing that waits", |sink| sink.lag == Some(0))?;
+    super::assert_all_is_well(&mut rig, &["press"], 50)?;
     rig.done()
 }
 

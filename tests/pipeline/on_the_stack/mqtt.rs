@@ -117,6 +117,8 @@ fn a_message_redelivered_after_a_crash_is_stored_once() -> Result<()> {
         ensure!(stored == 4, "{stored} documents of 4 messages");
         let retransmitted = rig.agent_status()?.balance.retransmitted;
         ensure!(retransmitted == 9, "{retransmitted} of 9 were recognised");
+        super::assert_at_rest(&mut rig)?;
+        super::assert_audit_is_clean(&rig, 4)?;
         rig.done()?;
     }
     Ok(())
@@ -224,5 +226,32 @@ fn a_gateway_that_is_killed_is_offline_at_the_broker_and_one_that_stops_says_so(
     wait("online again", &|said| said["state"] == "online")?;
     rig.agent.stop(PATIENCE)?;
     wait("the farewell", &|said| state(said) == "offline stopped")?;
+    rig.done()
+}
+
+/// Row 17, with a real broker: what it had delivered may come again once it is back, or may not.
+#[test]
+fn a_broker_that_is_killed_and_comes_back_costs_and_doubles_nothing() -> Result<()> {
+    let mut rig = Rig::new(&[Kind::Mosquitto])?;
+    rig.configure_agent(super::MQTT)?;
+    rig.agent.start()?;
+    rig.sink.start()?;
+    let mut sent = 0;
+    for _ in 0..3 {
+        super::publish(&rig, "press", sent..sent + 100)?;
+        sent += 100;
+        // What the broker had not delivered goes with it, and is nobody's promise.
+        rig.wait_agent("all of it", |agent| agent.balance.received >= sent)?;
+        rig.service(Kind::Mosquitto)?.kill()?;
+        rig.wait_agent("the loss of the broker", |agent| {
+            !agent.mqtt_is_up() && !agent.ready
+        })?;
+        rig.service(Kind::Mosquitto)?.start()?;
+        rig.service(Kind::Mosquitto)?.wait_ready()?;
+        rig.wait_agent("its return", |agent| agent.mqtt_is_up())?;
+    }
+    super::publish(&rig, "press", sent..sent + 10)?;
+    rig.wait_until_stored(sent + 10)?;
+    super::assert_all_is_well(&mut rig, &["press"], sent + 10)?;
     rig.done()
 }

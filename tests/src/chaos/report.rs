@@ -35,7 +35,7 @@ pub struct Report {
     pub seconds: u64,
     /// The longest time from a start until the daemon took readings.
     pub worst_start_ms: u64,
-    /// Most memory of the agent.
+    /// Most memory of a daemon that was looked at.
     pub peak_memory_mib: u64,
     /// The first findings, for people.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -71,6 +71,14 @@ impl Report {
     pub fn unexplained(&mut self, text: impl Into<String>) {
         self.unexplained += 1;
         self.note(text);
+    }
+
+    /// I4: what a daemon had at most, and what it may have, in bytes.
+    pub fn memory(&mut self, peak: u64, bound: u64) {
+        self.peak_memory_mib = self.peak_memory_mib.max(peak >> 20);
+        if peak > bound {
+            self.unexplained(format!("I4: {} MiB of memory", peak >> 20));
+        }
     }
 
     /// Adds what another part of the run found.

@@ -6,8 +6,9 @@
 //! member for its whole session, and a loop would wait most of its time.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use protocol::{
 };
 
 use super::{
+    bench::MEMORY,
     dice::Dice,
     feed::{self, Feed},
     progress::Progress,
@@ -111,7 +113,7 @@ pub fn killed_while_mongodb_stands_still(program: Option<&Path>) -> Result<Repor
     rig.wait_sink("records in flight", |sink| sink.balance.in_flight > 0)?;
     // Longer than a consumer waits between two commits of its offsets.
     std::thread::sleep(COMMITTED);
-    look(&rig.sink, &mut report);
+    look(&mut rig.sink, &mut report);
     rig.sink.kill()?;
     report.fault("sink-kill");
     rig.service(Kind::Mongodb)?.thaw()?;
@@ -152,7 +154,7 @@ pub fn killed_after_checkpoints(program: Option<&Path>) -> Result<Report> {
         rig.sink.start()?;
         // The first checkpoint comes some five seconds after the start.
         std::thread::sleep(CHECKPOINTED + Duration::from_millis(250 * round));
-        look(&rig.sink, &mut report);
+        look(&mut rig.sink, &mut report);
         rig.sink.kill()?;
         report.fault("sink-kill");
     }
@@ -294,7 +296,7 @@ impl Sinks<'_> {
             }
             std::thread::sleep(self.dice.time_below(LIFE));
             if self.dice.below(4) == 0 {
-                look(&self.rig.sink, report);
+                look(&mut self.rig.sink, report);
             }
             if self.rig.sink.ended_by_itself() {
                 report.failed_starts += 1;
@@ -312,9 +314,9 @@ impl Sinks<'_> {
         self.rig
             .wait_agent("an empty queue", |agent| agent.balance.queued == 0)?;
         let wanted = feed.obligations();
-        let rig = &self.rig;
+        let rig = &mut *self.rig;
         wait::while_it_grows("more documents", PATIENCE, wanted, || {
-            look(&rig.sink, report);
+            look(&mut rig.sink, report);
             rig.documents.count()
         })
         .with_context(|| rig.sink.end_of_log())
@@ -322,7 +324,11 @@ impl Sinks<'_> {
 }
 
 /// I7, and I4.
-fn look(sink: &Daemon, report: &mut Report) {
+fn look(sink: &mut Daemon, report: &mut Report) {
+    // One that has ended is found by whoever ends it.
+    if let Ok(peak) = sink.process().and_then(|process| process.peak_memory()) {
+        report.memory(peak, MEMORY);
+    }
     // A sink that does not answer in this moment is found by the drain.
     if let Ok(status) = sink.status::<SinkStatus>()
         && !status.balance.holds()
@@ -357,6 +363,47 @@ fn judge(rig: &Rig, feed: &Feed, report: &mut Report) -> Result<()> {
             "lost {} readings, the first is {first}",
             missing.len()
         ));
+    }
+    if report.is_clean() {
+        judge_as_told(rig, report)?;
+    }
+    Ok(())
+}
+
+/// I3, I6 and I9: the order in Kafka, that the sink is ready, and that what it noted and what is counted call
+/// nothing lost. The sink has no disk, so I5 is the agent's alone, which no fault touches here.
+fn judge_as_told(rig: &Rig, report: &mut Report) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    let mut newest: BTreeMap<String, u64> = BTreeMap::new();
+    for record in rig.kafka.read_all(rig.kafka.readings())? {
+        let reading = record.reading()?.reading;
+        let Some(source) = reading.source else {
+            continue;
+        };
+        let (device, sequence) = (reading.device.to_string(), source.sequence);
+        // One that is sent again counts where it came first.
+        if !seen.insert((device.clone(), sequence)) {
+            continue;
+        }
+        let before = newest.insert(device, sequence);
+        if before.is_some_and(|before| before > sequence) {
+            report.disordered += 1;
+        }
+    }
+    if let Err(error) = rig.wait_sink("ready", |sink| sink.ready) {
+        report.unexplained(format!("I6: {error:#}"));
+    }
+    let mut last = String::new();
+    let told = wait::until_true("an audit without a loss", PATIENCE, || {
+        let output = Command::new(crate::binary("cloud-sink")?)
+            .args(["audit", "--full", "-c"])
+            .arg(rig.sink.config_file())
+            .output()?;
+        last = crate::process::said(&output);
+        Ok(output.status.success() && !last.contains("declared lost"))
+    });
+    if told.is_err() {
+        report.unexplained(format!("I9: {last}"));
     }
     Ok(())
 }

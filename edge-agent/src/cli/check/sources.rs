@@ -108,8 +108,12 @@ impl Asked<'_> {
         let what = format!("{}  {}", self.name, self.place);
         match state {
             LinkState::Down(why) => {
-                // Most reasons end with their remedy.
-                let (why, fix) = why.split_once("; ").unwrap_or((&why, self.remedy()));
+                // The line begins with the place already, and most reasons end with their remedy.
+                let why = why
+                    .strip_prefix(&*self.place)
+                    .and_then(|why| why.strip_prefix(": "))
+                    .unwrap_or(&why);
+                let (why, fix) = why.split_once("; ").unwrap_or((why, self.remedy()));
                 report.fail_at(&part, &what, why, fix);
             }
             _ if !self.polled.is_empty() => {

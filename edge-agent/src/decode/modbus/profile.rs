@@ -97,6 +97,13 @@ fn names() -> String {
     BUILT_IN.map(|(name, _)| name).join(", ")
 }
 
+impl Profile {
+    /// The names that [`Profile::built_in`] knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {

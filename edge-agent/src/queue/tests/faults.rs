@@ -96,6 +96,44 @@ fn a_disk_that_fails_for_hours_is_used_again_once_it_works() {
     assert!(losses(&rig).is_empty());
 }
 
+/// What a store that failed does not give back is the process', whatever lane it was of.
+#[test]
+fn stores_that_fail_in_several_lanes_end_the_process_as_soon_as_those_of_one_would() {
+    let leaked = Leaked::default();
+    let mut lanes: Vec<Rig> = (0..3)
+        .map(|_| {
+            let mut rig = Rig::new(settings());
+            rig.writer = rig.writer.map(|writer| writer.counts_with(&leaked));
+            rig.store(0..3);
+            rig
+        })
+        .collect();
+    let mut well = Rig::new(settings());
+    well.writer = well.writer.map(|writer| writer.counts_with(&leaked));
+    well.store(0..3);
+    for turn in 0..8 {
+        let rig = &mut lanes[turn % 3];
+        failing("append: before fdatasync", 1);
+        let failed = rig.commit(&[plain(7)]);
+        fault::set(None);
+        assert!(
+            matches!(failed, Err(CommitError::Io(_))),
+            "{turn}: {failed:?}"
+        );
+        if turn < 7 {
+            rig.commit(&[plain(7)]).unwrap();
+        }
+    }
+    let sick = lanes[7 % 3].commit(&[plain(7)]);
+    assert!(matches!(sick, Err(CommitError::Exhausted)), "{sick:?}");
+    // What needs no new store is taken until the process ends.
+    well.store(3..5);
+    for rig in &lanes {
+        let found = values(&rig.killed().drain());
+        assert!(found.starts_with(&[0, 1, 2]), "{found:?}");
+    }
+}
+
 #[test]
 fn other_readings_after_a_failed_commit_never_get_its_identities() {
     let mut rig = Rig::new(settings());

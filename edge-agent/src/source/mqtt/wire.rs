@@ -392,6 +392,30 @@ fn with_remedy(error: String) -> String {
             "the broker does not accept ours: see tls_cert and tls_key",
         ),
         (
+            "Connection refused",
+            "nothing listens there: see url, and whether the broker runs",
+        ),
+        (
+            "failed to lookup",
+            "no such host: see url, and the DNS of this box",
+        ),
+        (
+            "No route to host",
+            "see url, and the network between this box and the broker",
+        ),
+        (
+            "unreachable",
+            "see url, and the network between this box and the broker",
+        ),
+        (
+            "timed out",
+            "see url, and the network between this box and the broker",
+        ),
+        (
+            "Connection reset",
+            "it ends the connection: see whether this port of url speaks TLS (mqtts) or not (mqtt), and its log",
+        ),
+        (
             "unexpected EOF",
             "the broker ends the connection, its log says why",
         ),

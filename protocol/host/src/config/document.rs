@@ -190,6 +190,10 @@ pub struct Document<'t> {
     /// Where the text is no TOML: what was read there all the same is nobody's mistake.
     broken: RefCell<BTreeSet<(usize, usize)>>,
     asked: RefCell<BTreeSet<String>>,
+    /// Of [`Self::asked`], the lists of tables at the top of the file.
+    lists: RefCell<BTreeSet<&'static str>>,
+    /// Keys that nobody asked for and that resemble nothing beside them: which problem, and the key.
+    strays: RefCell<Vec<(usize, String)>>,
 }
 
 impl<'t> Document<'t> {
@@ -201,6 +205,8 @@ impl<'t> Document<'t> {
             problems: RefCell::default(),
             broken: RefCell::default(),
             asked: RefCell::default(),
+            lists: RefCell::default(),
+            strays: RefCell::default(),
         }
     }
 
@@ -249,16 +255,60 @@ impl<'t> Document<'t> {
 
     /// Everything found, in the order of the file.
     pub fn into_problems(self) -> Vec<Problem> {
+        let strays = self.strays.take();
+        let homes: Vec<_> = strays
+            .iter()
+            .map(|(at, key)| (*at, self.home_of(key)))
+            .collect();
         let mut problems = self.problems.into_inner();
+        for (at, home) in homes {
+            if let (Some(problem), Some(home)) = (problems.get_mut(at), home) {
+                problem.fix = Some(match (home, problem.fix.take()) {
+                    (Home::Top(heading), _) => {
+                        format!("it is a table of its own at the top of the file: write {heading}")
+                    }
+                    (Home::In(tables), Some(fix)) => format!("{fix}; it is a setting of {tables}"),
+                    (Home::In(tables), None) => format!("it is a setting of {tables}"),
+                });
+            }
+        }
         problems.sort();
         problems.dedup();
         problems
+    }
+
+    /// Where a key that stands in the wrong table belongs, as far as the tables of this file tell: known only
+    /// when all of it has been read.
+    fn home_of(&self, key: &str) -> Option<Home> {
+        let asked = self.asked.borrow();
+        if asked.contains(key) {
+            let is_list = self.lists.borrow().contains(key);
+            return Some(Home::Top(if is_list {
+                format!("[[{key}]]")
+            } else {
+                format!("[{key}]")
+            }));
+        }
+        let tables = asked.iter().filter_map(|name| name.rsplit_once('.'));
+        let tables: Vec<String> = tables
+            .filter(|(_, setting)| *setting == key)
+            .map(|(table, _)| format!("[{table}]"))
+            .collect();
+        (!tables.is_empty()).then(|| Home::In(tables.join(", ")))
     }
 
     /// Every key that was asked for, as `table.key`: what a sample file has to show.
     pub fn asked(&self) -> BTreeSet<String> {
         self.asked.borrow().clone()
     }
+}
+
+/// Where a key belongs.
+enum Home {
+    /// It is a table at the top of the file, under this heading.
+    Top(String),
+    /// These tables have such a setting.
+    In(String),
 }
 
 /// A table being read.
@@ -406,6 +456,9 @@ impl<'d, 't> Table<'d, 't> {
 
     /// An array of tables inside this one, written `[[key]]` or `key = [ { … } ]`.
     pub fn tables(&self, key: &'static str) -> Vec<Table<'d, 't>> {
+        if self.name.is_empty() {
+            self.doc.lists.borrow_mut().insert(key);
+        }
         let Some(value) = self.ask(key) else {
             return Vec::new();
         };
@@ -470,14 +523,21 @@ impl Drop for Table<'_, '_> {
                 "" => ("is not a table of this file".to_owned(), "it".to_owned()),
                 name => (format!("is not a setting of [{name}]"), format!("[{name}]")),
             };
-            let fix = match nearest(key.get_ref(), asked.iter().copied()) {
+            let meant = nearest(key.get_ref(), asked.iter().copied());
+            let fix = match meant {
                 Some(meant) => format!("did you mean {meant}?"),
                 None => {
                     let known: Vec<&str> = asked.iter().copied().collect();
                     format!("{place} has {}", known.join(", "))
                 }
             };
+            let before = self.doc.problems.borrow().len();
             self.wrong_at(key.span(), key.get_ref(), Mistake::fix(message, fix));
+            let is_noted = self.doc.problems.borrow().len() > before;
+            if meant.is_none() && is_noted {
+                let stray = (before, key.get_ref().clone().into_owned());
+                self.doc.strays.borrow_mut().push(stray);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use toml::de::DeValue;
 
 use super::{
     Secrets,
-    document::{Mistake, Table, Value, kind},
+    document::{Expected, Mistake, Table, Value, kind},
     plaintext,
     properties::{self, Properties, is_secret, names},
     registry, value,
@@ -136,6 +136,10 @@ fn read_setting(daemon: &Daemon, name: &str, value: &Value<'_>) -> Result<Settin
 /// `host:9092,host:9092`.
 fn bootstrap(value: &Value<'_>) -> Result<String, Mistake> {
     const EXAMPLE: &str = "write bootstrap = \"host:9092\", several with commas";
+    if value.get_ref().is_array() {
+        let mistake = Mistake::fix("must be one text in quotes, not a list", EXAMPLE);
+        return Err(mistake.expects(Expected::Text));
+    }
     let given = value::text(value)?;
     if given.contains("://") {
         return Err(Mistake::fix("is a list of hosts, not a url", EXAMPLE));
