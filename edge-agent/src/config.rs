@@ -38,7 +38,7 @@ pub use self::{
     limits::{Bounds, Limits, Window},
     lines::{LineFormat, Lines},
     modbus::{ModbusTcp, Polled, PolledDevice},
-    mqtt::{Mqtt, MqttUrl, MqttVersion},
+    mqtt::{MAX_INFLIGHT, Mqtt, MqttUrl, MqttVersion},
     queue::{Queue, WhenFull},
     roles::{MessageKeys, Roles, TimeFormat},
     serial::{Framing, Parity, Serial, SerialDevice, SerialMode},

@@ -14,6 +14,9 @@ use super::{
     value,
 };
 
+/// Largest `max_inflight`: what the queue remembers to recognise a repetition holds one such window.
+pub const MAX_INFLIGHT: u16 = 4000;
+
 /// One of `[[mqtt]]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mqtt {
@@ -41,7 +44,7 @@ pub struct Mqtt {
     pub session_expiry: Duration,
     /// Largest packet taken; larger ones are refused without stopping the others; default 1 MiB.
     pub max_packet_bytes: usize,
-    /// Messages taken but not yet acknowledged; default 1000.
+    /// Messages taken but not yet acknowledged; at most [`MAX_INFLIGHT`], default 1000.
     pub max_inflight: u16,
     /// Where the gateway leaves a retained message on how it is, with a will; `{gateway}` stands for its name;
     /// default none: it only listens.
@@ -72,6 +75,9 @@ pub struct MqttUrl {
 }
 
 impl Sources<'_> {
+    /// Largest `max_inflight`: what the queue remembers to recognise a repetition holds one such window.
+    pub const MAX_INFLIGHT: u16 = 4000;
+
     /// One of `[[mqtt]]`.
     pub fn mqtt(&mut self, table: &Table<'_, '_>) -> Option<Mqtt> {
         let name = self.name(table, "write name = \"house\"");
@@ -149,7 +155,7 @@ impl Sources<'_> {
         );
         let max_packet_bytes =
             table.or("max_packet_bytes", 1 << 20, value::bytes(1 << 10..=1 << 20));
-        let max_inflight = table.or("max_inflight", 1000, value::integer(1..=u16::MAX));
+        let max_inflight = table.or("max_inflight", 1000, value::integer(1..=MAX_INFLIGHT));
         let status_topic = self.status_topic(table, url.as_ref());
         let mut filters = Vec::new();
         let subscribe = each(table, "subscribe", |entry| {

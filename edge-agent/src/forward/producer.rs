@@ -24,7 +24,7 @@ use rdkafka::{
     config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, OwnedHeaders},
-    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
+    producer::{BaseProducer, BaseRecord, ProducerContext},
 };
 use serde::Deserialize;
 use tracing::debug;
@@ -252,13 +252,12 @@ impl Session {
             .payload(value)
             .headers(headers)
             .timestamp(timestamp_ms);
-        let producer = self.producer.producer();
-        match producer.send(record) {
+        match self.producer.send(record) {
             Ok(()) => Sent::Yes,
-            Err((error, _)) => match error.rdkafka_error_code() {
+            Err(error) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => Sent::Later,
                 Some(code) => {
-                    let user = producer.context().user.as_deref();
+                    let user = self.producer.context().user.as_deref();
                     Sent::Failed(Failure::of(code), told(code, topic, user))
                 }
                 None => Sent::Failed(Failure::Broken, error.to_string()),

@@ -7,10 +7,12 @@
 
 use std::time::{Duration, Instant};
 
-/// Most readings of one commit, unless a single message has more.
-pub const MAX_READINGS: usize = 1000;
-/// Most bytes of one commit, unless a single message has more.
-pub const MAX_BYTES: usize = 512 * 1024;
+/// Most readings of one commit, unless a single message has more: what comes while a slow card syncs, 50 000 a
+/// second for 40 ms.
+pub const MAX_READINGS: usize = 2000;
+/// Most bytes of one commit, unless a single message has more: the smallest size of a segment, so that one grows by
+/// no more than its own size beyond it.
+pub const MAX_BYTES: usize = 1 << 20;
 
 /// What the decision needs of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +147,7 @@ mod tests {
             ),
             (
                 "full of readings",
-                vec![(0, weight(1000, 100, false))],
+                vec![(0, weight(MAX_READINGS, 100, false))],
                 0,
                 false,
                 Next::Commit,
@@ -179,7 +181,7 @@ mod tests {
         let mut batch = Batch::new(EVERY);
         let huge = weight(MAX_READINGS, 2 * MAX_BYTES, true);
         assert!(batch.fits(huge));
-        batch.push(now, weight(600, 1000, true));
+        batch.push(now, weight(MAX_READINGS - 400, 1000, true));
         assert!(batch.fits(weight(400, 1000, true)));
         assert!(!batch.fits(weight(401, 1000, true)));
         assert!(!batch.fits(weight(1, MAX_BYTES, true)));

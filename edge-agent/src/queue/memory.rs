@@ -37,8 +37,8 @@ use crate::ingest::{Connection, Delivery};
 
 /// Most devices remembered.
 pub const DEVICES: usize = 1024;
-/// Most MQTT messages remembered: more than a receive window.
-pub const MESSAGES: usize = 2048;
+/// Most MQTT messages remembered: more than the largest receive window, [`MAX_INFLIGHT`](crate::config::MAX_INFLIGHT).
+pub const MESSAGES: usize = 4096;
 const VERSION: u8 = 1;
 
 /// Everything remembered.

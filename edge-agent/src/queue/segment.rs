@@ -24,6 +24,9 @@
 //! blocks come, of empty values, which weigh nothing. In order they become leaves of nine; then each gets
 //! nine blocks, one change fewer than sled joins. Only the last leaf is ever split: places are laid out so far
 //! ahead that it has no block yet, and the wall keeps it apart from what is inherited.
+//!
+//! **A block by itself is inserted.** That is one message of sled's log, which is whole or not there. A batch begins with
+//! a message of its own, which sled writes and waits for before anything else of it: another write to the disk.
 
 use std::{
     fs::{self, File},
@@ -251,26 +254,15 @@ impl Segment {
         notes: &[Vec<u8>],
         blocks: &[(u64, Vec<u8>)],
     ) -> Result<(), SegmentError> {
-        let mut batch = sled::Batch::default();
-        for (index, entry) in (0_u16..).zip(carry) {
-            batch.insert([CARRY, &index.to_be_bytes()].concat(), entry.as_slice());
-        }
-        let first_block = blocks
-            .first()
-            .map_or(0, |(number, _)| *number)
-            .to_be_bytes();
-        for (index, entry) in (0_u16..).zip(notes) {
-            let key = [NOTED, &first_block, &index.to_be_bytes()].concat();
-            batch.insert(key, entry.as_slice());
-        }
-        for (number, block) in blocks {
-            batch.insert(&number.to_be_bytes(), block.as_slice());
-        }
         step("append: before batch")?;
         if let (Some((first, _)), Some((last, _))) = (blocks.first(), blocks.last()) {
             caught(|| self.lay_out(*first, last + 1))?;
         }
-        caught(|| self.db()?.apply_batch(batch))?;
+        if let ([(number, block)], [], []) = (blocks, carry, notes) {
+            caught(|| self.db()?.insert(number.to_be_bytes(), block.as_slice()))?;
+        } else {
+            caught(|| self.db()?.apply_batch(batch(carry, notes, blocks)))?;
+        }
         step("append: before flush")?;
         caught(|| flush(self.db()?))?;
         step("append: before fdatasync")?;
@@ -387,6 +379,26 @@ impl Drop for Segment {
             tracing::warn!(segment = %self.dir.display(), %error, "queue segment closed with a panic");
         }
     }
+}
+
+/// What has to be there as a whole or not at all.
+fn batch(carry: &[Vec<u8>], notes: &[Vec<u8>], blocks: &[(u64, Vec<u8>)]) -> sled::Batch {
+    let mut batch = sled::Batch::default();
+    for (index, entry) in (0_u16..).zip(carry) {
+        batch.insert([CARRY, &index.to_be_bytes()].concat(), entry.as_slice());
+    }
+    let first_block = blocks
+        .first()
+        .map_or(0, |(number, _)| *number)
+        .to_be_bytes();
+    for (index, entry) in (0_u16..).zip(notes) {
+        let key = [NOTED, &first_block, &index.to_be_bytes()].concat();
+        batch.insert(key, entry.as_slice());
+    }
+    for (number, block) in blocks {
+        batch.insert(&number.to_be_bytes(), block.as_slice());
+    }
+    batch
 }
 
 /// sled would make an empty store where there is none.

@@ -25,7 +25,7 @@ allow_anonymous true
 persistence true
 persistence_location {}/
 autosave_interval 1
-max_inflight_messages 1000
+max_inflight_messages 4000
 max_queued_messages 0
 log_dest stdout
 ",
