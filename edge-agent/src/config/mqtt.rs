@@ -75,9 +75,6 @@ pub struct MqttUrl {
 }
 
 impl Sources<'_> {
-    /// Largest `max_inflight`: what the queue remembers to recognise a repetition holds one such window.
-    pub const MAX_INFLIGHT: u16 = 4000;
-
     /// One of `[[mqtt]]`.
     pub fn mqtt(&mut self, table: &Table<'_, '_>) -> Option<Mqtt> {
         let name = self.name(table, "write name = \"house\"");
