@@ -16,6 +16,7 @@ mod keep;
 pub mod look;
 mod modbus;
 mod mqtt;
+mod noise;
 mod poll;
 mod polled;
 mod processing;

@@ -280,6 +280,36 @@ fn a_recording_is_played_into_a_line() -> Result<()> {
     Ok(())
 }
 
+/// What a UART makes of a telegram at another speed than its own.
+#[test]
+fn a_probe_of_a_line_at_the_wrong_speed_says_that_bytes_came_and_what_to_look_at() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let recording = dir.path().join("dust.bin");
+    std::fs::write(&recording, [0xf8, 0x80, 0x00, 0xfe, 0x78].repeat(20))?;
+    let lines = dir.path().join("pty");
+    let mut player = Command::new(harness::binary("hardware-sim")?);
+    player
+        .args(["play", "--repeat"])
+        .arg(&recording)
+        .arg("--pty-dir")
+        .arg(&lines);
+    let log = dir.path().join("play.log");
+    let _player = harness::process::Process::spawn("play", &mut player, &log)?;
+    let port = lines.join("dust");
+    harness::wait::until_true("the line", PATIENCE, || Ok(port.exists()))?;
+    let source = format!(
+        "[[serial]]\nname = \"dust\"\nport = {port:?}\nbaud = 9600\nmode = \"lines\"\nformat = \"json\"\ndevice = \"dust\"\n"
+    );
+    let config = text(&probed(dir.path(), &source)?);
+    let (output, said) = agent(&["probe", "-c", &config, "--for", "2"])?;
+    ensure!(output.status.code() == Some(69), "{said}");
+    ensure!(
+        said.contains("bytes came within 2 s and no reading: are baud, framing and mode"),
+        "{said}"
+    );
+    Ok(())
+}
+
 #[test]
 fn an_online_check_opens_each_source_and_names_what_does_not_answer() -> Result<()> {
     let dir = tempfile::tempdir()?;

@@ -100,7 +100,13 @@ pub fn probe(arguments: &Arguments) -> Result<(), Exit> {
     }
     probe.shutdown.cancel();
     if pieces == 0 {
-        eprintln!("{name}: nothing came within {seconds} s");
+        match probe.counters.bytes() {
+            0 => eprintln!("{name}: nothing came within {seconds} s"),
+            bytes => eprintln!(
+                "{name}: {bytes} bytes came within {seconds} s and no reading: are baud, framing and mode those of the \
+                 device? edge-agent scan serial tries the usual ones"
+            ),
+        }
         return Err(Exit::Unavailable(1));
     }
     Ok(())

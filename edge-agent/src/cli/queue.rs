@@ -110,6 +110,10 @@ impl Which {
             }
         };
         let on_disk = inspect::lanes(&dir).map_err(|error| no_lanes(&dir, &error))?;
+        // A mistyped directory must not pass for a queue in which nothing waits, or nothing is wrong.
+        if self.dir.is_some() && on_disk.is_empty() {
+            return Err(anyhow::anyhow!(no_queue(&dir)).into());
+        }
         let names = match &self.lane {
             None => on_disk,
             Some(lane) if on_disk.contains(lane) => vec![lane.clone()],
@@ -124,6 +128,17 @@ impl Which {
 
 fn unreadable(path: &Path) -> String {
     format!("queue {} cannot be read", path.display())
+}
+
+/// What is said of a directory without a lane.
+fn no_queue(dir: &Path) -> String {
+    let within = dir.join("queue");
+    let remedy = if within.is_dir() {
+        format!("name {}", within.display())
+    } else {
+        "a queue directory is that called queue in the state directory of an agent".to_owned()
+    };
+    format!("{} is no queue, it has no lane; {remedy}", dir.display())
 }
 
 /// Why there is no list of lanes, and what to do about it.
@@ -313,6 +328,27 @@ mod tests {
             said.ends_with("another directory is named by --dir"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_directory_that_is_no_queue_is_not_taken_for_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let which = Which {
+            config: ConfigFile {
+                path: PathBuf::new(),
+            },
+            dir: Some(dir.path().to_owned()),
+            lane: None,
+            format: Format::Text,
+        };
+        let said = |which: &Which| match which.lanes() {
+            Err(Exit::Failed(error)) => error.to_string(),
+            other => format!("{:?}", other.map(|lanes| lanes.names)),
+        };
+        assert!(said(&which).contains(" is no queue, it has no lane; "));
+        std::fs::create_dir(dir.path().join("queue")).unwrap();
+        let within = dir.path().join("queue").display().to_string();
+        assert!(said(&which).ends_with(&format!("name {within}")));
     }
 
     #[test]

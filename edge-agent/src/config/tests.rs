@@ -48,6 +48,22 @@ fn full_sample() -> String {
 }
 
 #[test]
+fn a_misspelt_key_that_has_to_be_there_is_one_mistake() {
+    let kafka = "[kafka]\nbootstrap = \"localhost:9092\"\n";
+    let keys = format!("[agent]\ngatewy = \"gw7\"\n{kafka}topik = \"t\"\n");
+    assert_eq!(
+        lines(&read(&keys).unwrap_err()),
+        "agent.toml:2:1: agent.gatewy is not a setting of [agent]\n  fix: did you mean gateway?\n\
+         agent.toml:5:1: kafka.topik is not a setting of [kafka]\n  fix: did you mean topic?"
+    );
+    let table = format!("[agnet]\ngateway = \"gw7\"\n{kafka}topic = \"t\"\n");
+    assert_eq!(
+        lines(&read(&table).unwrap_err()),
+        "agent.toml:1:2: agnet is not a table of this file\n  fix: did you mean agent?"
+    );
+}
+
+#[test]
 fn the_sample_is_what_has_to_be_set_and_nothing_else() {
     let minimal = MINIMAL.replace("\"readings\"", "\"telemetry.readings.v1\"");
     assert_eq!(config(SAMPLE), config(&minimal));

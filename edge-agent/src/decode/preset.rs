@@ -4,6 +4,8 @@
 
 use std::{str::FromStr, sync::Arc};
 
+use protocol_host::config::document::nearest;
+
 pub use super::pms::Variant;
 use super::{
     dsmr::Dsmr,
@@ -49,8 +51,11 @@ pub enum Preset {
 pub enum PresetError {
     /// Nobody knows it.
     #[error(
-        "no preset is called {0:?}; there are nmea, dsmr, ve-direct, pms5003, pms5003s, pms5003t, \
-         pms5003st, sds011, mh-z19, modbus:PROFILE, modbus-tcp:PROFILE, json, key-value, csv, influx"
+        "no preset is called {0:?}{meant}; there are nmea, dsmr, ve-direct, pms5003, pms5003s, pms5003t, \
+         pms5003st, sds011, mh-z19, modbus:PROFILE, modbus-tcp:PROFILE, json, key-value, csv, influx; of \
+         one MQTT payload number, tasmota, zigbee2mqtt, esphome, rtl_433, mbmd, thin-edge, shelly, senml, \
+         sparkplug-b",
+        meant = meant(.0)
     )]
     Unknown(String),
     /// Modbus without knowing which registers.
@@ -62,6 +67,48 @@ pub enum PresetError {
     /// A pattern has to come from somewhere.
     #[error("regex needs --config with a pattern")]
     NoPattern,
+}
+
+/// What `decode --as` takes, for who mistypes it.
+const NAMES: [&str; 26] = [
+    "nmea",
+    "dsmr",
+    "ve-direct",
+    "pms5003",
+    "pms5003s",
+    "pms5003t",
+    "pms5003st",
+    "sds011",
+    "mh-z19",
+    "modbus",
+    "modbus-tcp",
+    "json",
+    "key-value",
+    "csv",
+    "influx",
+    "regex",
+    "number",
+    "tasmota",
+    "zigbee2mqtt",
+    "esphome",
+    "rtl_433",
+    "mbmd",
+    "thin-edge",
+    "shelly",
+    "senml",
+    "sparkplug-b",
+];
+
+fn meant(given: &str) -> String {
+    let (name, profile) = match given.split_once(':') {
+        Some((name, profile)) => (name, format!(":{profile}")),
+        None => (given, String::new()),
+    };
+    match nearest(name, NAMES.into_iter()) {
+        Some(meant) if meant.starts_with("modbus") => format!(", did you mean {meant}{profile}?"),
+        Some(meant) => format!(", did you mean {meant}?"),
+        None => String::new(),
+    }
 }
 
 impl FromStr for Preset {
@@ -176,4 +223,38 @@ pub fn profile(name: &str, text: &str) -> Result<Arc<Map>, PresetError> {
 #[must_use]
 pub fn lines(format: LineFormat, roles: Roles, max_line_bytes: usize) -> Stream {
     Stream::new(Text::new(format, roles, max_line_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_preset_is_told_what_was_meant() {
+        for (given, meant) in [
+            ("tasmotta", Some("tasmota")),
+            ("zigbe2mqtt", Some("zigbee2mqtt")),
+            ("nema", Some("nmea")),
+            ("modbuss:sdm120", Some("modbus:sdm120")),
+            ("toaster", None),
+        ] {
+            let said = given.parse::<Preset>().unwrap_err().to_string();
+            match meant {
+                Some(meant) => assert!(said.contains(&format!("did you mean {meant}?")), "{said}"),
+                None => assert!(!said.contains("did you mean"), "{said}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_name_that_may_be_meant_is_one() {
+        for name in NAMES {
+            let is_stream = !matches!(name.parse::<Preset>(), Err(PresetError::Unknown(_)));
+            let is_payload = name == "number"
+                || super::super::mqtt::Preset::ALL
+                    .into_iter()
+                    .any(|preset| preset.as_str() == name);
+            assert!(is_stream || is_payload, "{name}");
+        }
+    }
 }

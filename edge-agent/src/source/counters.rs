@@ -26,6 +26,8 @@ pub struct Counters {
     pub name: String,
     /// What kind of link it is.
     pub kind: LinkKind,
+    /// Off a serial line that speaks by itself, whatever they are.
+    bytes: AtomicU64,
     received: AtomicU64,
     rejected: [AtomicU64; REJECTIONS.len()],
     fields_rejected: AtomicU64,
@@ -77,6 +79,7 @@ impl Counters {
         Self {
             name: name.into(),
             kind,
+            bytes: AtomicU64::new(0),
             received: AtomicU64::new(0),
             rejected: Default::default(),
             fields_rejected: AtomicU64::new(0),
@@ -109,6 +112,29 @@ impl Counters {
             overruns: self.overruns.load(Relaxed),
             touched: std::array::from_fn(|at| self.touched[at].load(Relaxed)),
         }
+    }
+
+    /// Bytes off a serial line that speaks by itself, whether or not they are readings.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    pub(super) fn heard(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Inputs that were whole, whether or not a reading came of them.
+    pub(super) fn understood(&self) -> u64 {
+        let whole = |reason: &Rejection| {
+            use Rejection::{BadValue, NoDevice, NoFields, UnknownVersion};
+            matches!(reason, BadValue | NoDevice | NoFields | UnknownVersion)
+        };
+        let rejected = REJECTIONS.iter().zip(&self.rejected);
+        let rejected = rejected.filter(|(reason, _)| whole(reason));
+        let rejected: u64 = rejected.map(|(_, count)| count.load(Relaxed)).sum();
+        rejected + self.received.load(Relaxed)
     }
 
     pub(super) fn received(&self, readings: u64) {

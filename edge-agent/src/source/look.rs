@@ -109,6 +109,8 @@ pub struct Probe {
     pub seen: mpsc::Receiver<Probed>,
     /// The state of its link.
     pub links: Links,
+    /// What it has heard.
+    pub counters: Arc<Counters>,
     /// Ends it.
     pub shutdown: CancellationToken,
 }
@@ -122,7 +124,15 @@ pub fn probe(config: &Config, name: &str) -> Result<Option<Probe>, SourceError> 
     let (to, seen) = mpsc::sync_channel(16);
     let links = Links::default();
     let shutdown = CancellationToken::new();
-    let intake = |kind| {
+    let is_serial = config.serial.iter().any(|one| one.name == name);
+    let is_modbus = config.modbus.iter().any(|one| one.name == name);
+    let kind = match (is_serial, is_modbus) {
+        (true, _) => LinkKind::Serial,
+        (_, true) => LinkKind::Modbus,
+        _ => LinkKind::Mqtt,
+    };
+    let counters = Arc::new(Counters::new(name, kind));
+    let intake = || {
         let tap = Tap {
             raw: Mutex::default(),
             to,
@@ -131,7 +141,7 @@ pub fn probe(config: &Config, name: &str) -> Result<Option<Probe>, SourceError> 
             Outlet::Probe(tap),
             links.clone(),
             Clock::new(),
-            Arc::new(Counters::new(name, kind)),
+            counters.clone(),
             config.queue.max_age,
             Processing::new(&config.process).0,
             Devices::default(),
@@ -140,17 +150,17 @@ pub fn probe(config: &Config, name: &str) -> Result<Option<Probe>, SourceError> 
     let agent = &config.agent;
     let run: Box<dyn FnOnce() -> Result<(), SourceError> + Send> =
         if let Some(settings) = config.serial.iter().find(|one| one.name == name) {
-            let intake = intake(LinkKind::Serial);
+            let intake = intake();
             let port = serial::Port::new(settings, agent, intake, shutdown.clone())?;
             Box::new(move || port.run())
         } else if let Some(settings) = config.modbus.iter().find(|one| one.name == name) {
-            let intake = intake(LinkKind::Modbus);
+            let intake = intake();
             let server = modbus::Server::new(settings, agent, intake, shutdown.clone())?;
             Box::new(move || server.run())
         } else if let Some(settings) = config.mqtt.iter().find(|one| one.name == name) {
             let mut settings = settings.clone();
             settings.client_id += "-probe";
-            let intake = intake(LinkKind::Mqtt);
+            let intake = intake();
             let broker = mqtt::Broker::new(&settings, agent, intake, shutdown.clone())?;
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
@@ -163,6 +173,7 @@ pub fn probe(config: &Config, name: &str) -> Result<Option<Probe>, SourceError> 
     Ok(Some(Probe {
         seen,
         links,
+        counters,
         shutdown,
     }))
 }

@@ -29,6 +29,7 @@ use super::{
     SourceError,
     intake::{Intake, source_meta},
     keep::{End, IDLE, gone, keep, read},
+    noise::Ear,
     polled::{Line as PolledLine, Poller},
 };
 use crate::{
@@ -136,6 +137,8 @@ impl Port {
             port,
             out: Vec::new(),
             raw: Vec::new(),
+            ear: Ear::default(),
+            whole: 0,
             to,
             receipts,
         };
@@ -145,25 +148,45 @@ impl Port {
         }
     }
 
+    /// Tells of bytes that are never understood; called when what the read gave has been looked at.
+    fn listen(&self, ear: &mut Ear, read: Option<usize>, understood: u64) {
+        self.intake.counters.heard(read.unwrap_or(0));
+        if let Some(noise) = ear.heard(Instant::now(), read, understood) {
+            let (source, port) = (&self.settings.name, self.settings.port.display());
+            let (bytes, for_s) = (noise.bytes, noise.lasted.as_secs());
+            let (baud, framing) = (self.settings.baud, self.settings.framing);
+            let fix = format!(
+                "are baud = {baud}, framing = \"{framing}\" and the mode those of the device? \
+                 edge-agent scan serial {port}, while the agent is stopped, tries the usual ones"
+            );
+            tracing::warn!(source, bytes, for_s, fix, "bytes come, but no reading");
+        }
+    }
+
     /// A mode that is the name of what a device speaks.
     fn device(&self, mut port: TTYPort, device: &SerialDevice) -> End {
         let mut stream = device.preset.stream();
         let mut buffer = [0; 1024];
         let mut pieces = Vec::new();
+        let mut ear = Ear::default();
         while !self.shutdown.is_cancelled() {
-            match read(&mut port, &mut buffer, UNPLUGGED) {
-                Ok(Some(read)) => {
+            let read = match read(&mut port, &mut buffer, UNPLUGGED) {
+                Ok(read) => read,
+                Err(end) => return end,
+            };
+            match read {
+                Some(read) => {
                     self.intake.heard(&buffer[..read]);
                     stream.push(&buffer[..read], &mut pieces);
                 }
-                Ok(None) => stream.idle(&mut pieces),
-                Err(end) => return end,
+                None => stream.idle(&mut pieces),
             }
             for piece in pieces.drain(..) {
                 if let Err(closed) = self.piece(piece, device) {
                     return closed.into();
                 }
             }
+            self.listen(&mut ear, read, self.intake.counters.understood());
         }
         End::Shutdown
     }
@@ -208,20 +231,22 @@ impl Port {
         let in_step = lines.format == LineFormat::Json;
         let mut splitter = Splitter::new(lines.max_line_bytes, in_step);
         let mut buffer = [0; 1024];
+        let mut ear = Ear::default();
         while !self.shutdown.is_cancelled() {
             let read = match read(&mut port, &mut buffer, UNPLUGGED) {
-                Ok(Some(read)) => read,
-                Ok(None) => {
-                    splitter.silence();
-                    continue;
-                }
+                Ok(read) => read,
                 Err(end) => return end,
             };
-            for line in buffer[..read].iter().filter_map(|&b| splitter.push(b)) {
+            if read.is_none() {
+                splitter.silence();
+            }
+            let heard = &buffer[..read.unwrap_or(0)];
+            for line in heard.iter().filter_map(|&b| splitter.push(b)) {
                 if let Err(closed) = self.line(line, lines) {
                     return closed.into();
                 }
             }
+            self.listen(&mut ear, read, self.intake.counters.understood());
         }
         End::Shutdown
     }
@@ -276,6 +301,9 @@ struct Talk<'p> {
     out: Vec<u8>,
     /// The bytes of the frame in hand, for the quarantine.
     raw: Vec<u8>,
+    ear: Ear,
+    /// Frames that were.
+    whole: u64,
     to: UnboundedSender<Receipt>,
     receipts: UnboundedReceiver<Receipt>,
 }
@@ -305,11 +333,11 @@ impl Talk<'_> {
             self.port
                 .set_timeout(patience)
                 .map_err(|error| End::Gone(error.to_string()))?;
-            if let Some(read) = read(&mut self.port, &mut buffer, UNPLUGGED)? {
-                for &byte in &buffer[..read] {
-                    self.byte(byte)?;
-                }
+            let read = read(&mut self.port, &mut buffer, UNPLUGGED)?;
+            for &byte in &buffer[..read.unwrap_or(0)] {
+                self.byte(byte)?;
             }
+            self.place.listen(&mut self.ear, read, self.whole);
         }
     }
 
@@ -340,6 +368,7 @@ impl Talk<'_> {
 
     fn frame(&mut self, frame: Frame) -> Result<(), Closed> {
         let place = self.place;
+        self.whole += 1;
         let now = place.intake.now();
         match self.session.frame(frame, &now) {
             Step::Nothing => {}

@@ -67,13 +67,25 @@ impl fmt::Display for Grant<'_> {
     }
 }
 
+/// A certificate that another authority's file would make a good one.
+const UNTRUSTED: (&str, &str) = (
+    "its certificate is of an authority that is not trusted here",
+    "name the authority's PEM file",
+);
+
+/// The setting that takes the authority's file, where that is what helps: against a certificate that is over, or of
+/// another host, it does not.
+fn named(what: &str, setting: &str) -> String {
+    if what == UNTRUSTED.0 {
+        format!(" ({setting})")
+    } else {
+        String::new()
+    }
+}
+
 /// What OpenSSL has against a certificate, and what to do about it; none where it is something else.
 #[must_use]
 pub fn of_certificate(reason: &str) -> Option<(&'static str, &'static str)> {
-    const UNTRUSTED: (&str, &str) = (
-        "its certificate is of an authority that is not trusted here",
-        "name the authority's PEM file",
-    );
     const REFUSED: (&str, &str) = (
         "it does not trust the certificate of ours",
         "have one made by an authority that the server trusts, and see that it has not expired",
@@ -137,7 +149,7 @@ pub fn of_connection(reason: &str, properties: &BTreeMap<String, String>) -> Str
     if is_certificate_refused(reason) {
         let asked = certificate_of_broker(reason, properties);
         return match asked.as_deref().and_then(of_certificate) {
-            Some((what, fix)) => format!("{what}: {fix} (ssl.ca.location)"),
+            Some((what, fix)) => format!("{what}: {fix}{}", named(what, "ssl.ca.location")),
             None => "the broker's certificate has expired, is of another host, or of an authority that ssl.ca.location does not have: \
                      openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
                 .to_owned(),
@@ -176,7 +188,7 @@ pub fn of_mongodb(servers: &str, ca_file: Option<&Path>) -> String {
     let pem = ca_file.map(fs::read).transpose();
     let asked = pem.ok().and_then(|pem| certificate_of(servers, pem));
     match asked.as_deref().and_then(of_certificate) {
-        Some((what, fix)) => format!("{what}: {fix} (tlsCAFile in mongodb.uri)"),
+        Some((what, fix)) => format!("{what}: {fix}{}", named(what, "tlsCAFile in mongodb.uri")),
         None => "the server's certificate has expired, is of another host, or of an authority that tlsCAFile does not have: \
                  openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile CA.pem says which"
             .to_owned(),
@@ -260,6 +272,20 @@ mod tests {
             if let Some(what) = told {
                 assert_eq!(of_certificate(what).map(|(again, _)| again), Some(what));
             }
+        }
+    }
+
+    #[test]
+    fn the_setting_of_the_authority_is_named_only_where_it_helps() {
+        for (said, helps) in [
+            ("(certificate has expired)", false),
+            ("(certificate is not yet valid)", false),
+            ("(hostname mismatch)", false),
+            ("(self-signed certificate)", true),
+            ("(unable to get local issuer certificate)", true),
+        ] {
+            let what = of_certificate(said).map(|(what, _)| what).unwrap();
+            assert_eq!(named(what, "ssl.ca.location").is_empty(), !helps, "{said}");
         }
     }
 

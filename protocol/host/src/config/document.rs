@@ -194,6 +194,8 @@ pub struct Document<'t> {
     lists: RefCell<BTreeSet<&'static str>>,
     /// Keys that nobody asked for and that resemble nothing beside them: which problem, and the key.
     strays: RefCell<Vec<(usize, String)>>,
+    /// Problems of keys that are missing, where a misspelt one stands for them and is told.
+    misspelt: RefCell<Vec<usize>>,
 }
 
 impl<'t> Document<'t> {
@@ -207,6 +209,7 @@ impl<'t> Document<'t> {
             asked: RefCell::default(),
             lists: RefCell::default(),
             strays: RefCell::default(),
+            misspelt: RefCell::default(),
         }
     }
 
@@ -272,6 +275,11 @@ impl<'t> Document<'t> {
                 });
             }
         }
+        // Where a key is misspelt, that it is missing is the same mistake told twice.
+        let misspelt = self.misspelt.into_inner();
+        let told = problems.into_iter().enumerate();
+        let told = told.filter(|(at, _)| !misspelt.contains(at));
+        let mut problems: Vec<_> = told.map(|(_, problem)| problem).collect();
         problems.sort();
         problems.dedup();
         problems
@@ -319,6 +327,8 @@ pub struct Table<'d, 't> {
     span: Range<usize>,
     map: &'d DeTable<'t>,
     asked: RefCell<BTreeSet<&'static str>>,
+    /// Keys that ought to be there: which problem tells of it.
+    absent: RefCell<Vec<(&'static str, usize)>>,
     /// A rule that reads all keys itself has been applied.
     open: Cell<bool>,
 }
@@ -336,6 +346,7 @@ impl<'d, 't> Table<'d, 't> {
             span,
             map,
             asked: RefCell::default(),
+            absent: RefCell::default(),
             open: Cell::new(false),
         }
     }
@@ -368,8 +379,19 @@ impl<'d, 't> Table<'d, 't> {
 
     /// Notes a mistake of this key: at its value, or at the table where it is missing.
     pub fn wrong(&self, key: &'static str, mistake: Mistake) {
-        let at = self.map.get(key).map_or(self.span(), Spanned::span);
-        self.wrong_at(at, key, mistake);
+        match self.map.get(key) {
+            Some(value) => self.wrong_at(value.span(), key, mistake),
+            None => self.absent(key, mistake.of(&self.named(key))),
+        }
+    }
+
+    /// Notes that a key is not there, and which problem that is.
+    fn absent(&self, key: &'static str, mistake: Mistake) {
+        let before = self.doc.problems.borrow().len();
+        self.doc.note(self.span(), mistake);
+        if self.doc.problems.borrow().len() > before {
+            self.absent.borrow_mut().push((key, before));
+        }
     }
 
     fn wrong_at(&self, at: Range<usize>, key: &str, mistake: Mistake) {
@@ -443,7 +465,7 @@ impl<'d, 't> Table<'d, 't> {
             let fix = format!("add [{key}] with {example}");
             let mistake = Mistake::fix(format!("[{key}] is missing"), fix);
             let mistake = mistake.expects(Expected::Present);
-            self.doc.note(self.span(), mistake);
+            self.absent(key, mistake);
         }
         self.table(key)
     }
@@ -534,6 +556,12 @@ impl Drop for Table<'_, '_> {
             let before = self.doc.problems.borrow().len();
             self.wrong_at(key.span(), key.get_ref(), Mistake::fix(message, fix));
             let is_noted = self.doc.problems.borrow().len() > before;
+            if is_noted && let Some(meant) = meant {
+                let absent = self.absent.borrow();
+                let told = absent.iter().filter(|(key, _)| *key == meant);
+                let told = told.map(|(_, problem)| *problem);
+                self.doc.misspelt.borrow_mut().extend(told);
+            }
             if meant.is_none() && is_noted {
                 let stray = (before, key.get_ref().clone().into_owned());
                 self.doc.strays.borrow_mut().push(stray);

@@ -21,11 +21,15 @@ impl Journal {
     /// The one that stderr goes to, if it does.
     pub fn of_stderr() -> Option<Self> {
         let stream = env::var("JOURNAL_STREAM").ok()?;
-        // Inherited by a process whose stderr somebody has pointed elsewhere.
         let stderr = fs::metadata("/proc/self/fd/2").ok()?;
-        (stream == format!("{}:{}", stderr.dev(), stderr.ino()))
-            .then(|| Self::at(Path::new(SOCKET)).ok())
-            .flatten()
+        Self::of(&stream, &stderr, Path::new(SOCKET))
+    }
+
+    /// `stream` is what systemd says of the one it gave, and is inherited by a process whose stderr somebody has pointed
+    /// elsewhere.
+    fn of(stream: &str, stderr: &fs::Metadata, socket: &Path) -> Option<Self> {
+        let is_it = stream == format!("{}:{}", stderr.dev(), stderr.ino());
+        is_it.then(|| Self::at(socket).ok()).flatten()
     }
 
     /// Listening at `path`.
@@ -70,6 +74,26 @@ mod tests {
     use super::*;
 
     const ENTRY: &str = "PRIORITY=4\nF_MSG=gone\nMESSAGE=level=warn msg=gone\n\n";
+
+    #[test]
+    fn the_journal_is_spoken_to_only_where_stderr_is_the_stream_that_systemd_gave() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let heard = UnixDatagram::bind(&path).unwrap();
+        let stderr = fs::metadata(dir.path()).unwrap();
+        let stream = format!("{}:{}", stderr.dev(), stderr.ino());
+        let journal = Journal::of(&stream, &stderr, &path).unwrap();
+        (&journal).write_all(ENTRY.as_bytes()).unwrap();
+        let mut buffer = [0; 200];
+        let length = heard.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], ENTRY.trim_end().as_bytes());
+
+        let elsewhere = fs::metadata(&path).unwrap();
+        assert!(Journal::of(&stream, &elsewhere, &path).is_none());
+        assert!(Journal::of("", &stderr, &path).is_none());
+        let nobody = dir.path().join("nobody");
+        assert!(Journal::of(&stream, &stderr, &nobody).is_none());
+    }
 
     #[test]
     fn each_entry_is_a_datagram() {
