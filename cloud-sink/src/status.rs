@@ -11,7 +11,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse},
     routing::get,
 };
@@ -23,6 +23,7 @@ use prometheus_client::{
 };
 use protocol_host::{
     page::{Page, Parts},
+    scrape,
     supervisor::Pulses,
 };
 use tokio::net::TcpListener;
@@ -41,7 +42,7 @@ const PAGE: Parts = Parts {
     title: "cloud-sink",
     body: include_str!("status/page.html"),
     script: include_str!("status/page.js"),
-    script_sha256: "Sdss9QUIXR0mOxyCmPiqUz/mGH0XZvQYlaQV7V7F5hw=",
+    script_sha256: "NSbql6KEdENoA/q9FnnvkM9nb/ZCWPHBgU05qa8boPM=",
 };
 
 /// What is served.
@@ -82,7 +83,10 @@ pub async fn serve(listen: SocketAddr, watched: Watched) -> anyhow::Result<()> {
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
         .with_state((watched.clone(), Arc::clone(&recent)))
-        .route("/metrics", get(move || metrics(registry.clone())));
+        .route(
+            "/metrics",
+            get(move |headers| metrics(registry.clone(), headers)),
+        );
     tokio::select! {
         end = axum::serve(listener, app) => end?,
         () = recent.keep(&watched) => {}
@@ -135,11 +139,13 @@ async fn status(State((watched, recent)): State<Served>) -> Json<Status> {
     Json(Status::of(&watched, &recent))
 }
 
-async fn metrics(registry: Arc<Registry>) -> impl IntoResponse {
+async fn metrics(registry: Arc<Registry>, headers: HeaderMap) -> impl IntoResponse {
     let mut out = String::new();
     match text::encode(&mut out, &registry) {
         Ok(()) => {
-            let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            let accept = headers.get(header::ACCEPT);
+            let accept = accept.and_then(|accept| accept.to_str().ok());
+            let (form, out) = scrape::answer(accept, out);
             (StatusCode::OK, [(header::CONTENT_TYPE, form)], out)
         }
         Err(_) => (
@@ -186,7 +192,7 @@ impl Collector for Metrics {
             ),
             (
                 "sink_control_facts",
-                "Facts of the control topic",
+                "Facts taken from the control topic",
                 balance.control,
             ),
             (
@@ -223,12 +229,12 @@ impl Collector for Metrics {
             ),
             (
                 "sink_consumer_lag_records",
-                "Records not stored yet",
+                "Records in Kafka that are not stored yet",
                 self.0.gate.lag().unwrap_or(0),
             ),
             (
                 "sink_paused_partitions",
-                "Partitions held back",
+                "Partitions held back, for MongoDB or the registry is away or memory is full",
                 self.0.gate.paused_partitions() as u64,
             ),
             (
@@ -254,7 +260,7 @@ impl Metrics {
         let lags = self.0.gate.lags();
         let remaining = self.0.telemetry.unread.remaining(&lags, now_ms());
         let name = "sink_time_to_loss_seconds";
-        let help = "Until retention may delete the oldest unread record";
+        let help = "Seconds until retention may delete the oldest unread record";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (partition, remaining) in remaining {
             let number = partition.number.to_string();
@@ -267,7 +273,8 @@ impl Metrics {
     fn latency(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let counts = self.0.telemetry.latencies.snapshot();
         let name = "sink_end_to_end_latency_seconds";
-        let help = "From the arrival at the gateway (else the record's timestamp) to MongoDB";
+        let help =
+            "Seconds from the arrival at the gateway (else the record's timestamp) to MongoDB";
         let mut histogram = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         let sum = counts.sum().as_secs_f64();
         histogram.encode_histogram::<NoLabelSet>(sum, counts.count(), &counts.coarse(), None)

@@ -183,7 +183,7 @@ paused.to_csv(OUT / "pauses.csv", index=False)
 # ## Pictures
 
 # %%
-BLUE, RED, GREY = "#1f5fa8", "#c8372d", "#8a8f98"
+BLUE, RED, GREY = "#1f5fa8", "#b3261e", "#57606a"
 plt.rcParams.update({
     "figure.dpi": 110, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
     "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.grid": True, "grid.color": "#e6e8eb",
@@ -211,7 +211,7 @@ for pause in paused[paused["why"].str.startswith("silent")].itertuples():
         "silent,\nnothing lost", (pause.after + (pause.before - pause.after) / 2, 0.99),
         xycoords=("data", "axes fraction"), ha="center", va="top", color=GREY,
     )
-below.fill_between(quarter.index, quarter["min"], quarter["max"], color=BLUE, alpha=0.18, lw=0, label="15 min, least to most")
+below.fill_between(quarter.index, quarter["min"], quarter["max"], color=BLUE, alpha=0.35, lw=0, label="15 min, least to most")
 below.plot(quarter["mean"], color=BLUE, lw=0.8, label="15 min, mean")
 below.plot(hour, color="black", lw=1.4, label="hour, mean")
 below.set(title="Power of the heat pump", ylabel=units["power_w"], xlim=(SINCE, UNTIL))
@@ -224,6 +224,7 @@ below.xaxis.set_major_locator(matplotlib.dates.DayLocator())
 below.xaxis.set_major_formatter("")
 below.xaxis.set_minor_locator(matplotlib.dates.HourLocator([12]))
 below.xaxis.set_minor_formatter(matplotlib.dates.DateFormatter("%a %d %b"))
+below.set_xlabel("days begin at midnight UTC", loc="right", color=GREY)
 below.tick_params(which="minor", length=0)
 figure.savefig(OUT / "week.png")
 
@@ -232,7 +233,7 @@ figure, axes = plt.subplots(figsize=(6.5, 4.6), layout="constrained")
 axes.scatter(heating["temperature_c"], heating["power_w"], s=18, color=BLUE, alpha=0.6, lw=0, label="an hour of heating")
 axes.scatter(hourly[water]["temperature_c"], hourly[water]["power_w"], s=18, color="none", ec=GREY, label="and hot water")
 line = np.array([heating["temperature_c"].min(), heating["temperature_c"].max()])
-axes.plot(line, slope * line + offset, color=RED, lw=1.6, label=f"{slope:.0f} W for each °C")
+axes.plot(line, slope * line + offset, color=RED, lw=1.6, label=f"{slope:.0f} W for each °C".replace("-", "\N{MINUS SIGN}"))
 axes.set(title="What the cold costs", xlabel=f"outdoor, {units['temperature_c']}")
 axes.set(ylabel=f"heat pump, {units['power_w']}", ylim=(0, None))
 axes.legend(frameon=False)

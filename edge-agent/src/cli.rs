@@ -37,7 +37,11 @@ const PROBES: &str = "Examples:
 
 const MONITORS: &str = "Examples:
   edge-agent monitor /dev/ttyUSB0 -n 3   three frames, each byte explained
-  edge-agent monitor heard.bin           the same of what was recorded";
+  edge-agent monitor heard.bin           the same of what was recorded
+  edge-agent monitor /dev/ttyUSB0 --brief
+
+Under the place of a frame stand its bytes on the line, a | before each code of COBS, then the frame before COBS: where
+in it, the bytes, what they mean.";
 
 const DECODES: &str = "Examples:
   edge-agent decode --as nmea gps.log

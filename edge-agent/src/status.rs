@@ -19,7 +19,10 @@ use std::{
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::{Html, IntoResponse},
     routing::get,
 };
@@ -28,6 +31,7 @@ use protocol_host::{
     log::{self, Incident},
     page::{Page, Parts},
     rate::{self, Rates},
+    scrape,
     supervisor::Pulses,
 };
 use serde::Serialize;
@@ -50,7 +54,7 @@ const PAGE: Parts = Parts {
     title: "edge-agent",
     body: include_str!("status/page.html"),
     script: include_str!("status/page.js"),
-    script_sha256: "k7wY/WDG1VnRc94OplIal3WQ27RtxWXMNPAl14pLeZY=",
+    script_sha256: "Po0r5HIRY5n6aJ6TevyThSJhK5EcQMIg1LZO9W2sYFo=",
 };
 
 /// A lane, as far as it is shown.
@@ -336,7 +340,7 @@ pub async fn serve(
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
-        .route("/metrics", get(scrape))
+        .route("/metrics", get(metrics))
         .with_state(Arc::clone(&watched));
     let server = axum::serve(listener, router)
         .with_graceful_shutdown(async move { shutdown.cancelled().await });
@@ -384,9 +388,13 @@ async fn status(State(watched): State<Arc<Watched>>) -> impl IntoResponse {
     Json(watched.snapshot())
 }
 
-async fn scrape(State(watched): State<Arc<Watched>>) -> impl IntoResponse {
+async fn metrics(State(watched): State<Arc<Watched>>, headers: HeaderMap) -> impl IntoResponse {
     match metrics::encode(watched.snapshot()) {
-        Ok(text) => Ok(([(CONTENT_TYPE, metrics::FORM)], text)),
+        Ok(text) => {
+            let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            let (form, text) = scrape::answer(accept, text);
+            Ok(([(CONTENT_TYPE, form)], text))
+        }
         Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }

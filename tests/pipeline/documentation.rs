@@ -37,12 +37,12 @@ fn elsewhere() -> Result<Vec<String>> {
         .collect())
 }
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// README, the other pages beside it and all of docs/, by their path.
-fn pages() -> Result<Vec<(String, String)>> {
+pub fn pages() -> Result<Vec<(String, String)>> {
     let mut pages = Vec::new();
     for dir in [root(), root().join("docs")] {
         for entry in fs::read_dir(dir)? {

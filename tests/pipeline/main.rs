@@ -21,6 +21,7 @@ mod looking;
 mod monitoring;
 mod packaging;
 mod page;
+mod places;
 mod reload;
 mod secrets;
 mod supervised;

@@ -195,32 +195,83 @@ fn every_expression_of_the_dashboard_can_be_parsed() -> Result<()> {
     must_succeed(promtool)
 }
 
-/// What Prometheus' linter says of a scrape; it reads the older text format only, in which a counter is declared by its
-/// whole name.
+/// What Prometheus' linter says of a scrape in the text format.
 pub fn lint(scrape: &str, dir: &Path) -> Result<()> {
     let Some(mut promtool) = promtool()? else {
         return Ok(());
     };
-    let counters: BTreeSet<&str> = scrape
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
-        .collect();
-    let mut older = String::new();
-    for line in scrape.lines().filter(|line| *line != "# EOF") {
-        let declared = line
-            .strip_prefix("# ")
-            .and_then(|rest| rest.split_once(' '));
-        match declared.and_then(|(word, rest)| Some((word, rest.split_once(' ')?))) {
-            Some((word, (name, rest))) if counters.contains(name) => {
-                older += &format!("# {word} {name}_total {rest}\n");
-            }
-            _ => older += &format!("{line}\n"),
-        }
-    }
     let file = dir.join("scrape.txt");
-    fs::write(&file, older)?;
+    fs::write(&file, scrape)?;
     promtool
         .args(["check", "metrics"])
         .stdin(fs::File::open(file)?);
     must_succeed(promtool)
+}
+
+/// One panel or one alert: the metrics it asks for, and the labels that it takes from them.
+#[derive(Debug)]
+pub struct Asked {
+    pub metrics: BTreeSet<String>,
+    pub labels: BTreeSet<String>,
+}
+
+/// Everything that the dashboard and the rules take from metrics of ours.
+pub fn asked_for() -> Result<Vec<Asked>> {
+    let mut texts = Vec::new();
+    targets(&dashboard()?, &mut texts);
+    for file in rules()? {
+        let text = fs::read_to_string(file)?;
+        texts.extend(text.split("- alert: ").skip(1).map(str::to_owned));
+    }
+    let asked: Vec<Asked> = texts.iter().map(|text| asked(text)).collect();
+    Ok(asked
+        .into_iter()
+        .filter(|asked| !asked.metrics.is_empty())
+        .collect())
+}
+
+/// Each query of the dashboard with its legend.
+fn targets(of: &Json, into: &mut Vec<String>) {
+    if let Some(expression) = of["expr"].as_str() {
+        let legend = of["legendFormat"].as_str().unwrap_or_default();
+        into.push(format!("{expression} {legend}"));
+    }
+    match of {
+        Json::Object(members) => members.values().for_each(|one| targets(one, into)),
+        Json::Array(items) => items.iter().for_each(|item| targets(item, into)),
+        _ => {}
+    }
+}
+
+/// Labels stand in `{label="…"}`, `by (label)`, `on (label)`, `{{label}}` and `$labels.label`.
+fn asked(text: &str) -> Asked {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !is_name(c));
+    let metrics = words.filter(|word| word.starts_with("edge_") || word.starts_with("sink_"));
+    let mut labels: BTreeSet<&str> = BTreeSet::new();
+    for clause in ["by (", "on ("] {
+        for rest in text.split(clause).skip(1) {
+            let list = rest.split(')').next().unwrap_or_default();
+            labels.extend(list.split(',').map(str::trim));
+        }
+    }
+    for mark in ["{{", "$labels."] {
+        let rests = text.split(mark).skip(1);
+        labels.extend(rests.filter_map(|rest| rest.split(|c| !is_name(c)).next()));
+    }
+    for rest in text.split('{').skip(1) {
+        let matchers = rest.split('}').next().unwrap_or_default();
+        let matchers = matchers
+            .split(", ")
+            .filter_map(|one| one.split_once(['=', '!']));
+        labels.extend(matchers.map(|(label, _)| label));
+    }
+    Asked {
+        metrics: metrics.map(str::to_owned).collect(),
+        labels: labels
+            .into_iter()
+            .filter(|label| !label.is_empty() && label.chars().all(is_name))
+            .map(str::to_owned)
+            .collect(),
+    }
 }

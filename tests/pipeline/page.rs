@@ -200,11 +200,11 @@ fn the_page_of_the_agent_shows_devices_queue_and_links_and_text_stays_text() -> 
         "<title>! gw7</title>",
         ">not ready<",
         ">meter-1<",
-        ">voltage_v<",
+        ">voltage_<wbr>v<",
         "<polyline",
-        ">power_w</span><span class=\"number\">288.5<",
+        ">power_<wbr>w</span><span class=\"number\">288.5<",
         // A meter counts on for years: no digit of it is rounded away.
-        ">energy_wh</span><span class=\"number\">123456789.25<",
+        ">energy_<wbr>wh</span><span class=\"number\">123456789.25<",
         // Names are kept in characters that nobody escapes; texts are as they came.
         ">%3Cimg%20src%3Dx%20onerror%3Ddocument.title%3D%27owned%27%3E<",
         "&lt;img src=x onerror=document.title='owned'&gt;<",

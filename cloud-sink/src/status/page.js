@@ -17,8 +17,12 @@ function show(status) {
   say("dead-letters", count(balance.dead_letters), balance.dead_letters ? "bad" : "");
   say("conflicts", count(balance.conflicts), balance.conflicts ? "bad" : "");
   say("gaps", count(status.gaps), status.gaps ? "bad" : "");
+  say("facts", count(balance.control));
+  say("raw-values", count(status.raw_values), status.raw_values ? "warn" : "");
   fill("partitions", status.partitions, (one) => tr(one.topic, td("number", one.partition), td("number", count(one.lag)),
     td("number", span(one.time_to_loss_s))));
   byId("more-partitions").hidden = !status.more_partitions;
-  fill("letters", Object.entries(status.dead_letters), ([reason, records]) => tr(reason, td("number", count(records))));
+  const letters = Object.entries(status.dead_letters).filter(([, records]) => records > 0);
+  if (letters.length) letters.push(["in all", balance.dead_letters]);
+  fill("letters", letters, ([reason, records]) => tr(reason, td("number", count(records))));
 }

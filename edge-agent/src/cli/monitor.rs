@@ -1,7 +1,11 @@
 //! `edge-agent monitor`: our serial frames, byte by byte, for who writes the firmware.
+//!
+//! Of each frame: where it began, the bytes on the line with a bar before each code of COBS, and under them the frame
+//! before COBS, member by member. Of a rejected one the same, up to what is wrong. Everything fits 80 columns.
+
+mod explain;
 
 use std::{
-    fmt::Write as _,
     fs::File,
     io::{self, Read},
     os::unix::fs::FileTypeExt,
@@ -13,7 +17,7 @@ use anyhow::Context;
 use clap::Args;
 use protocol::{
     Timestamp, Value,
-    frame::{Decoder, Frame, FrameError, FrameTime, Verdict},
+    frame::{Decoder, Frame, FrameError, FrameTime, MAX_FRAME_BYTES, Verdict},
 };
 
 use super::{Exit, print};
@@ -31,6 +35,9 @@ pub struct Arguments {
     /// Data bits, parity and stop bits of the port
     #[arg(long, default_value = "8N1")]
     framing: Framing,
+    /// One line a frame, without its bytes
+    #[arg(long)]
+    brief: bool,
     /// End after this many frames, whole or not; never, when left out
     #[arg(short = 'n', value_name = "COUNT")]
     count: Option<usize>,
@@ -48,9 +55,13 @@ pub fn monitor(arguments: &Arguments) -> Result<(), Exit> {
     let mut input = open(arguments).with_context(|| place.clone())?;
     let until = arguments.seconds.map(Duration::from_secs);
     let until = until.map(|seconds| Instant::now() + seconds);
-    let mut monitor = Monitor::default();
+    let mut monitor = Monitor {
+        brief: arguments.brief,
+        ..Monitor::default()
+    };
     let mut buffer = [0; 4096];
     let mut text = String::new();
+    let mut heard = Instant::now();
     loop {
         if until.is_some_and(|until| Instant::now() >= until) {
             break;
@@ -58,11 +69,18 @@ pub fn monitor(arguments: &Arguments) -> Result<(), Exit> {
         let read = match input.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
-            Err(error) if is_patience(&error) => continue,
+            Err(error) if is_patience(&error) => {
+                if heard.elapsed() > SILENCE {
+                    monitor.waits(&mut text);
+                    print(&std::mem::take(&mut text))?;
+                }
+                continue;
+            }
             Err(error) => {
                 return Err(anyhow::Error::new(error).context(place).into());
             }
         };
+        heard = Instant::now();
         for &byte in &buffer[..read] {
             monitor.push(byte, &mut text);
             if arguments.count.is_some_and(|count| monitor.frames >= count) {
@@ -97,14 +115,23 @@ fn is_patience(error: &io::Error) -> bool {
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
+/// A time on the line, for people.
+fn time(micros: u64) -> String {
+    let time = i64::try_from(micros)
+        .ok()
+        .and_then(|micros| Timestamp::from_micros(micros).ok());
+    time.map_or_else(|| format!("{micros} us"), |time| time.to_string())
+}
+
+/// A text in quotation marks, and no more of it than tells which it is: its bytes stand beside it.
+fn excerpt(text: &str) -> String {
+    let short: String = text.chars().take(64).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!("{short:?}{more}")
+}
+
 /// A frame in the words of `docs/protocol.md`.
 pub(super) fn said(frame: &Frame) -> String {
-    let time = |micros: u64| {
-        let time = i64::try_from(micros)
-            .ok()
-            .and_then(|micros| Timestamp::from_micros(micros).ok());
-        time.map_or_else(|| format!("{micros} us"), |time| time.to_string())
-    };
     match frame {
         Frame::Hello(hello) => {
             let clock = hello.time_us.map_or_else(|| "no clock".to_owned(), time);
@@ -156,75 +183,147 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
+/// A line that is quiet for so long in the middle of a frame is asked after.
+const SILENCE: Duration = Duration::from_secs(2);
+/// No frame is longer on the line, its zeros aside.
+const LONGEST: usize = MAX_FRAME_BYTES + 1 + MAX_FRAME_BYTES / 254;
+/// Bytes shown of what is no frame.
+const SHOWN: usize = 72;
+/// Columns of a line.
+const COLUMNS: usize = 80;
+
 /// What was heard so far.
 #[derive(Debug, Default)]
 struct Monitor {
     decoder: Decoder,
-    /// Bytes of the frame at hand.
+    brief: bool,
+    /// Bytes of the frame at hand, no more than the longest has.
     held: Vec<u8>,
+    /// How many it has by now.
+    len: u64,
     /// Position of the next byte.
     at: u64,
+    /// It was said of the bytes at hand that a zero is missing.
+    is_told: bool,
     frames: usize,
     rejected: usize,
 }
-
-/// Most bytes of a frame that are shown.
-const SHOWN: usize = 48;
 
 impl Monitor {
     fn push(&mut self, byte: u8, out: &mut String) {
         let judged = self.decoder.push(byte);
         self.at += 1;
         if byte != 0 {
-            if self.held.len() < 4096 {
+            self.len += 1;
+            if self.held.len() < LONGEST {
                 self.held.push(byte);
+            } else if self.len == LONGEST as u64 + 1 {
+                self.too_long(out);
             }
             return;
         }
-        if let Some(judged) = judged {
-            let from = self.at - 1 - self.held.len() as u64;
-            self.tell(from, &judged, out);
+        if self.len > LONGEST as u64 {
+            let text = format!(
+                "a zero at last, {} bytes behind the one before; in step again",
+                self.len
+            );
+            entry(out, self.at - 1, 1, &text);
+        } else if let Some(judged) = judged {
+            self.tell(&judged, out);
         }
         self.held.clear();
+        self.len = 0;
+        self.is_told = false;
     }
 
-    fn tell(&mut self, from: u64, judged: &Result<Frame, FrameError>, out: &mut String) {
+    fn from(&self, end: u64) -> u64 {
+        end - self.len
+    }
+
+    /// Said before the zero comes, for it may never come.
+    fn too_long(&mut self, out: &mut String) {
         self.frames += 1;
-        let bytes = self.held.len();
+        self.rejected += 1;
+        let error = FrameError::TooLong;
+        let text = format!("REJECTED {error}{}", remedy(&error));
+        entry(out, self.from(self.at), self.len, &text);
+        self.raw(out);
+    }
+
+    fn tell(&mut self, judged: &Result<Frame, FrameError>, out: &mut String) {
+        self.frames += 1;
+        let from = self.from(self.at - 1);
         let what = match judged {
-            Ok(frame) => said(frame),
+            Ok(frame) if self.brief => said(frame),
+            Ok(frame) => said(frame).split(' ').next().unwrap_or_default().to_owned(),
             Err(error) => {
                 self.rejected += 1;
                 format!("REJECTED {error}{}", remedy(error))
             }
         };
-        let hex: Vec<String> = self
-            .held
-            .iter()
-            .take(SHOWN)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let more = if bytes > SHOWN { " …" } else { "" };
-        // Writing to a text cannot fail.
-        writeln!(
-            out,
-            "byte {from:<8} {bytes:>4} bytes  {what}\n               {}{more}",
-            hex.join(" ")
-        )
-        .unwrap_or_default();
+        if self.brief {
+            line(
+                out,
+                &format!("byte {from:<8} {:>4} bytes  {what}", self.len),
+            );
+            return;
+        }
+        entry(out, from, self.len, &what);
+        let explained = explain::explain(&self.held);
+        let mut rest = &explained.codes[..];
+        let mut marked = String::new();
+        for (at, byte) in self.held.iter().enumerate() {
+            let is_code = rest.split_first().is_some_and(|(code, _)| *code == at);
+            if is_code {
+                rest = &rest[1..];
+            }
+            if at > 0 && at % 24 == 0 {
+                line(out, &format!("      {marked}"));
+                marked.clear();
+            }
+            marked += if is_code { "|" } else { " " };
+            marked += &format!("{byte:02x}");
+        }
+        line(out, &format!("      {marked}"));
+        let mut at = 0;
+        for part in &explained.parts {
+            rows(out, at, &explained.plain[at..at + part.len], &part.meaning);
+            at += part.len;
+        }
+    }
+
+    /// The first of the bytes at hand, and as text if they are that.
+    fn raw(&self, out: &mut String) {
+        if self.brief {
+            return;
+        }
+        let shown = &self.held[..self.held.len().min(SHOWN)];
+        for chunk in shown.chunks(24) {
+            line(out, &format!("       {}", hex(chunk)));
+        }
+        let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+        if shown.iter().all(is_text) {
+            let text = excerpt(&String::from_utf8_lossy(shown));
+            for text in wrapped(&format!("text: {text}"), COLUMNS - 7) {
+                line(out, &format!("       {text}"));
+            }
+        }
+    }
+
+    /// Nothing more comes, and a frame is not over.
+    fn waits(&mut self, out: &mut String) {
+        if self.held.is_empty() || self.is_told || self.len > LONGEST as u64 {
+            return;
+        }
+        self.is_told = true;
+        let text = "no zero byte behind them: a frame is not over yet";
+        entry(out, self.from(self.at), self.len, text);
+        self.raw(out);
     }
 
     /// The end of what was heard, in the middle of a frame or not.
     fn finish(&mut self, out: &mut String) {
-        if !self.held.is_empty() {
-            let from = self.at - self.held.len() as u64;
-            let bytes = self.held.len();
-            writeln!(
-                out,
-                "byte {from:<8} {bytes:>4} bytes  no zero byte behind them: a frame is not over yet"
-            )
-            .unwrap_or_default();
-        }
+        self.waits(out);
     }
 
     fn end(&self) -> Result<(), Exit> {
@@ -234,6 +333,68 @@ impl Monitor {
         eprintln!("{} of {} frames rejected", self.rejected, self.frames);
         Err(Exit::Logged)
     }
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text.trim_end());
+    out.push('\n');
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(" ")
+}
+
+/// Where something began, how long it is, and what it is.
+fn entry(out: &mut String, from: u64, len: u64, what: &str) {
+    let head = format!("byte {from:<8} {len:>4} bytes  ");
+    let margin = head.chars().count();
+    for (n, text) in wrapped(what, COLUMNS - margin).iter().enumerate() {
+        let before = if n == 0 {
+            head.clone()
+        } else {
+            " ".repeat(margin)
+        };
+        line(out, &format!("{before}{text}"));
+    }
+}
+
+/// Bytes of a frame from `at` on, eight a row, and beside them what they mean.
+fn rows(out: &mut String, at: usize, bytes: &[u8], meaning: &str) {
+    const MARGIN: usize = 33;
+    let meaning = wrapped(meaning, COLUMNS - MARGIN);
+    let bytes: Vec<String> = bytes.chunks(8).map(hex).collect();
+    for n in 0..bytes.len().max(meaning.len()) {
+        let place = if n < bytes.len() {
+            (at + 8 * n).to_string()
+        } else {
+            String::new()
+        };
+        let bytes = bytes.get(n).map_or("", String::as_str);
+        let meaning = meaning.get(n).map_or("", String::as_str);
+        line(out, &format!("{place:>6}  {bytes:<23}  {meaning}"));
+    }
+}
+
+/// Broken between words where that is possible.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut room = 0;
+    for word in text.split(' ') {
+        let mut word: Vec<char> = word.chars().collect();
+        if let Some(last) = lines.last_mut().filter(|_| word.len() < room) {
+            last.push(' ');
+            last.extend(&word);
+            room -= word.len() + 1;
+            continue;
+        }
+        while word.len() > width {
+            lines.push(word.drain(..width).collect());
+        }
+        room = width - word.len();
+        lines.push(word.into_iter().collect());
+    }
+    lines
 }
 
 /// Where to look in the firmware.
@@ -257,42 +418,4 @@ fn remedy(error: &FrameError) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn heard(bytes: &[u8]) -> (String, usize) {
-        let mut monitor = Monitor::default();
-        let mut out = String::new();
-        bytes.iter().for_each(|&b| monitor.push(b, &mut out));
-        monitor.finish(&mut out);
-        (out, monitor.rejected)
-    }
-
-    fn frame() -> Vec<u8> {
-        let mut out = Vec::new();
-        let ack = protocol::frame::Ack {
-            boot: 7,
-            sequence: 3,
-            verdict: protocol::frame::Verdict::Stored,
-        };
-        Frame::Ack(ack).encode(&mut out).unwrap();
-        out
-    }
-
-    #[test]
-    fn each_frame_is_told_with_its_place_and_a_bad_one_with_the_reason() {
-        let good = frame();
-        let mut bad = good.clone();
-        let last = bad.len() - 2;
-        bad[last] ^= 1;
-        let (out, rejected) = heard(&[&good[..], &bad, &[0, 2, 5, 0], &good[..4]].concat());
-        assert_eq!(rejected, 2, "{out}");
-        let lines: Vec<&str> = out.lines().step_by(2).collect();
-        assert!(lines[0].starts_with("byte 1 "), "{out}");
-        assert!(lines[0].contains("ack  "), "{out}");
-        assert!(lines[1].contains("REJECTED frame crc is "), "{out}");
-        assert!(lines[1].contains("was computed; CRC-32 IEEE"), "{out}");
-        assert!(lines[2].contains("at least 6 are needed"), "{out}");
-        assert!(out.contains("a frame is not over yet"), "{out}");
-    }
-}
+mod tests;

@@ -347,4 +347,18 @@ mod tests {
             }
         }
     }
+    #[test]
+    fn the_sink_reads_each_stored_unit_off_the_name_of_its_field() {
+        for unit in UNITS {
+            let name = format!("quantity_{}", unit.suffix);
+            // Numbers by themselves.
+            if ["ph", "uv_index", "count"].contains(&unit.suffix) {
+                assert_eq!(protocol::unit(&name), None, "{name}");
+                continue;
+            }
+            let read = protocol::unit(&name).and_then(find);
+            let read = read.map(|read| (read.suffix, read.conversion));
+            assert_eq!(read, Some((unit.suffix, Conversion::NONE)), "{name}");
+        }
+    }
 }

@@ -12,9 +12,6 @@ use prometheus_client::{
 use super::{BudgetStat, LaneStat, Snapshot, dropped, suppressed};
 use crate::{forward::By, process::Touched, source::Seen};
 
-/// The content type.
-pub const FORM: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
 /// Writes a scrape. The registry lives for one scrape only: the snapshot is its one source.
 ///
 /// # Errors
@@ -80,18 +77,23 @@ impl Collector for Snapshot {
 impl Snapshot {
     fn encode_process(&self, out: &mut Writer<'_>) -> fmt::Result {
         let build = vec![([("version", self.version)], 1)];
-        out.family(Gauge, "edge_build", "The running version", build)?;
+        out.family(
+            Gauge,
+            "edge_build",
+            "The running version, in its label; always 1",
+            build,
+        )?;
         out.one(
             Gauge,
             "edge_uptime_seconds",
-            "Since the start",
+            "Seconds since the start",
             self.uptime_s,
         )?;
         let links = self.links.iter().map(|link| {
             let labels = [("link", link.kind.as_str()), ("name", &*link.name)];
             (labels, u64::from(link.is_up()))
         });
-        let help = "Whether the link works";
+        let help = "1 while the link works, 0 while it does not";
         out.family(Gauge, "edge_link_up", help, links.collect())
     }
 
@@ -102,54 +104,54 @@ impl Snapshot {
             (
                 Counter,
                 "edge_readings_received",
-                "Came from a source",
+                "Readings that came from a source",
                 balance.received,
             ),
             (
                 Gauge,
                 "edge_readings_recovered_at_start",
-                "Were in the queue at the start",
+                "Readings that were in the queue at the start",
                 balance.recovered_at_start,
             ),
             (
                 Counter,
                 "edge_readings_acknowledged",
-                "Kafka has them",
+                "Readings that Kafka has confirmed",
                 balance.acknowledged,
             ),
             (
                 Gauge,
                 "edge_readings_queued",
-                "Durable in the queue",
+                "Readings that are durable in the queue",
                 balance.queued,
             ),
             (
                 Gauge,
                 "edge_readings_uncommitted",
-                "Received, not durable yet",
+                "Readings received and not durable yet",
                 balance.uncommitted,
             ),
             (
                 Counter,
                 "edge_readings_rejected",
-                "Could not be read or accepted",
+                "Readings that could not be read or accepted",
                 balance.rejected,
             ),
             (
                 Counter,
                 "edge_readings_retransmitted",
-                "Known already: sent again by their source",
+                "Readings known already, sent again by their source",
                 balance.retransmitted,
             ),
         ] {
             out.one(kind, name, help, value)?;
         }
         let suppressed = suppressed(balance).map(|(reason, count)| ([("reason", reason)], count));
-        let help = "Left out by a filter, a range, a dead band or an aggregation";
+        let help = "Readings left out by a filter, a range, a dead band or an aggregation";
         let name = "edge_readings_suppressed";
         out.family(Counter, name, help, suppressed.collect())?;
         let dropped = dropped(balance).map(|(reason, count)| ([("reason", reason)], count));
-        let help = "Recorded as lost";
+        let help = "Readings lost, and recorded as such with their exact range";
         out.family(Counter, "edge_readings_dropped", help, dropped.collect())
     }
 
@@ -164,25 +166,25 @@ impl Snapshot {
             (
                 Counter,
                 "edge_source_readings",
-                "Handed over by the source",
+                "Readings handed over by the source",
                 |seen| seen.received,
             ),
             (
                 Counter,
                 "edge_source_fields_rejected",
-                "Single values left out",
+                "Single values left out of a reading",
                 |seen| seen.fields_rejected,
             ),
             (
                 Counter,
                 "edge_source_skipped",
-                "Passed by on purpose",
+                "Inputs passed by on purpose, such as availability and retained messages",
                 |seen| seen.skipped,
             ),
             (
                 Counter,
                 "edge_source_deferred",
-                "Not taken now, to be sent again",
+                "Readings not taken now, to be sent again by their source",
                 |seen| seen.deferred,
             ),
             (
@@ -194,7 +196,7 @@ impl Snapshot {
             (
                 Counter,
                 "edge_source_device_dropped",
-                "Dropped by the device itself",
+                "Readings dropped by a device itself",
                 |seen| seen.device_dropped,
             ),
             (
@@ -244,25 +246,34 @@ impl Snapshot {
             (Gauge, "edge_queue_readings", "Readings waiting", |lane| {
                 lane.stat.readings
             }),
-            (Gauge, "edge_queue_bytes", "Bytes on disk", |lane| {
-                lane.stat.bytes
-            }),
-            (Gauge, "edge_queue_max_bytes", "The bound", |lane| {
-                lane.stat.max_bytes
-            }),
-            (Gauge, "edge_queue_segments", "Segments on disk", |lane| {
-                lane.stat.segments
-            }),
+            (
+                Gauge,
+                "edge_queue_bytes",
+                "Bytes of the queue on disk",
+                |lane| lane.stat.bytes,
+            ),
+            (
+                Gauge,
+                "edge_queue_max_bytes",
+                "Bytes that the queue may take on disk",
+                |lane| lane.stat.max_bytes,
+            ),
+            (
+                Gauge,
+                "edge_queue_segments",
+                "Segments of the queue on disk",
+                |lane| lane.stat.segments,
+            ),
             (
                 Gauge,
                 "edge_queue_losses_pending",
-                "Losses not yet stated to the sink",
+                "Ranges of lost readings not yet stated to the sink",
                 |lane| lane.stat.losses_pending,
             ),
             (
                 Counter,
                 "edge_queue_written_bytes",
-                "Written to the disk since the start",
+                "Bytes written to the disk since the start",
                 |lane| lane.stat.written_bytes,
             ),
             (
@@ -274,13 +285,13 @@ impl Snapshot {
             (
                 Counter,
                 "edge_uplink_sent_bytes",
-                "Handed to Kafka, before compression",
+                "Bytes handed to Kafka, before compression",
                 |lane| lane.sent_bytes,
             ),
             (
                 Counter,
                 "edge_uplink_resent_readings",
-                "Handed out again after a failure",
+                "Readings handed to Kafka again after a failure",
                 |lane| lane.resent,
             ),
             (
@@ -301,7 +312,7 @@ impl Snapshot {
             Some(([("topic", lane.topic.as_str())], seconds))
         });
         let name = "edge_queue_oldest_committed_timestamp_seconds";
-        let help = "When the oldest waiting reading was committed";
+        let help = "When the oldest waiting reading was committed, in seconds since 1970";
         out.family(Gauge, name, help, oldest.collect())
     }
 
@@ -318,7 +329,7 @@ impl Snapshot {
                 )
             })
         });
-        let help = "Whether this holds the lane back now";
+        let help = "1 while this holds the lane back in front of Kafka";
         out.family(Gauge, "edge_uplink_held", help, held.collect())?;
         let columns: [Column<BudgetStat>; 2] = [
             (
@@ -330,7 +341,7 @@ impl Snapshot {
             (
                 Gauge,
                 "edge_uplink_budget_spent_bytes",
-                "Of this day's, spent",
+                "Bytes of this day's budget that are spent",
                 |budget| budget.spent_bytes,
             ),
         ];

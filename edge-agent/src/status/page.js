@@ -32,7 +32,7 @@ function value(field) {
 function device(device) {
   const values = make("div", "values");
   for (const field of device.fields) {
-    values.append(make("span", "name", field.name), make("span", field.curve.length ? "number" : "text", value(field)));
+    values.append(make("span", "name", ...breakable(field.name)), make("span", field.curve.length ? "number" : "text", value(field)));
     if (field.curve.length > 1) values.append(spark(field.curve, field.name));
   }
   if (device.more_fields) values.append(make("span", "name", "and more"));

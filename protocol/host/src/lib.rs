@@ -10,6 +10,7 @@
 //! - [`log`]: lines, what repeats itself, and the last incidents;
 //! - [`page`]: the frame of the status page, [`rate`] how fast its counters go;
 //! - [`registry`]: the client of a Schema Registry;
+//! - [`scrape`]: the form in which Prometheus and others get the metrics;
 //! - [`remedy`]: what to do about what Kafka refuses;
 //! - [`supervisor`]: what systemd is told, and its watchdog.
 //!
@@ -25,5 +26,6 @@ pub mod page;
 pub mod rate;
 pub mod registry;
 pub mod remedy;
+pub mod scrape;
 pub mod secret;
 pub mod supervisor;

@@ -15,7 +15,7 @@
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
-const STYLE_SHA256: &str = "mzjh/Jtjte/bmtDUlWqo0azBaZI9QIDjD00DBLgE0rM=";
+const STYLE_SHA256: &str = "ZDGjDPO4WjFq3z6kx8vbyLIe/S2b4Fq81mDTTG6PkFE=";
 
 /// A daemon's own part.
 #[derive(Debug, Clone, Copy)]

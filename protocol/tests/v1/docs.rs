@@ -57,7 +57,9 @@ fn hex_of(block: &Block) -> String {
 
 #[test]
 fn the_frames_in_the_protocol_page_are_those_of_the_encoder() {
-    let blocks = blocks(PROTOCOL);
+    let mut blocks = blocks(PROTOCOL);
+    // What `edge-agent monitor` prints is compared there.
+    blocks.retain(|block| block.form != "text");
     assert_eq!(blocks.len(), 4);
     for block in &blocks {
         let valid = VECTORS.valid(block.name);

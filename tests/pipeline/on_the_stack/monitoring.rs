@@ -1,6 +1,9 @@
 //! What Prometheus finds in both daemons is what rules, dashboard and documentation name.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use harness::{
@@ -11,7 +14,7 @@ use harness::{
 };
 
 use super::sink_dead_letters::foreign;
-use crate::monitoring::{lint, metrics_asked_for};
+use crate::monitoring::{asked_for, lint, metrics_asked_for};
 
 /// The names of a scrape's samples; a histogram's parts under its own.
 fn names(scrape: &str) -> BTreeSet<String> {
@@ -25,12 +28,42 @@ fn declared(scrape: &str) -> BTreeSet<String> {
     let types = scrape
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    types
-        .map(|(name, kind)| match kind {
-            "counter" => format!("{name}_total"),
-            _ => name.to_owned(),
-        })
-        .collect()
+    types.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The labels of each metric that has any.
+fn labels(scrape: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in scrape.lines().filter(|line| !line.starts_with('#')) {
+        if let Some((name, rest)) = line.split_once('{') {
+            let names = rest
+                .split("=\"")
+                .filter_map(|part| part.rsplit([',', '"']).next());
+            let names = names.filter(|name| !name.contains(['}', ' ']));
+            let known = labels.entry(whole(name)).or_default();
+            known.extend(names.map(str::to_owned));
+        }
+    }
+    labels
+}
+
+/// Dashboard and alerts take labels from metrics that have them; Prometheus itself adds two.
+fn every_label_that_is_asked_for_is_there(scrapes: &[String]) -> Result<()> {
+    let known: BTreeMap<_, _> = scrapes.iter().flat_map(|scrape| labels(scrape)).collect();
+    for asked in asked_for()? {
+        let metrics = asked.metrics.iter().map(|name| whole(name));
+        let mut there: BTreeSet<&str> = ["instance", "job"].into();
+        for metric in metrics {
+            let has = known.get(&metric).into_iter().flatten();
+            there.extend(has.map(String::as_str));
+        }
+        let missing = asked
+            .labels
+            .iter()
+            .find(|label| !there.contains(label.as_str()));
+        ensure!(missing.is_none(), "no {missing:?} for {asked:?}");
+    }
+    Ok(())
 }
 
 fn whole(name: &str) -> String {
@@ -94,10 +127,17 @@ fn every_metric_that_is_asked_for_or_explained_is_in_a_real_scrape() -> Result<(
         Ok(wanted.is_subset(&found) && documented == all)
     });
     met.with_context(|| difference.clone())?;
+    let mut scrapes = Vec::new();
     for daemon in [&rig.agent, &rig.sink] {
         let scrape = daemon.page("/metrics")?;
-        ensure!(scrape.ends_with("# EOF\n"), "the scrape has no end");
         lint(&scrape, rig.dir())?;
+        scrapes.push(scrape);
+        // Prometheus gets the newer form.
+        let url = format!("{}/metrics", daemon.url());
+        let asked = ureq::get(url).header("accept", "application/openmetrics-text; version=1.0.0");
+        let newer = asked.call()?.body_mut().read_to_string()?;
+        ensure!(newer.ends_with("# EOF\n"), "the scrape has no end");
     }
+    every_label_that_is_asked_for_is_there(&scrapes)?;
     rig.done()
 }

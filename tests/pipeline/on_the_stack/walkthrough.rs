@@ -4,11 +4,11 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use harness::{chaos::power, port, service::Kind, stack::Stack};
+use harness::{browser::Scheme, chaos::power, port, service::Kind, stack::Stack};
 
 use crate::{
     documentation::blocks,
-    page::skip,
+    page::{browser, shows, skip},
     transcript::{Folder, steps},
 };
 
@@ -65,8 +65,33 @@ fn the_walk_through_is_followed_from_a_package_to_an_audit() -> Result<()> {
                 "sudo systemctl start mongod" => stack.service(Kind::Mongodb)?.start()?,
                 _ => drop(folder.follow(&step)?),
             }
+            // The last that is asked while the devices are unplugged.
+            if step.command.ends_with("/livez") {
+                the_page_is_that_of_the_picture(&format!("http://127.0.0.1:{agent}/"))?;
+            }
         }
     }
     folder.end()?;
     stack.down()
+}
+
+/// Two lines down, three devices with their last values: `docs/walkthrough-page.png`, which is
+/// `target/pictures/walkthrough.png` of such a run.
+fn the_page_is_that_of_the_picture(url: &str) -> Result<()> {
+    let Some(browser) = browser()? else {
+        return Ok(());
+    };
+    let expected = [
+        "<title>! gw7</title>",
+        ">not ready<",
+        ">meter-1<",
+        ">press-1<",
+        ">room<",
+        "class=\"badge bad\">down<",
+        "is it plugged in?",
+        "link down, trying again",
+    ];
+    shows(&browser, url, "walkthrough", &expected)?;
+    let to = harness::target().join("pictures/walkthrough.png");
+    browser.picture(url, 1000, Scheme::Light, &to)
 }

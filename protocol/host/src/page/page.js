@@ -24,8 +24,9 @@ function fill(id, items, row, none) {
   if (shown.get(id) === was) return;
   shown.set(id, was);
   byId(id).replaceChildren(...items.map(row));
-  const empty = byId(`${id}-none`);
+  const empty = byId(`${id}-none`), table = byId(`${id}-table`);
   if (empty) { empty.hidden = items.length > 0; if (none) empty.textContent = none; }
+  if (table) table.hidden = items.length === 0;
 }
 
 function tr(name, ...cells) {
@@ -38,6 +39,8 @@ function tr(name, ...cells) {
   return row;
 }
 
+// A name that may be broken behind its marks, and is still copied as it is.
+const breakable = (name) => name.split(/(?<=[._\/:@-])/).flatMap((part, n) => (n ? [make("wbr"), part] : [part]));
 const td = (kind, ...children) => make("td", kind, ...children);
 const badge = (kind, text) => make("span", `badge ${kind}`, text);
 const count = (number) => (number == null ? "–" : Math.round(number).toLocaleString("en").replaceAll(",", "\u202f"));
@@ -57,8 +60,12 @@ function bytes(number) {
   return `${at && number < 100 ? number.toFixed(1) : Math.round(number)} ${units[at]}`;
 }
 
-// Two units are enough to act on.
+// Two units are enough to act on; they stay on one line.
 function span(seconds) {
+  return spaced(seconds).replaceAll(" ", "\u00a0");
+}
+
+function spaced(seconds) {
   if (seconds == null) return "–";
   const whole = Math.max(0, Math.round(seconds));
   const [d, h, m, s] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60, whole % 60];
@@ -93,8 +100,8 @@ const STATES = { up: "good", connecting: "warn", down: "bad" };
 
 function links(links) {
   fill("links", links, (link) => tr(
-    make("span", "", link.name || link.kind, make("div", "soft", link.kind)),
-    td("", badge(STATES[link.state] || "bad", link.state), make("span", "soft", ` for ${span(link.since_s)}`),
+    make("span", "", ...breakable(link.name || link.kind), make("div", "soft", link.kind)),
+    td("", badge(STATES[link.state] || "bad", link.state), " ", make("span", "soft", `for\u00a0${span(link.since_s)}`),
       make("div", "soft", link.detail || "")),
   ));
 }
