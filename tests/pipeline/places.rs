@@ -29,17 +29,19 @@ fn alternatives(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// A path, in which `*` at the end stands for any rest of a name.
+/// A path, in whose name one `*` stands for anything.
 fn is_there(path: &Path) -> Result<bool> {
     let name = path.file_name().context("no name")?.to_string_lossy();
-    let Some(beginning) = name.strip_suffix('*') else {
+    let Some((beginning, end)) = name.split_once('*') else {
         return Ok(path.exists());
     };
     let Ok(entries) = fs::read_dir(path.parent().context("no folder")?) else {
         return Ok(false);
     };
     for entry in entries {
-        if entry?.file_name().to_string_lossy().starts_with(beginning) {
+        let entry = entry?.file_name();
+        let entry = entry.to_string_lossy();
+        if entry.starts_with(beginning) && entry.ends_with(end) {
             return Ok(true);
         }
     }
