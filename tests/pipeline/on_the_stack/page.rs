@@ -1,6 +1,6 @@
 //! The sink's status page, while readings go by.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use harness::rig::{Rig, kafka::Foreign};
 
 use crate::page::{browser, pictures, shows};
@@ -36,7 +36,11 @@ fn the_page_of_the_sink_shows_lag_dead_letters_and_links() -> Result<()> {
         " dead letter<".to_owned(),
         "id=\"lag\">0<".to_owned(),
     ];
-    shows(&browser, &rig.sink.url(), "sink", &expected)?;
+    let document = shows(&browser, &rig.sink.url(), "sink", &expected)?;
+    // Reasons that there were, and no others.
+    let has = |reason: &str| document.contains(&format!(">{reason}<"));
+    ensure!(has("magic_unknown") && has("in all"), "{document}");
+    ensure!(!has("decode_failed"), "{document}");
     pictures(&browser, &rig.sink.url(), "sink")?;
     rig.done()
 }
