@@ -43,7 +43,7 @@ use super::{
     fault::step,
     files,
     flush::{elsewhere, insisted},
-    image::{Image, LOCK_WAIT},
+    image::{Image, LOCK_WAIT, Overwritten},
 };
 
 /// Page cache of one store; two are open at most.
@@ -143,21 +143,27 @@ impl Segment {
         Self::recover(dir, true)
     }
 
-    /// Tries until nothing of the log was overwritten, or two tries overwrote the same. A log that does
-    /// not open twice by itself is damaged, and stays as it was.
+    /// Tries until nothing of the log was overwritten, or two tries overwrote the same: a tear, or what a place
+    /// that sled used again still held of its former use. A log that does not open twice by itself is damaged,
+    /// and stays as it was.
     fn recover(dir: &Path, mut by_log: bool) -> Result<Self, SegmentError> {
         let log = present(dir)?;
         let Ok(image) = Image::of(&log) else {
             // The card cannot read all of it: what it can, sled finds.
             return Self::attempt(dir, by_log).or_else(|_| Self::attempt(dir, true));
         };
-        let mut before = None;
+        let mut before: Vec<Overwritten> = Vec::new();
         let mut failed = false;
         for _ in 0..TRIES {
             let attempt = Self::attempt(dir, by_log);
             let gone = image.overwritten(&log)?;
             let error = match attempt {
-                Ok(segment) if gone.is_empty() || before.as_ref() == Some(&gone) => {
+                Ok(segment) if gone.is_empty() || before.last() == Some(&gone) => {
+                    let astray = astray(&before, &gone);
+                    if astray > 0 {
+                        tracing::warn!(segment = %dir.display(), pages = astray,
+                            "queue segment put back and opened once more");
+                    }
                     return Ok(segment);
                 }
                 Ok(segment) => {
@@ -167,8 +173,6 @@ impl Segment {
                 Err(error) => Some(error),
             };
             if !gone.is_empty() {
-                tracing::warn!(segment = %dir.display(), pages = gone.len(),
-                    "queue segment put back and opened once more");
                 image.put_back(&log)?;
             }
             if error.is_some() {
@@ -184,7 +188,7 @@ impl Segment {
                 Some(error) => return Err(error),
                 None => {}
             }
-            before = Some(gone);
+            before.push(gone);
             by_log = true;
         }
         Err(SegmentError::Damaged(
@@ -399,6 +403,12 @@ fn batch(carry: &[Vec<u8>], notes: &[Vec<u8>], blocks: &[(u64, Vec<u8>)]) -> sle
         batch.insert(&number.to_be_bytes(), block.as_slice());
     }
     batch
+}
+
+/// How many pages a former try overwrote that the one which counts did not: something was read wrongly then.
+pub(super) fn astray(before: &[Overwritten], gone: &Overwritten) -> usize {
+    let pages: Overwritten = before.iter().flatten().copied().collect();
+    pages.difference(gone).count()
 }
 
 /// sled would make an empty store where there is none.

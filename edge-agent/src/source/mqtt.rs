@@ -315,6 +315,7 @@ impl Broker {
                 progress.subscribed &= session_present;
                 if progress.subscribed {
                     self.intake.link(LinkState::Up);
+                    link.settled();
                 } else {
                     self.subscribe(link);
                 }
@@ -325,6 +326,7 @@ impl Broker {
                 if progress.subscribed {
                     self.intake.link(LinkState::Up);
                 }
+                link.settled();
             }
             Event::Arrived(publish, properties) if progress.stop_by.is_none() => {
                 let answer = (publish.qos != QoS::AtMostOnce).then(|| Answer {

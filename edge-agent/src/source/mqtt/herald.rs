@@ -19,6 +19,7 @@ use super::link::Link;
 use crate::{
     clock::Moment,
     conservation::{Balance, Conservation},
+    ingest::Connection,
     link::{LinkState, Links},
 };
 
@@ -34,6 +35,13 @@ pub(super) struct Herald {
     gateway: GatewayId,
     links: Links,
     conservation: Arc<Conservation>,
+}
+
+/// What was told last.
+struct Told {
+    connection: Connection,
+    at: Instant,
+    down: Vec<String>,
 }
 
 /// The message.
@@ -115,23 +123,31 @@ impl Herald {
     pub(super) async fn tell(&self, link: &Link, now: impl Fn() -> Moment) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told: Option<(Instant, Vec<String>)> = None;
+        let mut told: Option<Told> = None;
         loop {
             tokio::select! {
-                // A new connection: the broker has told our will meanwhile.
-                () = link.let_in.notified() => told = None,
+                () = link.settled.notified() => {}
                 _ = look.tick() => {}
             }
+            let connection = link.connection();
             let health = Health::of(&self.links, &self.conservation.snapshot(), &now());
-            let is_known = told
-                .as_ref()
-                .is_some_and(|(at, down)| at.elapsed() < REPEAT && *down == health.down);
-            if is_known {
+            let is_known = |told: &Told| {
+                // Before a new connection the broker has told our will.
+                told.connection == connection
+                    && told.down == health.down
+                    && told.at.elapsed() < REPEAT
+            };
+            if told.as_ref().is_some_and(is_known) {
                 continue;
             }
             let down = health.down.clone();
             if link.tell(&self.topic, self.message("online", None, Some(health))) {
-                told = Some((Instant::now(), down));
+                let at = Instant::now();
+                told = Some(Told {
+                    connection,
+                    at,
+                    down,
+                });
             }
         }
     }

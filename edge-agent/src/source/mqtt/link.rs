@@ -26,9 +26,9 @@ pub(super) struct Link {
     acks: Mutex<Acks>,
     /// A slot became free, or the last one while draining.
     pub(super) room: Notify,
-    /// A connection was made.
-    pub(super) let_in: Notify,
-    is_connected: AtomicBool,
+    /// A connection was made, and its subscriptions are answered.
+    pub(super) settled: Notify,
+    is_settled: AtomicBool,
     /// Topic and message to leave behind at the goodbye.
     farewell: Option<(String, Vec<u8>)>,
     draining: AtomicBool,
@@ -55,8 +55,8 @@ impl Link {
     pub(super) fn new(client: Client, farewell: Option<(String, Vec<u8>)>) -> Self {
         Self {
             client,
-            let_in: Notify::new(),
-            is_connected: AtomicBool::new(false),
+            settled: Notify::new(),
+            is_settled: AtomicBool::new(false),
             farewell,
             acks: Mutex::default(),
             room: Notify::new(),
@@ -130,15 +130,19 @@ impl Link {
     /// The broker let us in: another connection.
     pub(super) fn connected(&self) {
         self.connections.fetch_add(1, Relaxed);
-        self.is_connected.store(true, Relaxed);
-        self.let_in.notify_one();
     }
 
-    /// Leaves a message for whoever comes, while there is a connection and nobody is saying goodbye. Whether
-    /// it is on its way.
+    /// The broker has answered our subscriptions, or knew them.
+    pub(super) fn settled(&self) {
+        self.is_settled.store(true, Relaxed);
+        self.settled.notify_one();
+    }
+
+    /// Leaves a message for whoever comes, while there is a settled connection and nobody is saying goodbye.
+    /// Whether it is on its way.
     pub(super) fn tell(&self, topic: &str, payload: Vec<u8>) -> bool {
         let is_idle = self.asking.load(Relaxed) < MAX_ASKING;
-        if !self.is_connected.load(Relaxed) || self.draining.load(Relaxed) || !is_idle {
+        if !self.is_settled.load(Relaxed) || self.draining.load(Relaxed) || !is_idle {
             return false;
         }
         let is_asked = self.client.publish(topic, payload, true);
@@ -221,7 +225,7 @@ impl Link {
         acks.broken();
         *self.waiting() = Waiting::default();
         self.asking.store(0, Relaxed);
-        self.is_connected.store(false, Relaxed);
+        self.is_settled.store(false, Relaxed);
         connection.clean();
         drop(acks);
         self.room.notify_one();
