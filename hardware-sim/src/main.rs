@@ -24,7 +24,7 @@ use tracing_subscriber::{
 
 /// Plays the devices of a plant, with faults, and keeps the truth.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -32,6 +32,16 @@ struct Arguments {
     #[arg(long, global = true, value_enum, default_value = "text")]
     log: LogFormat,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  hardware-sim pty meter                            one meter, on the line pty/meter
+  hardware-sim pty nmea --every 200ms               what a satellite receiver says, on pty/nmea
+  hardware-sim run plant.toml --mqtt mqtt://127.0.0.1:1883 --truth truth.jsonl
+  hardware-sim verify --truth truth.jsonl --mongodb mongodb://127.0.0.1 --gateway gw7
+
+Exit codes: 0 done, 1 failed, or MongoDB differs from the truth, 2 wrong usage, 69 MongoDB is unavailable, \
+78 wrong scenario";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
@@ -43,6 +53,8 @@ enum LogFormat {
 enum Command {
     /// Plays a scenario until SIGTERM, SIGINT or --duration, then waits for acknowledgements.
     Run(Run),
+    /// Plays one device on a serial line, without a scenario.
+    Pty(Pty),
     /// Feeds a recording into a serial line, at its pace, to whoever opens it.
     Play(Play),
     /// Holds MongoDB against the truth; exit code 1 when not clean.
@@ -55,15 +67,34 @@ enum Command {
 struct Run {
     /// What to play; TOML.
     scenario: PathBuf,
-    /// Overrides the scenario's seed.
+    /// The broker, as mqtt://host:port.
+    #[arg(long, env = "MQTT_URL")]
+    mqtt: Option<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(clap::Args)]
+struct Pty {
+    /// meter, climate, air-quality or machine, which speak our frames; or nmea, dsmr, ve-direct, pms5003, sds011 or
+    /// mh-z19, as they are bought.
+    #[arg(value_parser = Scenario::one_line)]
+    device: Scenario,
+    /// One reading each.
+    #[arg(long, default_value = "1s")]
+    every: Span,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(clap::Args)]
+struct How {
+    /// Of signals and faults; overrides the scenario's.
     #[arg(long)]
     seed: Option<u64>,
     /// Where the truth goes; JSON Lines; must not exist.
     #[arg(long)]
     truth: Option<PathBuf>,
-    /// The broker, as mqtt://host:port.
-    #[arg(long, env = "MQTT_URL")]
-    mqtt: Option<String>,
     /// Where the serial lines appear, each under the name of its device.
     #[arg(long, default_value = "pty")]
     pty_dir: PathBuf,
@@ -132,7 +163,8 @@ fn main() -> ExitCode {
     start_log(arguments.log);
     let result = match arguments.command {
         Command::Play(arguments) => feed(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Run(run) => play(&run).map(|()| ExitCode::SUCCESS),
+        Command::Run(arguments) => run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Pty(arguments) => pty(arguments).map(|()| ExitCode::SUCCESS),
         Command::Verify(arguments) => verify(arguments),
         Command::Devices => list_devices().map(|()| ExitCode::SUCCESS),
     };
@@ -178,26 +210,41 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-fn play(run: &Run) -> Result<()> {
+fn run(run: &Run) -> Result<()> {
     let text = std::fs::read_to_string(&run.scenario)
         .with_context(|| format!("scenario {}", run.scenario.display()))?;
     let scenario: Scenario =
         (text.parse()).with_context(|| format!("scenario {}", run.scenario.display()))?;
+    play(&scenario, &run.how, run.mqtt.clone())
+}
+
+fn pty(arguments: Pty) -> Result<()> {
+    let mut scenario = arguments.device;
+    for device in &mut scenario.devices {
+        device.every = arguments.every.0;
+        let line = arguments.how.pty_dir.join(&device.id);
+        tracing::info!(line = %line.display(), "a serial line");
+    }
+    play(&scenario, &arguments.how, None)
+}
+
+/// Plays until the end, then waits for acknowledgements.
+fn play(scenario: &Scenario, how: &How, mqtt: Option<String>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let options = Options {
-        seed: run.seed,
-        truth: run.truth.clone(),
-        mqtt: run.mqtt.clone(),
-        pty_dir: run.pty_dir.clone(),
+        seed: how.seed,
+        truth: how.truth.clone(),
+        mqtt,
+        pty_dir: how.pty_dir.clone(),
     };
-    let sim = Sim::start(&scenario, &options)?;
+    let sim = Sim::start(scenario, &options)?;
     tracing::info!(devices = scenario.devices.len(), "playing");
-    runtime.block_on(wait_for_end(&sim, run))?;
-    tracing::info!(settle = ?run.settle.0, "no new readings, waiting for acknowledgements");
-    let counts = sim.stop(run.settle.0)?;
-    if run.progress {
+    runtime.block_on(wait_for_end(&sim, how))?;
+    tracing::info!(settle = ?how.settle.0, "no new readings, waiting for acknowledgements");
+    let counts = sim.stop(how.settle.0)?;
+    if how.progress {
         print_line(&counts)?;
     }
     tracing::info!(
@@ -228,10 +275,10 @@ fn feed(arguments: &Play) -> Result<()> {
     Ok(())
 }
 
-async fn wait_for_end(sim: &Sim, run: &Run) -> Result<()> {
+async fn wait_for_end(sim: &Sim, how: &How) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let duration = run.duration.map_or(Duration::MAX, |span| span.0);
+    let duration = how.duration.map_or(Duration::MAX, |span| span.0);
     let end = tokio::time::sleep(duration);
     tokio::pin!(end);
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -244,7 +291,7 @@ async fn wait_for_end(sim: &Sim, run: &Run) -> Result<()> {
                 if sim.has_failed() {
                     return Ok(());
                 }
-                if run.progress {
+                if how.progress {
                     print_line(&sim.counts())?;
                 }
             }

@@ -202,6 +202,41 @@ impl FromStr for Scenario {
     }
 }
 
+impl Scenario {
+    /// One device on a serial line of its name: a [`Kind`] speaks our frames, a [`Speech`] as it is bought.
+    ///
+    /// # Errors
+    /// It is neither; says what there is.
+    pub fn one_line(name: &str) -> Result<Self, String> {
+        let (kind, link) = if let Ok(kind) = word(name) {
+            (kind, Link::Pty(Pty::Frames {}))
+        } else {
+            let speaks: Speech = word(name).map_err(|_| {
+                "is not played on a line; write meter, climate, air-quality, machine, nmea, dsmr, ve-direct, pms5003, \
+                 sds011 or mh-z19"
+            })?;
+            (Kind::Climate, Link::Line(Line { speaks }))
+        };
+        let device = Device {
+            id: name.to_owned(),
+            kind,
+            every: Duration::from_secs(1),
+            ring: 512,
+            link,
+        };
+        Ok(Self {
+            seed: 0,
+            devices: vec![device],
+            faults: Vec::new(),
+        })
+    }
+}
+
+/// A value by the word that a scenario has for it.
+fn word<'w, T: Deserialize<'w>>(word: &'w str) -> Result<T, serde::de::value::Error> {
+    T::deserialize(serde::de::value::StrDeserializer::new(word))
+}
+
 fn single_devices(text: DeviceText) -> impl Iterator<Item = Device> {
     let count = text.count.map_or(1, |count| count.get());
     let ring = text.ring.map_or(512, |ring| ring.get());
@@ -230,6 +265,25 @@ mod tests {
         ] {
             let scenario: Scenario = text.parse().unwrap();
             assert!(scenario.devices.len() >= 4);
+        }
+    }
+
+    #[test]
+    fn one_device_needs_no_scenario() {
+        for kind in Kind::ALL {
+            let scenario = Scenario::one_line(kind.as_str()).unwrap();
+            let [device] = scenario.devices.as_slice() else {
+                panic!("{scenario:?}");
+            };
+            assert_eq!((&*device.id, device.kind), (kind.as_str(), kind));
+            assert_eq!(device.link, Link::Pty(Pty::Frames {}));
+        }
+        let scenario = Scenario::one_line("ve-direct").unwrap();
+        let speaks = Speech::VeDirect;
+        assert_eq!(scenario.devices[0].link, Link::Line(Line { speaks }));
+        let error = Scenario::one_line("toaster").unwrap_err();
+        for name in ["meter", "air-quality", "nmea", "mh-z19"] {
+            assert!(error.contains(name) && Scenario::one_line(name).is_ok());
         }
     }
 

@@ -257,6 +257,38 @@ fn a_monitor_says_why_a_byte_was_rejected() -> Result<()> {
     Ok(())
 }
 
+/// A configuration for a dust sensor on a line, once the line is there.
+fn dust_on(port: &Path, dir: &Path) -> Result<PathBuf> {
+    harness::wait::until_true("the line", PATIENCE, || Ok(port.exists()))?;
+    let source = format!(
+        "[[serial]]\nname = \"dust\"\nport = {port:?}\nbaud = 9600\nmode = \"sds011\"\ndevice = \"dust\"\n"
+    );
+    probed(dir, &source)
+}
+
+#[test]
+fn a_device_is_played_without_a_scenario() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let lines = dir.path().join("pty");
+    let mut player = Command::new(harness::binary("hardware-sim")?);
+    player
+        .args(["pty", "sds011", "--every", "100ms", "--pty-dir"])
+        .arg(&lines);
+    let log = dir.path().join("pty.log");
+    let _player = harness::process::Process::spawn("pty", &mut player, &log)?;
+    let config = text(&dust_on(&lines.join("sds011"), dir.path())?);
+    let (output, said) = agent(&["probe", "-c", &config, "-n", "2"])?;
+    ensure!(output.status.success(), "{said}");
+    ensure!(said.contains("decoded  pm10_ug_m3="), "{said}");
+    let output = Command::new(harness::binary("hardware-sim")?)
+        .args(["pty", "toaster"])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(2), "{said}");
+    ensure!(said.contains("write meter, climate"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn a_recording_is_played_into_a_line() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -272,12 +304,7 @@ fn a_recording_is_played_into_a_line() -> Result<()> {
         .arg(&lines);
     let log = dir.path().join("play.log");
     let _player = harness::process::Process::spawn("play", &mut player, &log)?;
-    let port = lines.join("dust");
-    harness::wait::until_true("the line", PATIENCE, || Ok(port.exists()))?;
-    let source = format!(
-        "[[serial]]\nname = \"dust\"\nport = {port:?}\nbaud = 9600\nmode = \"sds011\"\ndevice = \"dust\"\n"
-    );
-    let config = text(&probed(dir.path(), &source)?);
+    let config = text(&dust_on(&lines.join("dust"), dir.path())?);
     let (output, said) = agent(&["probe", "-c", &config, "-n", "5"])?;
     ensure!(output.status.success(), "{said}");
     ensure!(

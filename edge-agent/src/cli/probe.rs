@@ -100,7 +100,7 @@ pub fn probe(arguments: &Arguments) -> Result<(), Exit> {
     }
     probe.shutdown.cancel();
     if pieces == 0 {
-        match probe.counters.bytes() {
+        match probe.counters.seen().bytes {
             0 => eprintln!("{name}: nothing came within {seconds} s"),
             bytes => eprintln!(
                 "{name}: {bytes} bytes came within {seconds} s and no reading: are baud, framing and mode those of the \

@@ -45,6 +45,8 @@ pub struct Counters {
 /// The counters at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Seen {
+    /// Bytes off a serial line that speaks by itself, whether or not they are readings.
+    pub bytes: u64,
     /// Readings handed over.
     pub received: u64,
     /// Inputs that are no reading, in the order of [`REJECTIONS`].
@@ -99,6 +101,7 @@ impl Counters {
     #[must_use]
     pub fn seen(&self) -> Seen {
         Seen {
+            bytes: self.bytes.load(Relaxed),
             received: self.received.load(Relaxed),
             rejected: std::array::from_fn(|at| self.rejected[at].load(Relaxed)),
             fields_rejected: self.fields_rejected.load(Relaxed),
@@ -112,12 +115,6 @@ impl Counters {
             overruns: self.overruns.load(Relaxed),
             touched: std::array::from_fn(|at| self.touched[at].load(Relaxed)),
         }
-    }
-
-    /// Bytes off a serial line that speaks by itself, whether or not they are readings.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Relaxed)
     }
 
     pub(super) fn heard(&self, bytes: usize) {

@@ -162,7 +162,13 @@ impl Snapshot {
             .map(|(source, reason, count)| ([("source", &**source), ("reason", *reason)], *count));
         let help = "Inputs that are no reading";
         out.family(Counter, "edge_frames_rejected", help, rejections.collect())?;
-        let columns: [Column<Seen>; 10] = [
+        let columns: [Column<Seen>; 11] = [
+            (
+                Counter,
+                "edge_source_bytes",
+                "Bytes off a serial line that speaks by itself, whether or not they are readings",
+                |seen| seen.bytes,
+            ),
             (
                 Counter,
                 "edge_source_readings",

@@ -60,6 +60,7 @@ fn snapshot() -> Snapshot {
             kind: LinkKind::Serial,
             name: "meter".into(),
             seen: source::Seen {
+                bytes: 640,
                 received: 10,
                 ..source::Seen::default()
             },
@@ -120,6 +121,7 @@ fn metrics_have_the_names_of_the_documentation() {
         "edge_uplink_held{topic=\"readings\",by=\"window\"} 0",
         "edge_uplink_budget_bytes{topic=\"readings\"} 1000",
         "edge_uplink_budget_spent_bytes{topic=\"readings\"} 990",
+        "edge_source_bytes_total{source=\"meter\"} 640",
         "edge_source_readings_total{source=\"meter\"} 10",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
