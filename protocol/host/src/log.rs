@@ -79,7 +79,8 @@ pub fn start(format: Format) {
 struct Lines {
     form: Form,
     timed: bool,
-    repeats: Mutex<Repeats<Identifier>>,
+    /// By place in the source, and by link where it is of one.
+    repeats: Mutex<Repeats<(Identifier, Option<String>)>>,
 }
 
 impl Lines {
@@ -107,15 +108,17 @@ impl Lines {
         // A panic elsewhere leaves the counts whole.
         let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let heard = repeats.hears(event.metadata().callsite(), now, || {
-            (level, line::message(event))
-        });
+        let place = (event.metadata().callsite(), line::link_name(event));
+        let heard = repeats.hears(place, now, || (level, line::message(event)));
         let due = repeats
             .overdue(now)
             .into_iter()
-            .map(|(level, name, count)| {
+            .map(|((_, link), level, text, count)| {
                 let mut line = self.line(level);
-                line.text("msg", &name);
+                line.text("msg", &text);
+                if let Some(name) = link {
+                    line.text("name", &name);
+                }
                 line.bare("repeats", &count);
                 line.end()
             });

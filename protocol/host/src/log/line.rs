@@ -259,3 +259,26 @@ pub fn message(event: &Event<'_>) -> String {
     event.record(&mut message);
     message.0
 }
+
+/// Which link an event is of: one that has a `link` has its `name` beside it, out of the configuration.
+pub fn link_name(event: &Event<'_>) -> Option<String> {
+    #[derive(Default)]
+    struct Name {
+        is_link: bool,
+        name: Option<String>,
+    }
+    impl Visit for Name {
+        fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+
+        fn record_str(&mut self, field: &Field, value: &str) {
+            match field.name() {
+                "link" => self.is_link = true,
+                "name" => self.name = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+    }
+    let mut name = Name::default();
+    event.record(&mut name);
+    name.name.filter(|_| name.is_link)
+}

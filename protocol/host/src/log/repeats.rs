@@ -1,6 +1,6 @@
 //! What repeats itself becomes a count. Pure.
 //!
-//! Each place of the source may write [`BURST`] lines in [`WINDOW`]; then it writes one a window, with
+//! Each place of the source, and there each link by itself, may write [`BURST`] lines in [`WINDOW`]; then it writes one a window, with
 //! how many were left out, and the window doubles up to [`LONGEST`]. A window without anything left out
 //! ends it. Most places never come near: they write changes of state, or count for themselves.
 
@@ -31,7 +31,8 @@ pub enum Heard {
     Hold,
 }
 
-/// How often each place was heard. Places are in the source, so their number is bounded.
+/// How often each place was heard. Places are in the source and links in the configuration, so their number is
+/// bounded.
 #[derive(Debug)]
 pub struct Repeats<K>(HashMap<K, Place>);
 
@@ -51,7 +52,7 @@ struct Place {
     unsaid: u64,
 }
 
-impl<K: Eq + Hash> Repeats<K> {
+impl<K: Clone + Eq + Hash> Repeats<K> {
     /// An event of a place, with its level and text.
     pub fn hears(
         &mut self,
@@ -84,12 +85,12 @@ impl<K: Eq + Hash> Repeats<K> {
         Heard::Say { unsaid: 0 }
     }
 
-    /// Places that fell silent with something unsaid: their level, text and count.
-    pub fn overdue(&mut self, now: Instant) -> Vec<(Level, String, u64)> {
-        let due = |place: &&mut Place| place.unsaid > 0 && now >= place.until;
-        let said = self.0.values_mut().filter(due).map(|place| {
+    /// Places that fell silent with something unsaid: with their level, text and count.
+    pub fn overdue(&mut self, now: Instant) -> Vec<(K, Level, String, u64)> {
+        let due = |(_, place): &(&K, &mut Place)| place.unsaid > 0 && now >= place.until;
+        let said = self.0.iter_mut().filter(due).map(|(key, place)| {
             let count = std::mem::take(&mut place.unsaid);
-            (place.level, place.name.clone(), count)
+            (key.clone(), place.level, place.name.clone(), count)
         });
         said.collect()
     }

@@ -109,6 +109,25 @@ fn a_storm_of_one_line_becomes_a_count_and_others_are_heard() {
 }
 
 #[test]
+fn a_dozen_links_that_come_up_together_are_each_named() {
+    let text = written(Form::Logfmt, || {
+        for number in 0..12 {
+            let name = format!("line-{number}");
+            let name = name.as_str();
+            info!(link = "serial", name, "link up");
+        }
+        for _ in 0..1000 {
+            info!(link = "serial", name = "loose", "link up");
+        }
+    });
+    for number in 0..12 {
+        assert!(text.contains(&format!("name=line-{number}\n")), "{text}");
+    }
+    let loose = text.matches("name=loose\n").count();
+    assert_eq!(loose, repeats::BURST as usize, "{text}");
+}
+
+#[test]
 fn ten_minutes_of_one_trouble_at_five_thousand_a_second_are_at_most_twenty_lines() {
     let start = Instant::now();
     let mut repeats = Repeats::default();
@@ -126,7 +145,7 @@ fn ten_minutes_of_one_trouble_at_five_thousand_a_second_are_at_most_twenty_lines
     }
     let rest = repeats.overdue(start + Duration::from_secs(3600));
     assert!(lines + rest.len() <= 20, "{lines} lines");
-    let rest: u64 = rest.iter().map(|(_, _, count)| count).sum();
+    let rest: u64 = rest.iter().map(|(.., count)| count).sum();
     assert_eq!(counted + rest, 3_000_000, "none is forgotten");
 }
 
