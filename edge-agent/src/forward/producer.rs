@@ -365,8 +365,9 @@ impl ClientContext for Context {
             }),
             Some(RDKafkaErrorCode::AllBrokersDown) => {
                 let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-                let trouble = trouble.clone().unwrap_or_else(|| in_short(reason));
-                self.down(trouble);
+                // librdkafka counts here what is no broker: "0/2 brokers are down".
+                let nothing_more = || "no broker is connected".to_owned();
+                self.down(trouble.clone().unwrap_or_else(nothing_more));
             }
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
                 let reason = self.with_certificate(in_short(reason));

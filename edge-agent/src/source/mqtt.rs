@@ -400,16 +400,13 @@ impl Broker {
             }
         }
         self.routes.disconnected();
-        if progress
-            .connected
-            .take()
-            .is_some_and(|since| since.elapsed() >= STEADY)
-        {
+        let connected = progress.connected.take();
+        if connected.is_some_and(|since| since.elapsed() >= STEADY) {
             progress.backoff.reset();
         }
         let MqttUrl { host, port, .. } = &self.settings.url;
-        self.wait(progress, format!("{host}:{port}: {}", error.explain()))
-            .await;
+        let why = error.explain(connected.is_some());
+        self.wait(progress, format!("{host}:{port}: {why}")).await;
         Ok(Next::On)
     }
 

@@ -337,6 +337,25 @@ async fn a_receipt_that_comes_after_a_break_acknowledges_nothing_on_the_new_conn
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_goes_away_is_not_taken_for_one_that_speaks_tls() {
+    let rig = Rig::new(100).await;
+    let wire = rig.accept(false, true).await;
+    drop(wire);
+    let why = timeout(LONG, async {
+        loop {
+            if let [(_, _, LinkState::Down(why))] = &rig.far.links.snapshot()[..] {
+                return why.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let why = why.await.unwrap();
+    assert!(why.contains("the broker ended the connection"), "{why}");
+    assert!(!why.contains("TLS"), "{why}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agent_subscribes_again_when_the_broker_lost_the_session() {
     let rig = Rig::new(100).await;
     drop(rig.accept(true, true).await);

@@ -319,15 +319,15 @@ fn sent(outgoing: &Outgoing) -> Event {
 }
 
 impl Lost {
-    /// In our words where it has a remedy.
-    pub(super) fn explain(&self) -> String {
+    /// In our words where it has a remedy, which is another where the broker had let us in.
+    pub(super) fn explain(&self, was_let_in: bool) -> String {
         match self {
             Self::V3(ConnectionError::MqttState(StateError::Deserialization(
                 mqttbytes::Error::PayloadSizeLimitExceeded(bytes),
             ))) => too_large(*bytes),
             Self::V3(ConnectionError::ConnectionRefused(code)) => refused(&format!("{code:?}")),
             // A certificate of ours that is refused shows only when the connection is used.
-            Self::V3(error) => with_remedy(error.to_string()),
+            Self::V3(error) => with_remedy(error.to_string(), was_let_in),
             Self::V5(v5::ConnectionError::MqttState(v5::StateError::Deserialization(
                 v5::mqttbytes::Error::PayloadSizeLimitExceeded { pkt_size, .. },
             ))) => too_large(*pkt_size),
@@ -343,7 +343,7 @@ impl Lost {
                 let colon = if reason.is_empty() { "" } else { ": " };
                 format!("broker ends the connection: {reason_code:?}{colon}{reason}")
             }
-            Self::V5(error) => with_remedy(error.to_string()),
+            Self::V5(error) => with_remedy(error.to_string(), was_let_in),
         }
     }
 }
@@ -359,8 +359,12 @@ fn refused(code: &str) -> String {
     format!("broker refuses the connection: {code}; see username, password and client_id")
 }
 
-/// What OpenSSL says, and what to do about it.
-fn with_remedy(error: String) -> String {
+/// What the system or OpenSSL says, and what to do about it.
+fn with_remedy(error: String, was_let_in: bool) -> String {
+    let ended = ["Connection reset", "closed by peer", "Broken pipe", "EOF"];
+    if was_let_in && ended.iter().any(|said| error.contains(said)) {
+        return format!("the broker ended the connection, its log says why ({error})");
+    }
     let remedies = [
         ("has expired", "renew the broker's certificate"),
         (
