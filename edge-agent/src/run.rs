@@ -11,6 +11,7 @@ use std::{
     collections::BTreeSet,
     fs,
     future::poll_fn,
+    hint,
     path::Path,
     pin::pin,
     sync::{Arc, Mutex},
@@ -46,6 +47,8 @@ use crate::{
 
 /// Rejected bytes kept for people to look at.
 const QUARANTINE_BYTES: u64 = 16 << 20;
+/// Between two looks at what memory has become free.
+const TIDY_EVERY: Duration = Duration::from_secs(3);
 /// What a stage may take beyond the deadline it knows, before it is given up.
 const GRACE: Duration = Duration::from_secs(5);
 /// `WatchdogSec` of the unit.
@@ -90,6 +93,7 @@ pub async fn run(
     let mut watchdog = Watchdog::new(pulses);
     let mut summary = Summary::new(pipeline.conservation.snapshot(), Instant::now());
     let mut tick = time::interval_at(time::Instant::now() + SUMMARY_EVERY, SUMMARY_EVERY);
+    let mut tidy = time::interval(TIDY_EVERY);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -97,6 +101,7 @@ pub async fn run(
             Some(read) = rereads.recv() => pipeline.reload(&mut config, read),
             silent = watchdog.feed() => return Err(stands_still(&silent)),
             _ = tick.tick() => summary.log(pipeline.conservation.snapshot(), Instant::now()),
+            _ = tidy.tick() => give_back_memory(),
         }
     }
     info!("stopping: draining until the queue is empty or the time is over");
@@ -112,6 +117,12 @@ pub async fn run(
     let queued = pipeline.conservation.snapshot().queued;
     info!(queued, "stopped");
     ended
+}
+
+/// Has the allocator give to the kernel what has been free for a second. It looks by itself only when a piece of
+/// this size is freed, which nobody does while the agent waits for an uplink with a segment just closed.
+fn give_back_memory() {
+    drop(hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
 }
 
 impl Pipeline {

@@ -42,6 +42,8 @@ use crate::{FieldName, Value};
 pub const VERSION: u8 = 1;
 /// Largest frame before COBS, in bytes; what is longer is skipped up to the next zero.
 pub const MAX_FRAME_BYTES: usize = 1024;
+/// The same stuffed: COBS adds one byte at the front and one for each 254.
+const MAX_STUFFED_BYTES: usize = MAX_FRAME_BYTES + 1 + MAX_FRAME_BYTES / 254;
 /// Bytes around the body: version, kind, CRC-32.
 pub const OVERHEAD_BYTES: usize = 6;
 
@@ -82,6 +84,7 @@ pub struct Hello {
 
 /// When a framed reading was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u64)] // as `Clock`
 pub enum FrameTime {
     /// Now; the agent's arrival time counts.
     Arrival,
@@ -189,24 +192,23 @@ impl Frame {
             Self::Ack(_) => ACK,
             Self::Status(_) => STATUS,
         };
-        let mut plain = Vec::with_capacity(128);
-        plain.extend_from_slice(&[VERSION, kind]);
-        let plain = match self {
-            Self::Hello(hello) => postcard::to_extend(hello, plain),
-            Self::Reading(reading) => postcard::to_extend(reading, plain),
-            Self::Ack(ack) => postcard::to_extend(ack, plain),
-            Self::Status(status) => postcard::to_extend(status, plain),
-        };
-        let mut plain = plain.map_err(|error| malformed_body(kind, error))?;
-        let crc = crc32fast::hash(&plain);
-        plain.extend_from_slice(&crc.to_le_bytes());
-        if plain.len() > MAX_FRAME_BYTES {
-            return Err(FrameError::CannotSend(plain.len()));
-        }
+        let mut buffer = [0; MAX_FRAME_BYTES];
+        buffer[..2].copy_from_slice(&[VERSION, kind]);
+        let room = &mut buffer[2..MAX_FRAME_BYTES - 4];
+        let body = match self {
+            Self::Hello(hello) => write_body(hello, room),
+            Self::Reading(reading) => write_body(reading, room),
+            Self::Ack(ack) => write_body(ack, room),
+            Self::Status(status) => write_body(status, room),
+        }?;
+        let checked = 2 + body;
+        let crc = crc32fast::hash(&buffer[..checked]);
+        buffer[checked..checked + 4].copy_from_slice(&crc.to_le_bytes());
+        let plain = &buffer[..checked + 4];
         out.push(0);
         let start = out.len();
         out.resize(start + cobs::max_encoding_length(plain.len()), 0);
-        let stuffed = cobs::encode(&plain, &mut out[start..]);
+        let stuffed = cobs::encode(plain, &mut out[start..]);
         out.truncate(start + stuffed);
         out.push(0);
         Ok(())
@@ -217,11 +219,17 @@ impl Frame {
     /// # Errors
     /// Why it is no frame. The CRC is judged before the version, so "unknown version" never means damage.
     pub fn decode(stuffed: &[u8]) -> Result<Self, FrameError> {
-        let plain = cobs::decode_vec(stuffed).map_err(|_| FrameError::Cobs)?;
-        // The stuffed form of a longer frame with many zeros can be as short as that of an allowed one.
-        if plain.len() > MAX_FRAME_BYTES {
+        if stuffed.len() > MAX_STUFFED_BYTES {
             return Err(FrameError::TooLong);
         }
+        // What is taken apart is never longer than what it was.
+        let mut buffer = [0; MAX_STUFFED_BYTES];
+        let length = cobs::decode(stuffed, &mut buffer).map_err(|_| FrameError::Cobs)?;
+        // The stuffed form of a longer frame with many zeros can be as short as that of an allowed one.
+        let plain = match &buffer[..length] {
+            plain if length <= MAX_FRAME_BYTES => plain,
+            _ => return Err(FrameError::TooLong),
+        };
         let Some((checked, crc)) = plain.split_last_chunk::<4>() else {
             return Err(FrameError::TooShort(plain.len()));
         };
@@ -256,6 +264,18 @@ impl FrameReading {
             .map(|(name, value)| Ok((FieldName::normalise(name)?, value.clone())))
             .collect()
     }
+}
+
+/// Writes a body into `room` and returns its length.
+fn write_body(body: &impl Serialize, room: &mut [u8]) -> Result<usize, FrameError> {
+    let error = match postcard::to_slice(body, room) {
+        Ok(written) => return Ok(written.len()),
+        Err(error) => error,
+    };
+    Err(match postcard::experimental::serialized_size(body) {
+        Ok(bytes) if bytes > room.len() => FrameError::CannotSend(bytes + OVERHEAD_BYTES),
+        _ => malformed_body(0, error),
+    })
 }
 
 fn read_body<'a, T: Deserialize<'a>>(kind: u8, body: &'a [u8]) -> Result<T, FrameError> {
@@ -307,9 +327,7 @@ impl Decoder {
     /// Takes one byte; returns what a zero completes.
     pub fn push(&mut self, byte: u8) -> Option<Result<Frame, FrameError>> {
         if byte != 0 {
-            // COBS adds one byte at the front and one for each 254.
-            let longest = MAX_FRAME_BYTES + 1 + MAX_FRAME_BYTES / 254;
-            if self.held.len() < longest {
+            if self.held.len() < MAX_STUFFED_BYTES {
                 self.held.push(byte);
             } else {
                 self.skipping = true;

@@ -7,6 +7,8 @@ use core::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::as_text;
+
 /// Why a text is no id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -43,12 +45,36 @@ pub enum IdError {
     },
 }
 
+/// Which bytes a kind of text may hold: a table, since each name that is read is checked byte by byte.
+pub(crate) struct ByteSet([bool; 256]);
+
+impl ByteSet {
+    pub(crate) const fn of(allowed: &[u8]) -> Self {
+        let mut set = [false; 256];
+        let mut at = 0;
+        while at < allowed.len() {
+            set[allowed[at] as usize] = true;
+            at += 1;
+        }
+        Self(set)
+    }
+
+    fn has(&self, byte: u8) -> bool {
+        self.0[usize::from(byte)]
+    }
+
+    /// Whether all of a text is allowed.
+    pub(crate) fn covers(&self, text: &str) -> bool {
+        text.bytes().all(|byte| self.has(byte))
+    }
+}
+
 fn check(
     text: &str,
     kind: &'static str,
     max: usize,
     allowed: &'static str,
-    is_allowed: impl Fn(u8) -> bool,
+    set: &ByteSet,
 ) -> Result<(), IdError> {
     if text.is_empty() || text.len() > max {
         return Err(IdError::Length {
@@ -58,7 +84,7 @@ fn check(
         });
     }
     // All that is allowed is ASCII: the first byte that is not begins a character.
-    let at = text.bytes().position(|byte| !is_allowed(byte));
+    let at = text.bytes().position(|byte| !set.has(byte));
     match at.and_then(|at| Some((at, text.get(at..)?.chars().next()?))) {
         Some((at, found)) => Err(IdError::Character {
             kind,
@@ -72,12 +98,17 @@ fn check(
 
 /// A text type that holds only what its check lets through.
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $max:literal, $allowed:literal, $is_allowed:expr) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $max:literal, $allowed:literal, $bytes:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         // Written as what is inside: `into` would clone it first.
-        #[serde(try_from = "Box<str>")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub struct $name(Box<str>);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                as_text::deserialize(from)
+            }
+        }
 
         impl $name {
             /// Longest allowed, in bytes.
@@ -89,7 +120,8 @@ macro_rules! text_id {
             /// The length or the first character that breaks it.
             pub fn new(text: impl Into<Box<str>>) -> Result<Self, IdError> {
                 let text = text.into();
-                check(&text, $kind, $max, $allowed, $is_allowed)?;
+                static SET: ByteSet = ByteSet::of($bytes);
+                check(&text, $kind, $max, $allowed, &SET)?;
                 Ok(Self(text))
             }
 
@@ -131,19 +163,19 @@ macro_rules! text_id {
 text_id!(
     /// The box that runs the agent; also the Kafka key of all its records.
     GatewayId, "gateway id", 64, "a-z 0-9 . _ -",
-    |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-')
+    b"abcdefghijklmnopqrstuvwxyz0123456789._-"
 );
 
 text_id!(
     /// The device that measured, unique within its gateway.
     DeviceId, "device id", 128, "A-Z a-z 0-9 . _ ~ / + % -",
-    |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'/' | b'+' | b'%' | b'-')
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~/+%-"
 );
 
 text_id!(
     /// A Kafka topic, and the lane of the queue that feeds it.
     Topic, "topic", 249, "A-Z a-z 0-9 . _ -",
-    |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 );
 
 impl DeviceId {

@@ -8,9 +8,12 @@ use alloc::{
 };
 use core::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, SeqAccess, Visitor},
+};
 
-use crate::{BootId, DeviceId};
+use crate::{BootId, DeviceId, as_text, ids::ByteSet};
 
 /// Most fields a reading may have.
 pub const MAX_FIELDS: usize = 256;
@@ -99,6 +102,7 @@ impl FromStr for Timestamp {
 ///
 /// Variants are only ever appended: their numbers are on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[repr(u64)] // moved in whole words: behind a tag of one byte each move would wait for the one before
 pub enum Clock {
     /// The device's own time.
     Device,
@@ -141,6 +145,7 @@ pub struct SourceId {
 ///
 /// Variants are only ever appended: their numbers are on the wire and on disk.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[repr(u64)] // as `Clock`
 pub enum Value {
     /// A physical quantity; always finite.
     Float(f64),
@@ -178,10 +183,15 @@ pub enum FieldError {
 }
 
 /// A field's name: `quantity_unit`, `[a-z0-9_]{1,64}`, reachable by every MongoDB query.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 // Written as what is inside: `into` would clone it first. So also below, and the ids.
-#[serde(try_from = "Box<str>")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct FieldName(Box<str>);
+
+impl<'de> Deserialize<'de> for FieldName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        as_text::deserialize(from)
+    }
+}
 
 impl FieldName {
     /// Longest name, in bytes.
@@ -193,8 +203,8 @@ impl FieldName {
     /// [`FieldError::Name`] with what was given, cut to 80 bytes.
     pub fn new(text: impl Into<Box<str>>) -> Result<Self, FieldError> {
         let text = text.into();
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        if text.is_empty() || text.len() > Self::MAX_BYTES || !text.bytes().all(allowed) {
+        static SET: ByteSet = ByteSet::of(b"abcdefghijklmnopqrstuvwxyz0123456789_");
+        if text.is_empty() || text.len() > Self::MAX_BYTES || !SET.covers(&text) {
             return Err(FieldError::Name(excerpt(&text)));
         }
         Ok(Self(text))
@@ -286,10 +296,37 @@ impl fmt::Debug for FieldName {
     }
 }
 
+/// Reads named entries into what a check makes of them, where they lie: `try_from` would hand the list from
+/// result to result first.
+struct Entries<V, T>(Check<V, T>);
+type Check<V, T> = fn(Vec<(FieldName, V)>) -> Result<T, FieldError>;
+
+impl<'de, V: Deserialize<'de>, T> Visitor<'de> for Entries<V, T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of names with values")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
+        // What is declared is not believed.
+        let mut entries = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(MAX_FIELDS));
+        while let Some(entry) = seq.next_element()? {
+            entries.push(entry);
+        }
+        (self.0)(entries).map_err(de::Error::custom)
+    }
+}
+
 /// The measured values of one reading: sorted by name, each name once, each number finite.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Vec<(FieldName, Value)>")]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Fields(Vec<(FieldName, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(Entries(Self::new))
+    }
+}
 
 impl Fields {
     /// Sorts and checks.
@@ -365,9 +402,14 @@ impl From<Fields> for Vec<(FieldName, Value)> {
 }
 
 /// What is known of a device beyond its values: model, site, room. Sorted by name, may be empty.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(try_from = "Vec<(FieldName, Box<str>)>")]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Metadata(Vec<(FieldName, Box<str>)>);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(Entries(Self::new))
+    }
+}
 
 impl Metadata {
     /// Sorts and checks.
