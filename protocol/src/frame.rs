@@ -196,10 +196,10 @@ impl Frame {
         buffer[..2].copy_from_slice(&[VERSION, kind]);
         let room = &mut buffer[2..MAX_FRAME_BYTES - 4];
         let body = match self {
-            Self::Hello(hello) => write_body(hello, room),
-            Self::Reading(reading) => write_body(reading, room),
-            Self::Ack(ack) => write_body(ack, room),
-            Self::Status(status) => write_body(status, room),
+            Self::Hello(hello) => write_body(kind, hello, room),
+            Self::Reading(reading) => write_body(kind, reading, room),
+            Self::Ack(ack) => write_body(kind, ack, room),
+            Self::Status(status) => write_body(kind, status, room),
         }?;
         let checked = 2 + body;
         let crc = crc32fast::hash(&buffer[..checked]);
@@ -267,14 +267,14 @@ impl FrameReading {
 }
 
 /// Writes a body into `room` and returns its length.
-fn write_body(body: &impl Serialize, room: &mut [u8]) -> Result<usize, FrameError> {
+fn write_body(kind: u8, body: &impl Serialize, room: &mut [u8]) -> Result<usize, FrameError> {
     let error = match postcard::to_slice(body, room) {
         Ok(written) => return Ok(written.len()),
         Err(error) => error,
     };
     Err(match postcard::experimental::serialized_size(body) {
         Ok(bytes) if bytes > room.len() => FrameError::CannotSend(bytes + OVERHEAD_BYTES),
-        _ => malformed_body(0, error),
+        _ => malformed_body(kind, error),
     })
 }
 
